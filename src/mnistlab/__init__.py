@@ -1,0 +1,1 @@
+"""mnistlab: config-driven image-classification experiments, recorded and compared."""

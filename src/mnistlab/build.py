@@ -1,0 +1,184 @@
+"""The only place that instantiates: a config node names a callable and its own arguments, the run adds the rest.
+
+The checks here need neither Keras nor TensorFlow: mnistlab's own callables are read as text, others are only
+looked at once they are built.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
+from mnistlab.config import Config, ConfigError, suggest
+
+# What the run gives to a model besides its own arguments.
+RUN_ARGUMENTS = {"input_shape", "num_outputs", "output_activation"}
+
+
+def build(node: Mapping[str, Any], name: str, **run_arguments: Any) -> Any:
+    """Call the callable that `node['_target_']` names with the node's arguments and the run's.
+
+    Args:
+        node: plain mapping with `_target_`; nested nodes with a `_target_` are built first.
+        name: where the node stands in the configuration, for error messages ('optimizer').
+
+    Raises:
+        ConfigError: the callable cannot be found or imported (the real cause is named), or refuses its arguments.
+    """
+    if "_target_" not in node:
+        raise ConfigError(f"{name} must name a callable in {name}._target_. Received: {dict(node)}.")
+    for path, target in _targets(node, name):
+        locate(target, path)
+    try:
+        return instantiate(dict(node), **run_arguments, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, ConfigError):
+            raise cause from error
+        raise ConfigError(_refusal(node, name, cause)) from error
+
+
+def locate(target: str, name: str) -> Any:
+    """The object that a dotted path names.
+
+    Raises:
+        ConfigError: with the real cause: the module that is missing, or the names the module does have.
+    """
+    parts = target.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:split])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+                continue
+            raise ConfigError(f"{name}._target_={target}: importing {module_name} failed: {error}.") from error
+        except Exception as error:
+            raise ConfigError(f"{name}._target_={target}: importing {module_name} failed: {error!r}.") from error
+        return _attribute(found, parts[split:], target, name)
+    raise ConfigError(f"{name}._target_={target}: there is no module {parts[0]!r} in this environment.")
+
+
+def _attribute(found: Any, rest: list[str], target: str, name: str) -> Any:
+    for part in rest:
+        if not hasattr(found, part):
+            public = [word for word in dir(found) if not word.startswith("_")]
+            where = getattr(found, "__name__", target)
+            raise ConfigError(f"{name}._target_={target}: {where} has no {part!r}.{_near(part, public)}")
+        found = getattr(found, part)
+    return found
+
+
+def _near(word: str, choices: list[str]) -> str:
+    hint = suggest(word, choices)
+    return hint if len(choices) <= 30 else hint.split(" Choices:")[0]
+
+
+def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        if isinstance(node.get("_target_"), str):
+            yield name, node["_target_"]
+        for key, value in node.items():
+            yield from _targets(value, f"{name}.{key}")
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{name}.{index}")
+
+
+def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
+    """Why a callable refused its arguments, with the arguments it takes if one of them is unknown to it."""
+    message = str(cause).strip().split("\nfull_key:")[0].strip()
+    located = re.search(r"Error in call to target '([^']+)'", message)
+    message = re.sub(r"^Error in call to target '[^']+':\s*", "", message)
+    error = re.match(r"(\w*(?:Error|Exception|Warning))\((.*)\)$", message, re.DOTALL)
+    reason = error.group(2).strip("'\"") if error else message
+    target = located.group(1) if located else node["_target_"]
+    unknown = [
+        f"{name}.{key} is no argument of {target}.{suggest(key, known)}"
+        for key, known in _unknown_arguments(node)
+    ]
+    return "\n".join(unknown) or f"{name}: {target} refused its arguments: {reason}"
+
+
+def _unknown_arguments(node: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    known = argument_names(node["_target_"])
+    if known is None:
+        return
+    for key in node:
+        if not key.startswith("_") and key not in known:
+            yield key, sorted(known)
+
+
+def argument_names(target: str) -> set[str] | None:
+    """The keyword arguments of an importable callable; None if it cannot be inspected. Keras's optimizers and layers
+    take `**kwargs` for their base class's arguments, so those are gathered along the inheritance."""
+    found = locate(target, "_target_")
+    callables = [base.__init__ for base in found.__mro__[:-1]] if inspect.isclass(found) else [found]
+    names: set[str] = set()
+    for function in callables:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        names |= {entry.name for entry in parameters if entry.kind in (entry.POSITIONAL_OR_KEYWORD, entry.KEYWORD_ONLY)}
+        if not any(entry.kind is entry.VAR_KEYWORD for entry in parameters):
+            break
+    return names - {"self"}
+
+
+def argument_problems(config: Config) -> list[str]:
+    """Misspelt, missing or superfluous arguments of mnistlab's own callables, found without importing them."""
+    problems = []
+    for name, node, given in (("source", config.source, set()), ("model", config.model, RUN_ARGUMENTS)):
+        target = node.get("_target_")
+        if not isinstance(target, str):
+            problems.append(f"{name}._target_ must name a callable, as in package.module.function.")
+        elif target.startswith("mnistlab."):
+            problems += _own_argument_problems(name, target, node, given)
+    return problems
+
+
+def _own_argument_problems(name: str, target: str, node: Mapping[str, Any], given: set[str]) -> Iterator[str]:
+    module, _, function = target.rpartition(".")
+    functions = _own_functions(module)
+    if function not in functions:
+        yield f"{name}._target_={target}: there is no such function.{suggest(function, functions)}"
+        return
+    names, required = functions[function]
+    for key in node:
+        if not key.startswith("_") and key not in names:
+            yield f"{name}.{key} is no argument of {target}.{suggest(key, names - given, f'{name}.')}"
+    for key in sorted(required - given - set(node)):
+        yield f"{name}.{key} must be given: {name}.{key}=VALUE."
+
+
+@functools.cache
+def _own_functions(module: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Function name -> (its arguments, those without a default), read from the module's text."""
+    spec = importlib.util.find_spec(module) if module.count(".") == 1 else None
+    if spec is None or spec.origin is None:
+        return {}
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    found = {}
+    for entry in tree.body:
+        if isinstance(entry, ast.FunctionDef) and not entry.name.startswith("_"):
+            arguments = entry.args
+            positional = [argument.arg for argument in arguments.args]
+            keyword_only = [argument.arg for argument in arguments.kwonlyargs]
+            optional = positional[len(positional) - len(arguments.defaults) :]
+            optional += [
+                name for name, default in zip(keyword_only, arguments.kw_defaults, strict=True) if default is not None
+            ]
+            names = {*positional, *keyword_only}
+            found[entry.name] = (names, names - set(optional))
+    return found

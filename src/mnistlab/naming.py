@@ -1,0 +1,53 @@
+"""A run's name: the optimizer, then what differs from the defaults (`adam-lr0.001-cnn`), never random words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mnistlab.config import Config, ConfigError, parameters
+from mnistlab.preflight import compose_config
+
+SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
+SAID_ELSEWHERE = ("optimizer", "tracking", "paths.", "tracking.", "init.", "sweep", "source.path")
+
+
+def run_name(config: Config, used_source: str | None = None) -> str:
+    """Name a run by its overrides that change something, optimizer and model first.
+
+    Args:
+        used_source: the data set that was really loaded, named if it is another than the configured one.
+    """
+    changed = _changed(config)
+    first = [key for key in changed if key.startswith("optimizer.")]
+    first += [key for key in changed if key == "model" or key.startswith("model.")]
+    ordered = [*first, *(key for key in changed if key not in first)]
+    words = [config.choices.get("optimizer", "run"), *(_word(key, changed[key]) for key in ordered)]
+    if used_source and used_source != config.choices.get("source", used_source) and "npz" != config.choices.get("source"):
+        words.append(used_source)
+    return "-".join(words)[:200]
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """Overridden keys -> values that differ from what the chosen options and the defaults give."""
+    keys = [word.lstrip("+~").split("=", 1)[0].split("@")[0] for word in config.overrides]
+    keys = [key for key in dict.fromkeys(keys) if not key.startswith(SAID_ELSEWHERE) or key.startswith("optimizer.")]
+    if not keys:
+        return {}
+    groups = [word for word in config.overrides if word.split("=")[0] in config.choices]
+    try:
+        usual = parameters(compose_config(groups, config_dir=config.config_dir))
+        defaults = compose_config([]).choices
+    except ConfigError:  # an option that only this command line completes, such as source=npz
+        usual, defaults = {}, {}
+    own = parameters(config)
+    before = {**usual, **{key: defaults.get(key) for key in keys if key in config.choices}}
+    return {key: own[key] for key in keys if key in own and own[key] != before.get(key)}
+
+
+def _word(key: str, value: Any) -> str:
+    last = key.rpartition(".")[2]
+    if "." not in key and key != "seed":
+        text = str(value).strip("[]").replace(" ", "").replace(",", "+").replace("'", "")
+        return f"{key}_{text}" if text in ("default", "none") else text
+    text = str(value).replace(" ", "").replace("'", "").strip("[]{}").replace("/", "_")
+    return f"{SHORT.get(last, last)}{'' if text[:1].isdigit() else '_'}{text}"

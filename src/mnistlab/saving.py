@@ -1,0 +1,110 @@
+"""Saving a trained model as plain Keras files, and starting from one (Part 7)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mnistlab.config import ConfigError
+
+FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weights.h5"}
+
+
+def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write the model into the folder: 'keras' and 'h5' hold everything, 'weights' only what was learned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / FILE_NAMES[name] for name in dict.fromkeys(formats)]
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy; it was asked for
+    try:
+        for file in files:
+            save = model.save_weights if file.name.endswith(".weights.h5") else model.save
+            save(file)
+    finally:
+        absl.setLevel(level)
+    return files
+
+
+def load_weights(model: keras.Model, file: Path) -> None:
+    """Start from a saved model (.keras, .h5) or saved weights (.weights.h5) of the same architecture.
+
+    Raises:
+        ConfigError: no such file, a damaged file, or another architecture, both sets of shapes named.
+    """
+    if not file.is_file():
+        raise ConfigError(f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist.")
+    if not file.name.endswith((".keras", ".h5")):
+        raise ConfigError(f"init.from must be a .keras, .h5 or .weights.h5 file. Received: {file}.")
+    if file.name.endswith(".weights.h5"):
+        _load_weights_file(model, file)
+        return
+    try:
+        loaded = keras.models.load_model(file, compile=False)
+    except Exception as error:
+        raise ConfigError(f"init.from={file} cannot be loaded; it may be damaged: {_first_line(error)}.") from error
+    values = loaded.get_weights()
+    _refuse_other_shapes(file, [value.shape for value in values], model)
+    model.set_weights(values)
+
+
+def _load_weights_file(model: keras.Model, file: Path) -> None:
+    shapes = _shapes_in(file)
+    trained = {tuple(weight.shape) for weight in model.trainable_weights}
+    if not trained <= set(shapes):
+        _refuse_other_shapes(file, shapes, model)
+    try:
+        model.load_weights(file)
+    except Exception as error:
+        raise ConfigError(
+            f"init.from={file} does not fit this model: {_first_line(error)}. "
+            f"The file has {_shown(shapes)}; the model has {_shown(_shapes_of(model))}."
+        ) from error
+
+
+def _shapes_in(file: Path) -> list[tuple[int, ...]]:
+    """The shapes of the variables in a weights file, the optimizer's left out."""
+    import h5py
+
+    shapes: list[tuple[int, ...]] = []
+
+    def gather(name: str, entry: object) -> None:
+        if isinstance(entry, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes.append(tuple(entry.shape))
+
+    try:
+        with h5py.File(file) as opened:
+            opened.visititems(gather)
+    except OSError as error:
+        raise ConfigError(f"init.from={file} cannot be read; it may be damaged: {_first_line(error)}.") from error
+    return shapes
+
+
+def _shapes_of(model: keras.Model) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in model.weights]
+
+
+def _refuse_other_shapes(file: Path, shapes: Sequence[tuple[int, ...]], model: keras.Model) -> None:
+    if list(shapes) != _shapes_of(model):
+        raise ConfigError(
+            f"init.from={file} has another architecture. "
+            f"The file has {_shown(shapes)}; the model has {_shown(_shapes_of(model))}."
+        )
+
+
+def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
+    return "weights of the shapes " + ", ".join(str(tuple(int(side) for side in shape)) for shape in shapes)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def all_finite(model: keras.Model) -> bool:
+    """Whether every weight is a finite number."""
+    return all(bool(np.isfinite(values).all()) for values in model.get_weights())

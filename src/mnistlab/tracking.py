@@ -1,0 +1,308 @@
+"""The only owner of MLflow: the store, and a run in it.
+
+Runs are addressed by explicit ids through `MlflowClient`, never through MLflow's active run, so a stray MLFLOW_RUN_ID
+or a lost race for an experiment's name cannot send a run elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+# A server that is down is found in seconds: MLflow's own defaults retry for four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+from mnistlab.config import ConfigError, TrackingConfig, hide_passwords  # noqa: E402
+
+DEFAULT_EXPERIMENT = "mnistlab"
+CONNECT_SECONDS = 5
+MAX_PARAMETERS_A_CALL = 100
+MAX_PARAMETER_LENGTH = 6000
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """Where runs are recorded, known before MLflow is loaded.
+
+    uri: of the store; experiment: its name there; artifacts: folder for a new local experiment's files, else None;
+    said: what the user is told if the environment chose it.
+    """
+
+    uri: str
+    experiment: str
+    artifacts: Path | None
+    said: str = ""
+
+
+def address(config: TrackingConfig, root: str) -> StoreAddress:
+    """The store that the configuration names, else the environment, else SQLite in `<root>/mlruns`."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    said = []
+    if uri and not config.uri:
+        said.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
+    if experiment != DEFAULT_EXPERIMENT and not config.experiment:
+        said.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
+    mlruns = Path(root).expanduser().resolve() / "mlruns"
+    if uri is None:
+        return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(said))
+    artifacts = mlruns / "artifacts" if uri.startswith("sqlite:") else None
+    return StoreAddress(uri, experiment, artifacts, ", ".join(said))
+
+
+def check_reachable(store: StoreAddress) -> None:
+    """Refuse a store that cannot be used, within seconds and before anything heavy is loaded.
+
+    Raises:
+        ConfigError: a folder that cannot be written, a plain folder as store, a server that does not answer.
+    """
+    parts = urlsplit(store.uri)
+    if parts.scheme in ("http", "https"):
+        _check_server(store.uri, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    elif parts.scheme == "sqlite":
+        _check_writable(_sqlite_file(store.uri))
+    elif parts.scheme in ("", "file"):
+        raise ConfigError(
+            f"tracking.uri must be sqlite:///FILE or a server's http address; MLflow no longer keeps runs in plain folders. "
+            f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
+        )
+
+
+def _check_server(uri: str, host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"The tracking server does not answer: {hide_passwords(uri)} ({error}). Start it, correct tracking.uri or "
+            "MLFLOW_TRACKING_URI, or record locally with tracking=none."
+        ) from error
+
+
+def _sqlite_file(uri: str) -> Path:
+    return Path(uri.removeprefix("sqlite:///")).resolve()
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = file.parent / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        if file.exists() and not os.access(file, os.W_OK):
+            raise PermissionError(f"{file} is read-only")
+    except OSError as error:
+        raise ConfigError(
+            f"The tracking store's folder cannot be written: {file.parent} ({error}). "
+            "Make it writable, choose another with paths.root=FOLDER, or record locally with tracking=none."
+        ) from error
+
+
+def open_store(store: StoreAddress) -> tuple[Any, str]:
+    """An `MlflowClient` and the experiment's id; store and experiment are created if need be.
+
+    Several processes may do this at once on an empty folder: a file lock lets one of them create, the others wait.
+
+    Raises:
+        ConfigError: the store cannot be opened, or the experiment was deleted.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing MLflow sets it to INFO
+    try:
+        if not store.uri.startswith("sqlite:"):
+            client = MlflowClient(store.uri)
+            return client, _experiment_id(client, store)
+        file = _sqlite_file(store.uri)
+        with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
+            if not file.exists():
+                _create_database(file)
+            client = MlflowClient(f"sqlite:///{file}")
+            return client, _experiment_id(client, store)
+    except MlflowException as error:
+        raise ConfigError(
+            f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _create_database(file: Path) -> None:
+    """Migrate into a temporary file, set the write-ahead log, then rename: a kill leaves no half-made database."""
+    from mlflow import MlflowClient
+
+    half = file.with_name(f".{file.name}.half")
+    for leftover in file.parent.glob(f"{half.name}*"):
+        leftover.unlink()
+    MlflowClient(f"sqlite:///{half}").search_experiments(max_results=1)
+    _dispose_engine(f"sqlite:///{half}")
+    with sqlite3.connect(half) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    half.replace(file)
+
+
+def _dispose_engine(uri: str) -> None:
+    """Close the connections to the temporary database that MLflow caches by address."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    store = _get_store(uri)
+    getattr(store, "engine", store).dispose()
+
+
+def _experiment_id(client: Any, store: StoreAddress) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(store.experiment)
+    if found is None:
+        location = None if store.artifacts is None else (store.artifacts / _folder_name(store.experiment)).as_uri()
+        try:
+            return str(client.create_experiment(store.experiment, artifact_location=location))
+        except MlflowException:  # on a server, somebody else was quicker
+            found = client.get_experiment_by_name(store.experiment)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise ConfigError(
+            f"The experiment {store.experiment!r} was deleted in the tracking store. Choose another with "
+            f"tracking.experiment=NAME, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}."
+        )
+    return str(found.experiment_id)
+
+
+def _folder_name(experiment: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in experiment)
+
+
+class MlflowRun:
+    """A run in the store.
+
+    Args:
+        store: where; experiment_id and client: from `open_store`.
+        name: the run's name; tags: set at its creation.
+    """
+
+    def __init__(self, client: Any, experiment_id: str, store: StoreAddress, name: str, tags: Mapping[str, str]) -> None:
+        self.client = client
+        self.store = store
+        self.experiment_id = experiment_id
+        run = client.create_run(experiment_id, run_name=name, tags={**tags, "mlflow.runName": name})
+        self.run_id: str = run.info.run_id
+
+    def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(key[:250], str(value)[:MAX_PARAMETER_LENGTH]) for key, value in parameters.items()]
+        for start in range(0, len(entities), MAX_PARAMETERS_A_CALL):
+            self.client.log_batch(self.run_id, params=entities[start : start + MAX_PARAMETERS_A_CALL])
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
+        from mlflow.entities import Metric
+
+        self.client.log_batch(
+            self.run_id, metrics=[Metric(key, float(value), milliseconds, step) for key, value in metrics.items()]
+        )
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+
+    def log_dataset(self, name: str, origin: str, digests: Mapping[str, str], profile: Mapping[str, Any]) -> None:
+        """The data set as a run input, one per split, with its digest.
+
+        Args:
+            digests: train, validation, test -> digest; profile: split -> plain facts, kept as JSON.
+        """
+        import json
+
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(
+                    name=f"{name}-{split}",
+                    digest=digest,
+                    source_type="local" if origin.startswith("/") else "code",
+                    source=json.dumps({"origin": origin}),
+                    profile=json.dumps(profile[split]),
+                ),
+                [InputTag("mlflow.data.context", split)],
+            )
+            for split, digest in digests.items()
+        ]
+        self.client.log_inputs(self.run_id, inputs)
+
+    def log_table(self, columns: Mapping[str, list[Any]], file: str) -> None:
+        self.client.log_table(self.run_id, dict(columns), file)
+
+    def log_folder(self, folder: Path) -> None:
+        self.client.log_artifacts(self.run_id, str(folder))
+
+    def log_model(self, model: Any, input_shape: tuple[int, ...], num_outputs: int) -> str:
+        """Log a Keras model through `mlflow.keras.log_model`; returns its models:/ address.
+
+        Its signature takes raw uint8 pixels, shape (n, *input_shape), and gives float32 (n, num_outputs).
+        """
+        import keras
+        import mlflow
+        import numpy as np
+        import tensorflow as tf
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype("uint8"), (-1, *input_shape))]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
+        )
+        requirements = [f"{package.__name__}=={package.__version__}" for package in (tf, keras, np)]
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self.store.uri)
+        try:
+            with mlflow.start_run(run_id=self.run_id, nested=True):
+                info = mlflow.keras.log_model(
+                    model, name="model", signature=signature, pip_requirements=requirements
+                )
+        finally:
+            mlflow.set_tracking_uri(before)
+        return str(info.model_uri)
+
+    def end(self, status: str) -> None:
+        self.client.set_terminated(self.run_id, status)
+
+    def viewing(self) -> str:
+        """The command that shows this run, and its page."""
+        page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        if self.store.uri.startswith("http"):
+            return f"{hide_passwords(self.store.uri)}/{page}"
+        return f"mlflow ui --backend-store-uri {self.store.uri}   then open http://127.0.0.1:5000/{page}"
+
+
+def model_file(run_id: str, config: TrackingConfig, root: str, into: Path) -> Path:
+    """Fetch the Keras file that a finished run saved as its artifact.
+
+    Raises:
+        ConfigError: there is no such run, or it saved no model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = address(config, root)
+    check_reachable(store)
+    client, _ = open_store(store)
+    try:
+        saved = [entry.path for entry in client.list_artifacts(run_id, "model_files")]
+        chosen = sorted(saved, key=lambda path: (not path.endswith(".keras"), path.endswith(".weights.h5")))
+        if chosen:
+            return Path(client.download_artifacts(run_id, chosen[0], str(into)))
+    except MlflowException as error:
+        raise ConfigError(f"init.from={run_id}: no such run in {hide_passwords(store.uri)}.") from error
+    raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
