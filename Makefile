@@ -1,0 +1,36 @@
+# mnistlab: the usual commands. `make help` lists them. ARGS are handed on: make train ARGS="optimizer=rmsprop"
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check ui clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else f"mnistlab needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Choose another: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+train: $(READY) ## one experiment, the default or ARGS="optimizer=rmsprop fit.epochs=5"
+	$(BIN)/python -m mnistlab.train $(ARGS)
+
+test: $(READY) ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## lint, format and types, as the pre-commit hooks do
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: $(READY) ## the MLflow UI on this project's store, at http://127.0.0.1:5000
+	@test -f mlruns/mlflow.db || { echo "There are no runs yet: make train"; exit 1; }
+	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" $(ARGS)
+
+clean: ## the environment and all caches; runs and mlruns stay
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

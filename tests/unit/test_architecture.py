@@ -1,0 +1,92 @@
+"""The house stays as it is drawn: imports point one way, heavy libraries have few owners, the entry stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mnistlab import config
+
+SOURCES = Path(config.__file__).parent
+MODULES = {file.stem: file for file in SOURCES.glob("*.py")}
+
+# Who may import whom within the package. A leaf imports nothing but config and what stands beside it here.
+ALLOWED = {
+    "__init__": set(),
+    "config": set(),
+    "record": set(),
+    "provenance": set(),
+    "evaluate": set(),
+    "plots": set(),
+    "models": set(),
+    "build": {"config"},
+    "sources": {"config"},
+    "saving": {"config"},
+    "tracking": {"config"},
+    "data": {"config", "sources"},
+    "callbacks": {"record"},
+    "training": {"config", "data", "sources"},
+    "preflight": {"build", "config"},
+    "naming": {"config", "preflight"},
+    "experiment": set(MODULES) - {"experiment", "train", "preflight"},
+    "train": {"config", "preflight", "experiment", "tracking"},
+}
+OWNERS = {
+    "mlflow": {"tracking"},
+    "matplotlib": {"plots"},
+    "seaborn": {"plots"},
+    "sklearn": {"evaluate", "data"},
+    "hydra": {"config", "build", "preflight", "train"},
+    "omegaconf": {"config", "preflight", "train"},
+    "tensorflow": {"training", "tracking"},
+    "keras": {"callbacks", "experiment", "models", "saving", "sources", "tracking", "training"},
+}
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "mnistlab":
+            names |= {f"mnistlab.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module or "")
+    return names
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_one_way(module: str) -> None:
+    own = {name.split(".")[1] for name in imported(MODULES[module]) if name.startswith("mnistlab.")}
+    assert own <= ALLOWED[module], f"{module} must not import {own - ALLOWED[module]}"
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_heavy_libraries_have_few_owners(library: str) -> None:
+    users = {module for module, file in MODULES.items() if library in {name.split(".")[0] for name in imported(file)}}
+    assert users == OWNERS[library]
+
+
+def test_the_entry_point_loads_nothing_heavy() -> None:
+    heavy = ("tensorflow", "keras", "mlflow", "matplotlib", "seaborn", "sklearn", "pandas")
+    program = f"import sys, mnistlab.train; print([name for name in {heavy} if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["optimizer=sgdd"], ["--multirun", "fit.epochs=1,0"]])
+def test_help_and_mistakes_load_nothing_heavy(words: list[str]) -> None:
+    program = (
+        "import sys, atexit\n"
+        "heavy = ('tensorflow', 'keras', 'mlflow', 'matplotlib')\n"
+        "atexit.register(lambda: print('LOADED', [name for name in heavy if name in sys.modules]))\n"
+        f"sys.argv = ['mnistlab-train', *{words!r}]\n"
+        "from mnistlab.train import main\nmain()\n"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert answer.stdout.strip().endswith("LOADED []")
+    assert "Traceback" not in answer.stderr

@@ -1,0 +1,132 @@
+"""Every mistake in the configuration gets one readable message, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from mnistlab.config import Config, ConfigError, flatten, hide_passwords, parameters
+from mnistlab.preflight import compose_config, job_overrides
+
+
+def problems(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        compose_config(list(overrides))
+    return str(refused.value)
+
+
+def test_defaults_are_the_issue_s() -> None:
+    config = compose_config([])
+    assert config.choices["optimizer"] == "adam"
+    assert config.choices["model"] == "mlp"
+    assert config.choices["source"] == "mnist"
+    assert config.fit.epochs == 3
+    assert config.fit.batch_size == 32
+    assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("optimizer=sgdd", ["optimizer=sgdd is no option", "Did you mean sgd?", "momentum"]),
+        ("optimizr=sgd", ["optimizr is no setting", "Did you mean optimizer?"]),
+        ("fit.epoch=5", ["fit.epoch is no setting", "Did you mean fit.epochs?", "batch_size"]),
+        ("epoch=5", ["epoch is no setting", "Did you mean fit.epochs?"]),
+        ("+epoch=5", ["epoch is no setting", "Did you mean fit.epochs?"]),
+        ("+fit.epoch=5", ["fit.epoch is no setting", "Did you mean fit.epochs?"]),
+        ("optimizer.lr=1", ["Did you mean optimizer.learning_rate?", "write +optimizer.lr=VALUE"]),
+        ("fit.epochs=three", ["fit.epochs=three", "three", "Integer"]),
+        ("fit.epochs=null", ["fit.epochs=null", "null is not allowed"]),
+        ("fit.epochs=0", ["fit.epochs must satisfy value >= 1", "Received: 0"]),
+        ("fit.batch_size=0", ["fit.batch_size must be a whole number >= 1", "Received: 0"]),
+        ("fit.batch_size=1.5", ["fit.batch_size", "Received: 1.5"]),
+        ("fit.batch_size=true", ["fit.batch_size", "Received: True"]),
+        ("optimizer.learning_rate=-0.1", ["optimizer.learning_rate must be a number >= 0", "Received: -0.1"]),
+        ("optimizer.learning_rate=nan", ["optimizer.learning_rate", "Received: nan"]),
+        ("optimizer.learning_rate=fast", ["optimizer.learning_rate", "'fast'"]),
+        ("data.validation_fraction=0", ["0 < value < 1", "Received: 0.0"]),
+        ("data.validation_fraction=1", ["0 < value < 1", "Received: 1.0"]),
+        ("data.validation_fraction=nan", ["0 < value < 1", "nan"]),
+        ("data.labels=onehot", ["data.labels", "Received: onehot", "Did you mean one_hot?"]),
+        ("data.class_weight=evenly", ["data.class_weight is null, balanced or a mapping", "evenly"]),
+        ("data.class_weight={0: -1}", ["class 0", "Received: -1"]),
+        ("data.keep={3: 1.5}", ["data.keep of class 3", "value <= 1", "Received: 1.5"]),
+        ("save.formats=[kears]", ["save.formats", "kears", "Did you mean keras?"]),
+        ("seed=-1", ["seed must satisfy", "Received: -1"]),
+        ("source=npz", ["source.path must be given"]),
+        ("+source.paht=x", ["source.paht is no argument", "Did you mean source.path?"]),
+        ("+model.unit=3", ["model.unit is no argument", "Did you mean model.units?"]),
+        ("source._target_=mnistlab.sources.mnits", ["no such function", "Did you mean mnist?"]),
+        ("callbacks=[early_stoping]", ["early_stoping is no option", "Did you mean early_stopping?"]),
+        ("callbacks=[none", ["cannot be read as key=value", "Quote"]),
+        ("optimizer=null", ["A group needs an option"]),
+        ("+init.form=x", ["init.form is no setting", "init.from"]),
+        ("paths.root=${oc.env:NO_SUCH_VARIABLE}", ["paths.root cannot be resolved", "NO_SUCH_VARIABLE"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_received_and_the_choices(override: str, expected: list[str]) -> None:
+    message = problems(override)
+    assert [words for words in expected if words not in message] == []
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    message = problems("fit.epochs=0", "seed=-1", "data.labels=x")
+    assert all(words in message for words in ("fit.epochs", "seed", "data.labels"))
+
+
+def test_the_batch_size_belongs_to_the_strategy_and_the_command_line_wins() -> None:
+    assert compose_config(["optimizer=sgd"]).fit.batch_size == 1
+    assert compose_config(["optimizer=batch_gd"]).fit.batch_size == "all"
+    assert compose_config(["optimizer=sgd", "fit.batch_size=64"]).fit.batch_size == 64
+    assert compose_config(["fit.batch_size=64", "optimizer=sgd"]).fit.batch_size == 64
+    assert compose_config(["experiment=cnn_99", "optimizer=sgd"]).fit.batch_size == 64
+
+
+def test_callbacks_combine() -> None:
+    assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {"early_stopping", "reduce_lr"}
+    assert set(compose_config(["callbacks=default"]).callbacks) == {"early_stopping", "model_checkpoint", "reduce_lr"}
+    assert compose_config([]).callbacks == {}
+
+
+def test_parameters_are_flat_and_keep_the_choices() -> None:
+    flat = parameters(compose_config(["optimizer=rmsprop", "optimizer.learning_rate=0.5", "callbacks=default"]))
+    assert flat["optimizer"] == "rmsprop"
+    assert flat["optimizer.learning_rate"] == 0.5
+    assert flat["callbacks.early_stopping.patience"] == 3
+    assert flat["fit.batch_size"] == 32
+    assert not any(key.startswith(("choices", "overrides", "from_environment")) for key in flat)
+
+
+def test_settings_from_the_environment_are_recorded_as_expressions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    config = compose_config(["tracking.experiment=${oc.env:SECRET_TOKEN}"])
+    assert config.tracking.experiment == "hunter2"
+    assert parameters(config)["tracking.experiment"] == "${oc.env:SECRET_TOKEN}"
+    assert "hunter2" not in str(parameters(config))
+
+
+def test_passwords_in_addresses_are_hidden() -> None:
+    assert hide_passwords("https://me:hunter2@host/x") == "https://me:<hidden>@host/x"
+    assert hide_passwords("https://host:5000/x") == "https://host:5000/x"
+
+
+def test_flatten_keeps_plain_lists_and_opens_lists_of_mappings() -> None:
+    assert flatten({"a": {"b": [1, 2]}, "c": [{"d": 1}, {"d": 2}]}) == {"a.b": [1, 2], "c.0.d": 1, "c.1.d": 2}
+
+
+def test_own_groups_are_found(tmp_path) -> None:
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "tiny.yaml").write_text("_target_: keras.optimizers.SGD\nlearning_rate: 0.125\n")
+    config = compose_config(["optimizer=tiny"], config_dir=str(tmp_path))
+    assert config.optimizer["learning_rate"] == 0.125
+
+
+def test_a_multirun_is_expanded() -> None:
+    jobs = job_overrides(["optimizer=sgd,adam", "seed=range(0,2)", "fit.epochs=1"], multirun=True)
+    assert [sorted(job) for job in jobs] == [
+        sorted(["fit.epochs=1", f"optimizer={name}", f"seed={seed}"]) for name in ("sgd", "adam") for seed in (0, 1)
+    ]
+    assert len(job_overrides(["optimizer=glob(*)"], multirun=True)) == len(
+        list((os.scandir(os.path.join(os.path.dirname(__file__), "../../conf/optimizer"))))
+    )

@@ -1,0 +1,179 @@
+"""Sources refuse what they cannot use; a prepared data set is split, weighted and digested as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.utils.class_weight import compute_class_weight
+
+from mnistlab import sources
+from mnistlab.config import ConfigError
+from mnistlab.data import epoch_order, prepare, stratified
+
+
+def images(counts: list[int], shape: tuple[int, ...] = (4, 4, 1)) -> sources.Images:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    pixels = np.random.default_rng(0).integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+    names = tuple(f"class {index}" for index in range(len(counts)))
+    split = sources.Split(pixels, labels)
+    return sources.Images("made", split, sources.Split(pixels[::2], labels[::2]), names, "here")
+
+
+def test_mnist_5k_is_genuine_and_stratified() -> None:
+    loaded = sources.mnist_5k()
+    assert loaded.train.images.shape == (4000, 28, 28, 1)
+    assert loaded.train.images.dtype == np.uint8
+    assert np.bincount(loaded.train.labels).tolist() == [400] * 10
+    assert np.bincount(loaded.test.labels).tolist() == [100] * 10
+    assert loaded.train.images.max() == 255
+    again = sources.mnist_5k()
+    assert np.array_equal(loaded.test.images, again.test.images)
+    # a digit one is thin, a zero is not: the labels belong to their pictures
+    ink = [loaded.train.images[loaded.train.labels == digit].mean() for digit in (0, 1)]
+    assert ink[0] > 1.5 * ink[1]
+
+
+def test_npz_grey_and_colour(make_npz) -> None:
+    grey = sources.npz(str(make_npz("grey.npz", shape=(6, 5))))
+    assert grey.train.images.shape == (60, 6, 5, 1)
+    colour = sources.npz(str(make_npz("colour.npz", shape=(6, 5, 3), num_classes=2)), class_names=["no", "yes"])
+    assert colour.train.images.shape == (40, 6, 5, 3)
+    assert colour.class_names == ("no", "yes")
+    named = sources.npz(str(make_npz("named.npz", class_names=np.array(["a", "b", "c"]))))
+    assert named.class_names == ("a", "b", "c")
+
+
+def test_npz_accepts_whole_numbers_and_one_hot(make_npz) -> None:
+    plain = sources.npz(str(make_npz("plain.npz")))
+    whole = sources.npz(str(make_npz("whole.npz", x_train=plain.train.images[..., 0].astype(np.float64))))
+    assert np.array_equal(plain.train.images, whole.train.images)
+    one_hot = sources.npz(str(make_npz("one_hot.npz", y_train=np.eye(3)[plain.train.labels])))
+    assert np.array_equal(plain.train.labels, one_hot.train.labels)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "expected"),
+    [
+        ({"y_test": None}, ["Missing: y_test", "x_train"]),
+        ({"y_train": np.arange(7)}, ["x_train and y_train must have the same length", "60 images, 7 labels"]),
+        ({"x_test": np.zeros((60, 9, 9), np.uint8)}, ["images of one shape", "(6, 5, 1)", "(9, 9, 1)"]),
+        ({"x_train": np.zeros((60, 5), np.uint8)}, ["x_train must have the shape", "(60, 5)"]),
+        ({"x_train": np.full((60, 6, 5), 0.5)}, ["x_train must hold whole numbers from 0 to 255", "255 * x_train"]),
+        ({"x_train": np.full((60, 6, 5), 300)}, ["0 to 255", "300"]),
+        ({"x_train": np.full((60, 6, 5), "a")}, ["x_train must hold numbers"]),
+        ({"y_train": np.full(60, -1)}, ["labels from 0 on", "-1"]),
+        ({"y_train": np.full(60, 0.5)}, ["y_train must hold integer labels", "float64"]),
+        ({"class_names": np.array(["a", "b"])}, ["below the number of classes, 2", "Received: 2"]),
+        ({"x_train": np.zeros((0, 6, 5), np.uint8), "y_train": np.zeros(0, int)}, ["x_train must hold at least one"]),
+    ],
+)
+def test_npz_refuses_what_does_not_match(make_npz, replaced, expected) -> None:
+    with pytest.raises(ConfigError) as refused:
+        sources.npz(str(make_npz(**replaced)))
+    assert [words for words in expected if words not in str(refused.value)] == []
+
+
+def test_npz_missing_truncated_or_no_npz_at_all(make_npz, tmp_path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        sources.npz(str(tmp_path / "nowhere.npz"))
+    whole = make_npz()
+    for share in (0.2, 0.9):
+        torn = tmp_path / f"torn{share}.npz"
+        torn.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+        with pytest.raises(ConfigError, match="truncated"):
+            sources.npz(str(torn))
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(ConfigError, match="cannot be read as an .npz file"):
+        sources.npz(str(tmp_path / "text.npz"))
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    with pytest.raises(ConfigError, match="one array; four are needed"):
+        sources.npz(str(tmp_path / "single.npy"))
+
+
+def test_offline_is_a_known_word() -> None:
+    with pytest.raises(ConfigError, match="fallback or error"):
+        sources.mnist(offline="perhaps")
+
+
+def test_the_hold_out_is_stratified_seeded_and_disjoint() -> None:
+    source = images([100, 50, 10])
+    first, again, other = (prepare(source, validation_fraction=0.1, split_seed=seed) for seed in (0, 0, 1))
+    assert first.counts["validation"] == [10, 5, 1]
+    assert first.counts["train"] == [90, 45, 9]
+    assert first.digests == again.digests
+    assert first.digests["validation"] != other.digests["validation"]
+    assert first.digests["test"] == other.digests["test"]
+    rows = {row.tobytes() for row in first.train.images} & {row.tobytes() for row in first.validation.images}
+    assert rows == set()
+
+
+def test_the_hold_out_has_exactly_the_share_that_was_asked_for() -> None:
+    labels = np.repeat(np.arange(10), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
+    assert stratified(labels, 0.1, np.random.default_rng(0)).sum() == 6000
+
+
+def test_validating_on_the_test_set_keeps_all_training_images() -> None:
+    dataset = prepare(images([30, 30]), validation="test")
+    assert len(dataset.train) == 60
+    assert dataset.digests["validation"] == dataset.digests["test"]
+
+
+def test_a_class_of_one_image_cannot_be_split() -> None:
+    with pytest.raises(ConfigError, match="Class 1 needs at least 2"):
+        prepare(images([10, 1]))
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    dataset = prepare(images([90, 9]), class_weight="balanced", validation="test")
+    expected = compute_class_weight("balanced", classes=np.arange(2), y=dataset.train.labels)
+    assert dataset.class_weight == pytest.approx(dict(enumerate(expected)))
+
+
+def test_class_weights_are_coerced_and_complete() -> None:
+    assert prepare(images([9, 9]), class_weight={"0": 1, 1: 5}).class_weight == {0: 1.0, 1: 5.0}
+    assert prepare(images([9, 9]), class_weight={"class 0": 1, "class 1": 5}).class_weight == {0: 1.0, 1: 5.0}
+    with pytest.raises(ConfigError, match=r"must name every class, 0 to 1. Missing: 1"):
+        prepare(images([9, 9]), class_weight={0: 1})
+    with pytest.raises(ConfigError, match="unknown class. Received: 7"):
+        prepare(images([9, 9]), class_weight={0: 1, 1: 1, 7: 5})
+
+
+def test_keep_makes_a_real_imbalance_in_training_only() -> None:
+    dataset = prepare(images([100, 100]), keep={1: 0.1}, validation_fraction=0.1)
+    assert dataset.counts["train"] == [90, 9]
+    assert dataset.counts["validation"] == [10, 10]
+    with pytest.raises(ConfigError, match="unknown class"):
+        prepare(images([9, 9]), keep={5: 0.1})
+
+
+def test_limit_keeps_the_shares() -> None:
+    assert prepare(images([100, 50]), limit=30, validation="test").counts["train"] == [20, 10]
+
+
+def test_targets_follow_the_labels() -> None:
+    one_hot, integer = (prepare(images([9, 9]), labels=labels) for labels in ("one_hot", "integer"))
+    assert one_hot.targets(np.array([1, 0])).tolist() == [[0, 1], [1, 0]]
+    assert integer.targets(np.array([1, 0])).tolist() == [1, 0]
+
+
+def test_a_digest_sees_every_pixel_label_and_the_order() -> None:
+    source = images([9, 9])
+    base = prepare(source, validation="test").digests["train"]
+    pixels = source.train.images.copy()
+    pixels[3, 2, 1, 0] ^= 1
+    labels = source.train.labels.copy()
+    labels[0] = 1
+    for changed in (
+        sources.Split(pixels, source.train.labels),
+        sources.Split(source.train.images, labels),
+        source.train.take(np.arange(18)[::-1]),
+    ):
+        other = sources.Images("made", changed, source.test, source.class_names, "here")
+        assert prepare(other, validation="test").digests["train"] != base
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    orders = {(seed, epoch): epoch_order(100, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)}
+    assert all(sorted(order) == list(range(100)) for order in orders.values())
+    assert len({order.tobytes() for order in orders.values()}) == 6
+    assert np.array_equal(orders[1, 2], epoch_order(100, 1, 2))

@@ -1,0 +1,33 @@
+"""A run's name says what differs from the defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from mnistlab.naming import run_name
+from mnistlab.preflight import compose_config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "adam"),
+        (["optimizer=rmsprop"], "rmsprop"),
+        (["optimizer=adam", "optimizer.learning_rate=0.001", "model=cnn"], "adam-lr0.001-cnn"),
+        (["model=cnn", "optimizer.learning_rate=0.001"], "adam-lr0.001-cnn"),
+        (["optimizer.learning_rate=0.01", "fit.epochs=3", "model=mlp"], "adam"),
+        (["fit.epochs=10", "callbacks=default"], "adam-epochs10-callbacks_default"),
+        (["optimizer=sgd", "fit.batch_size=64", "seed=3"], "sgd-batch64-seed3"),
+        (["callbacks=[early_stopping,reduce_lr]"], "adam-early_stopping+reduce_lr"),
+        (["source=npz", "source.path=/a/b.npz"], "adam-npz"),
+        (["experiment=cnn_99"], "adam-cnn_99"),
+        (["paths.root=/tmp/x", "tracking=none"], "adam"),
+    ],
+)
+def test_names(overrides: list[str], name: str) -> None:
+    assert run_name(compose_config(overrides)) == name
+
+
+def test_the_fallback_s_own_name_is_in_it() -> None:
+    assert run_name(compose_config([]), "mnist_5k") == "adam-mnist_5k"
+    assert run_name(compose_config([]), "mnist") == "adam"
