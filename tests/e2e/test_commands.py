@@ -1,0 +1,100 @@
+"""Help, completion, the wheel, and every command that the README shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].strip()
+    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("python -m mnistlab.train")
+]
+# The README's commands at a size for tests: same options, few images, one epoch.
+SMALL = ["source=mnist_5k", "data.limit=256", "fit.epochs=1"]
+
+
+def test_help_explains_the_groups_and_gives_examples(train) -> None:
+    done = train("--help")
+    assert done.code == 0
+    assert done.out.count("python -m mnistlab.train ") >= 3
+    for word in ("optimizer: adadelta", "minibatch_gd", "model: cnn, layers, logistic, mlp", "source:", "epochs: 3"):
+        assert word in done.out
+
+
+def test_the_readme_has_commands() -> None:
+    assert len(COMMANDS) >= 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_s_commands_run(train, tmp_path, make_npz, command: str) -> None:
+    words = shlex.split(command)[3:]
+    small = [] if "--help" in words else SMALL
+    given = {word.split("=")[0] for word in words}
+    small = [word for word in small if word.split("=")[0] not in given - {"fit.epochs"}]
+    if "source=npz" in words:
+        make_npz("mine.npz", num_classes=10)
+    if "--config-dir" in words:
+        (tmp_path / "my_conf" / "optimizer").mkdir(parents=True)
+        example = re.search(r"```yaml\n# my_conf/optimizer/(\w+)\.yaml\n(.*?)```", README, re.DOTALL)
+        assert example is not None
+        (tmp_path / "my_conf" / "optimizer" / f"{example[1]}.yaml").write_text(example[2])
+    done = train(*words, *small)
+    assert done.code == 0, done.err
+
+
+def test_tab_completion_offers_the_options(tmp_path) -> None:
+    script = Path(sys.executable).with_name("mnistlab-train")
+    answer = subprocess.run(
+        [script, "-sc", "query=bash"],
+        env={**os.environ, "COMP_LINE": "mnistlab-train optimizer=ada", "COMP_POINT": "28"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert {"optimizer=adam", "optimizer=adagrad"} <= set(answer.stdout.split())
+
+
+def test_the_wheel_brings_the_groups_and_works_from_another_folder(train, tmp_path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, PROJECT],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = opened.namelist()
+        opened.extractall(tmp_path / "site")
+    assert "mnistlab/conf/optimizer/adam.yaml" in names
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    done = train("--cfg", "job", PYTHONPATH=str(tmp_path / "site"))
+    assert "epochs: 3" in done.out
+    ran = train(*SMALL, "tracking=none", "paths.root=here", PYTHONPATH=str(tmp_path / "site"))
+    assert ran.code == 0, ran.err
+    log = next((tmp_path / "here" / "runs").glob("*/*/train.log"))
+    assert "epoch 1/1" in log.read_text()
+
+
+def test_an_installed_package_keeps_its_runs_in_one_place(tmp_path) -> None:
+    program = "from mnistlab.config import project_root; print(project_root())"
+    environment = {key: value for key, value in os.environ.items() if key != "MNISTLAB_ROOT"}
+    answers = {
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+        for folder in (tmp_path, "/")
+    }
+    assert answers == {f"{PROJECT}\n"}

@@ -1,0 +1,125 @@
+"""Every YAML option of every group, found by a recursive glob: it says what it is, composes, and builds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mnistlab import models, training
+from mnistlab.build import build
+from mnistlab.config import conf_folder
+from mnistlab.data import Dataset, prepare
+from mnistlab.preflight import compose_config
+from mnistlab.sources import mnist_5k
+
+OPTIONS = sorted(conf_folder().rglob("*.yaml"))
+CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
+NEEDED = {("source", "npz"): ["source.path=own.npz"]}
+
+
+def of_group(group: str) -> list[str]:
+    return [option for name, option in CHOICES if name == group]
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return prepare(mnist_5k(), limit=200)
+
+
+def build_model(group_overrides: list[str], dataset: Dataset) -> keras.Model:
+    config = compose_config(group_overrides)
+    network = build(config.model, "model", input_shape=(28, 28, 1), num_outputs=10, output_activation="softmax")
+    model = models.with_preprocessing(network, (28, 28, 1), config.data.scaling)
+    optimizer = build(config.optimizer, "optimizer")
+    training.compile_model(model, optimizer, loss="auto", metrics=["accuracy"], labels=dataset.labels)
+    return model
+
+
+def test_the_glob_finds_the_groups() -> None:
+    assert len(of_group("optimizer")) >= 17
+    groups = {"source", "data", "model", "optimizer", "callbacks", "tracking", "experiment", "debug"}
+    assert groups <= {group for group, _ in CHOICES}
+
+
+@pytest.mark.parametrize("file", OPTIONS, ids=lambda file: str(file.relative_to(conf_folder())))
+def test_each_option_starts_by_saying_what_it_is(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    comment = lines[1] if lines[0] == "# @package _global_" else lines[0]
+    assert comment.startswith("# ")
+    assert len(comment) > 30
+    if file.parent.name in ("experiment", "debug"):
+        assert f"python -m mnistlab.train {file.parent.name}={file.stem} " in comment
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES)
+def test_each_option_composes_and_passes_the_checks(group: str, option: str) -> None:
+    config = compose_config([f"{group}={option}", *NEEDED.get((group, option), [])])
+    assert option in config.choices[group] or option == "default"
+
+
+@pytest.mark.parametrize("option", of_group("optimizer"))
+def test_each_optimizer_learns(option: str, dataset: Dataset) -> None:
+    keras.utils.set_random_seed(0)
+    model = build_model([f"optimizer={option}"], dataset)
+    images, targets = dataset.train.images, dataset.targets(dataset.train.labels)
+    before = model.evaluate(images, targets, verbose=0)[0]
+    for _ in range(10):
+        model.train_on_batch(images, targets)
+    assert model.evaluate(images, targets, verbose=0)[0] < before
+
+
+@pytest.mark.parametrize("option", of_group("model"))
+def test_each_model_trains_an_epoch_on_raw_pixels(option: str, dataset: Dataset) -> None:
+    model = build_model([f"model={option}"], dataset)
+    assert model.input_shape == (None, 28, 28, 1)
+    assert model.inputs[0].dtype == "uint8"
+    seen = keras.callbacks.History()
+    training.fit(model, dataset, epochs=1, batch_size=32, seed=0, callbacks=[seen])
+    assert np.isfinite(seen.history["loss"][0])
+    probabilities = model.predict(dataset.test.images[:5], verbose=0)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+@pytest.mark.parametrize("option", of_group("callbacks"))
+def test_each_callback_builds_and_passes_its_checks(option: str, dataset: Dataset, tmp_path: Path) -> None:
+    config = compose_config([f"callbacks={option}", f"paths.run={tmp_path}"])
+    built = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
+    training.check_callbacks(built, build_model([], dataset), ["accuracy"])
+    if option == "default":
+        assert {type(callback).__name__ for callback in built.values()} == {
+            "EarlyStopping",
+            "ModelCheckpoint",
+            "ReduceLROnPlateau",
+        }
+        assert built["model_checkpoint"].filepath == f"{tmp_path}/checkpoints/best_model.keras"
+
+
+def test_the_mlp_is_the_guides(dataset: Dataset) -> None:
+    model = build_model([], dataset)
+    assert [type(layer).__name__ for layer in model.layers] == ["Rescaling", "Flatten", "Dense", "Dense"]
+    assert [layer.activation.__name__ for layer in model.layers[2:]] == ["relu", "softmax"]
+    assert model.count_params() == 784 * 128 + 128 + 128 * 10 + 10
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "batch_size", "rate"),
+    [
+        ("batch_gd", "SGD", "all", 0.01),
+        ("sgd", "SGD", 1, 0.01),
+        ("minibatch_gd", "SGD", 32, 0.01),
+        ("momentum", "SGD", 32, 0.01),
+        ("adagrad", "Adagrad", 32, 0.01),
+        ("rmsprop", "RMSprop", 32, 0.01),
+        ("adam", "Adam", 32, 0.01),
+    ],
+)
+def test_the_guides_seven_strategies(name: str, kind: str, batch_size: int | str, rate: float) -> None:
+    config = compose_config([f"optimizer={name}"])
+    optimizer = build(config.optimizer, "optimizer")
+    assert type(optimizer).__name__ == kind
+    assert float(optimizer.learning_rate) == pytest.approx(rate)
+    assert getattr(optimizer, "momentum", 0.0) == (0.9 if name == "momentum" else 0.0) or kind == "RMSprop"
+    assert config.fit.batch_size == batch_size
