@@ -32,7 +32,7 @@ def train(tmp_path: Path):
     """Run `python -m mnistlab.train` in a process of its own; everything lands under `tmp_path`, nothing downloads."""
 
     def run(*words: str, timeout: float = 180, module: str = "mnistlab.train", **environment: str) -> Finished:
-        blocked = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY")}
+        blocked = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
         done = subprocess.run(
             [sys.executable, "-W", "ignore::UserWarning:tensorflow", "-m", module, *words],
             cwd=tmp_path,

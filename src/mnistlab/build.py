@@ -104,8 +104,7 @@ def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
     reason = error.group(2).strip("'\"") if error else message
     target = located.group(1) if located else node["_target_"]
     unknown = [
-        f"{name}.{key} is no argument of {target}.{suggest(key, known)}"
-        for key, known in _unknown_arguments(node)
+        f"{name}.{key} is no argument of {target}.{suggest(key, known)}" for key, known in _unknown_arguments(node)
     ]
     return "\n".join(unknown) or f"{name}: {target} refused its arguments: {reason}"
 
@@ -123,7 +122,9 @@ def argument_names(target: str) -> set[str] | None:
     """The keyword arguments of an importable callable; None if it cannot be inspected. Keras's optimizers and layers
     take `**kwargs` for their base class's arguments, so those are gathered along the inheritance."""
     found = locate(target, "_target_")
-    callables = [base.__init__ for base in found.__mro__[:-1]] if inspect.isclass(found) else [found]
+    callables = [found]
+    if inspect.isclass(found):
+        callables = [vars(base)["__init__"] for base in found.__mro__[:-1] if "__init__" in vars(base)]
     names: set[str] = set()
     for function in callables:
         try:

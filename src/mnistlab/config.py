@@ -47,7 +47,7 @@ def _filled_in(default: Callable[[], Any]) -> Any:
     return field(default_factory=default, metadata={"omegaconf_ignore": True})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataConfig:
     labels: str = _choice("one_hot", "integer")
     scaling: str = _choice("unit", "centered", "none")
@@ -59,7 +59,7 @@ class DataConfig:
     limit: int | None = _number("value >= 1", lambda value: value >= 1)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class FitConfig:
     epochs: int = _number("value >= 1", lambda value: value >= 1)
     batch_size: Any
@@ -67,27 +67,27 @@ class FitConfig:
     metrics: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class SaveConfig:
     which: str = _choice("best", "last")
     monitor: str
     formats: list[str]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrackingConfig:
     backend: str = _choice("mlflow", "none")
     uri: str | None
     experiment: str | None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PathsConfig:
     root: str
     run: str | None
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Config:
     """One experiment, complete.
 
@@ -179,7 +179,7 @@ def _unknown_keys(node: DictConfig, schema: type, prefix: str = "") -> Iterator[
             yield from _unknown_keys(node[key], types[key], f"{prefix}{key}.")
 
 
-def setting_names(schema: type = Config, prefix: str = "") -> list[str]:
+def setting_names(schema: Any = Config, prefix: str = "") -> list[str]:
     """The dotted names of all typed settings."""
     names = []
     for name, kind in get_type_hints(schema).items():

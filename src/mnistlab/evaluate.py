@@ -113,8 +113,8 @@ def read_curves(epochs: Sequence[Mapping[str, float]], num_classes: int, steps_p
         )
     return _overfitting(epochs, first, last) or Reading(
         "good fit",
-        f"good fit: training and validation loss fell together (rule: validation loss {last.get('val_loss', math.nan):.3f} "
-        "within 10 % of its best).",
+        "good fit: training and validation loss fell together "
+        f"(rule: validation loss {last.get('val_loss', math.nan):.3f} within 10 % of its best).",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import json
@@ -143,9 +142,7 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
     )
     model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling)
     optimizer = build(config.optimizer, "optimizer")
-    training.compile_model(
-        model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels
-    )
+    training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     start_from = config.init.get("from")
     if start_from:
         saving.load_weights(model, _initial_file(str(start_from), config))

@@ -71,7 +71,11 @@ def stack(
 ) -> keras.Model:
     """Any stack of Keras layers, closed by a Dense output layer."""
     return keras.Sequential(
-        [keras.Input(tuple(input_shape)), *layers, kl.Dense(num_outputs, activation=output_activation, name="output")]
+        [
+            keras.Input(tuple(input_shape)),
+            *layers,
+            kl.Dense(num_outputs, activation=output_activation, name="output"),
+        ]
     )
 
 
@@ -82,6 +86,9 @@ def with_preprocessing(network: keras.Model, input_shape: Sequence[int], scaling
         scaling: 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1) or 'none' (only a cast to float).
     """
     scale, offset = SCALINGS[scaling]
-    front = [keras.Input(tuple(input_shape), dtype="uint8", name="pixels"), kl.Rescaling(scale, offset, name="scaling")]
+    front = [
+        keras.Input(tuple(input_shape), dtype="uint8", name="pixels"),
+        kl.Rescaling(scale, offset, name="scaling"),
+    ]
     body = network.layers if isinstance(network, keras.Sequential) else [network]
     return keras.Sequential([*front, *body], name="classifier")

@@ -22,7 +22,11 @@ def run_name(config: Config, used_source: str | None = None) -> str:
     first += [key for key in changed if key == "model" or key.startswith("model.")]
     ordered = [*first, *(key for key in changed if key not in first)]
     words = [config.choices.get("optimizer", "run"), *(_word(key, changed[key]) for key in ordered)]
-    if used_source and used_source != config.choices.get("source", used_source) and "npz" != config.choices.get("source"):
+    if (
+        used_source
+        and used_source != config.choices.get("source", used_source)
+        and config.choices.get("source") != "npz"
+    ):
         words.append(used_source)
     return "-".join(words)[:200]
 

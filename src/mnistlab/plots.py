@@ -89,9 +89,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
     return figure
 
 
-def wrong_images(
-    images: np.ndarray, truth: Sequence[str], predicted: Sequence[str], confidence: np.ndarray
-) -> Figure:
+def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[str], confidence: np.ndarray) -> Figure:
     """The most confidently wrong test images with truth, prediction and confidence."""
     captions = [
         f"{_short(true)} taken for {_short(guess)}\n{share:.1%} sure"

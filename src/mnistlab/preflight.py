@@ -66,9 +66,7 @@ def checked(
         raise ConfigError(problems)
     config.overrides = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]
     config.config_dir = config_dir
-    config.choices = {
-        group: option for group, option in choices.items() if option and not group.startswith("hydra/")
-    }
+    config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
     config.choices.setdefault("callbacks", "+".join(config.callbacks))
     return config

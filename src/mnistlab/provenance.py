@@ -46,7 +46,13 @@ def git_state() -> dict[str, str]:
 def _git(*words: str) -> str:
     try:
         answer = subprocess.run(
-            ["git", *words], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False, errors="replace"
+            ["git", *words],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+            errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -35,6 +35,7 @@ class Mirror(Protocol):
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None: ...
     def set_tags(self, tags: Mapping[str, str]) -> None: ...
     def log_folder(self, folder: Path) -> None: ...
+    def viewing(self) -> str: ...
     def end(self, status: str) -> None: ...
 
 
@@ -60,7 +61,11 @@ class RunRecord:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """One line of metrics.jsonl and one call to the store; step: the epoch, from 1."""
         milliseconds = int(time.time() * 1000)
-        line = {"step": step, "timestamp": milliseconds, "metrics": {k: finite(v) for k, v in metrics.items()}}
+        line = {
+            "step": step,
+            "timestamp": milliseconds,
+            "metrics": {k: finite(v) for k, v in metrics.items()},
+        }
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.mirrored(lambda mirror: mirror.log_metrics(metrics, step, milliseconds))
@@ -101,7 +106,7 @@ class RunRecord:
             self._tags["tracking.error"] = self.mirror_error
             self.write_json("tags.json", self._tags)
             log.warning(
-                "WARNING: the tracking store failed (%s). The run goes on; everything from here on is kept in %s alone.",
+                "WARNING: the tracking store failed (%s). The run goes on; from here on it is kept in %s alone.",
                 self.mirror_error,
                 self.folder,
             )

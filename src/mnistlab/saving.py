@@ -37,7 +37,9 @@ def load_weights(model: keras.Model, file: Path) -> None:
         ConfigError: no such file, a damaged file, or another architecture, both sets of shapes named.
     """
     if not file.is_file():
-        raise ConfigError(f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist.")
+        raise ConfigError(
+            f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist."
+        )
     if not file.name.endswith((".keras", ".h5")):
         raise ConfigError(f"init.from must be a .keras, .h5 or .weights.h5 file. Received: {file}.")
     if file.name.endswith(".weights.h5"):

@@ -20,7 +20,18 @@ import numpy as np
 from mnistlab.config import ConfigError
 
 DIGITS = tuple(str(digit) for digit in range(10))
-CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+CLOTHES = (
+    "T-shirt",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
@@ -188,7 +199,8 @@ def _checked_images(
         labels = _as_labels(arrays[f"y_{part}"], f"y_{part}")
         if len(images) != len(labels):
             raise ConfigError(
-                f"x_{part} and y_{part} must have the same length. Received: {len(images)} images, {len(labels)} labels."
+                f"x_{part} and y_{part} must have the same length. "
+                f"Received: {len(images)} images, {len(labels)} labels."
             )
         if len(images) == 0:
             raise ConfigError(f"x_{part} must hold at least one image. Received: none.")
@@ -225,8 +237,8 @@ def _as_images(array: np.ndarray, name: str) -> np.ndarray:
         converted = array.astype(np.uint8)
     if not np.array_equal(converted, array):
         raise ConfigError(
-            f"{name} must hold whole numbers from 0 to 255, best as uint8. Received: {array.dtype} from {array.min():g} to "
-            f"{array.max():g}. For values in 0..1 save (255 * {name}).round().astype('uint8')."
+            f"{name} must hold whole numbers from 0 to 255, best as uint8. "
+            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. For values in 0..1 save (255 * {name}).round().astype('uint8')."
         )
     return converted
 

@@ -22,7 +22,7 @@ from filelock import FileLock
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from mnistlab.config import ConfigError, TrackingConfig, hide_passwords  # noqa: E402
+from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
 
 DEFAULT_EXPERIMENT = "mnistlab"
 CONNECT_SECONDS = 5
@@ -73,7 +73,7 @@ def check_reachable(store: StoreAddress) -> None:
         _check_writable(_sqlite_file(store.uri))
     elif parts.scheme in ("", "file"):
         raise ConfigError(
-            f"tracking.uri must be sqlite:///FILE or a server's http address; MLflow no longer keeps runs in plain folders. "
+            "tracking.uri must be sqlite:///FILE or a server's http address: MLflow keeps no runs in plain folders now. "
             f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
         )
 
@@ -173,8 +173,8 @@ def _experiment_id(client: Any, store: StoreAddress) -> str:
                 raise
     if found.lifecycle_stage != "active":
         raise ConfigError(
-            f"The experiment {store.experiment!r} was deleted in the tracking store. Choose another with "
-            f"tracking.experiment=NAME, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}."
+            f"The experiment {store.experiment!r} was deleted in the tracking store. "
+            f"Choose another with tracking.experiment=NAME, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}."
         )
     return str(found.experiment_id)
 
@@ -191,7 +191,9 @@ class MlflowRun:
         name: the run's name; tags: set at its creation.
     """
 
-    def __init__(self, client: Any, experiment_id: str, store: StoreAddress, name: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: Any, experiment_id: str, store: StoreAddress, name: str, tags: Mapping[str, str]
+    ) -> None:
         self.client = client
         self.store = store
         self.experiment_id = experiment_id
@@ -209,7 +211,8 @@ class MlflowRun:
         from mlflow.entities import Metric
 
         self.client.log_batch(
-            self.run_id, metrics=[Metric(key, float(value), milliseconds, step) for key, value in metrics.items()]
+            self.run_id,
+            metrics=[Metric(key, float(value), milliseconds, step) for key, value in metrics.items()],
         )
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -269,9 +272,7 @@ class MlflowRun:
         mlflow.set_tracking_uri(self.store.uri)
         try:
             with mlflow.start_run(run_id=self.run_id, nested=True):
-                info = mlflow.keras.log_model(
-                    model, name="model", signature=signature, pip_requirements=requirements
-                )
+                info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
         finally:
             mlflow.set_tracking_uri(before)
         return str(info.model_uri)

@@ -42,7 +42,10 @@ def job(composed: DictConfig) -> float | None:
     own_groups = [source.path for source in started.runtime.config_sources if source.provider == "command-line"]
     try:
         config = checked(
-            composed, list(started.overrides.task), dict(started.runtime.choices), next(iter(own_groups), None)
+            composed,
+            list(started.overrides.task),
+            dict(started.runtime.choices),
+            next(iter(own_groups), None),
         )
         _check_store(config)
         with _silent_stderr():
@@ -70,18 +73,18 @@ def _check_store(config: Config) -> None:
 def _silent_stderr() -> Iterator[None]:
     """Swallow what TensorFlow's C++ prints while it is imported; shown after all if the import fails."""
     sys.stderr.flush()
-    kept, said = os.dup(2), tempfile.TemporaryFile()
-    os.dup2(said.fileno(), 2)
-    try:
-        yield
-    except BaseException:
-        said.seek(0)
-        os.write(kept, said.read())
-        raise
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        said.close()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            said.seek(0)
+            os.write(kept, said.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _remove_if_unused(folder: Path) -> None:

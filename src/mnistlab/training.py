@@ -62,12 +62,16 @@ def resolve_batch_size(batch_size: int | str, num_images: int) -> int:
         return num_images
     if int(batch_size) > num_images:
         log.warning(
-            "fit.batch_size=%s is more than the %s training images: each step uses all of them.", batch_size, num_images
+            "fit.batch_size=%s is more than the %s training images: each step uses all of them.",
+            batch_size,
+            num_images,
         )
     return min(int(batch_size), num_images)
 
 
-def check_callbacks(callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[str]) -> None:
+def check_callbacks(
+    callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[str]
+) -> None:
     """Refuse before the first epoch what Keras notices in mid-training or never.
 
     Raises:
@@ -162,7 +166,11 @@ def fit(
 def predict(model: keras.Model, dataset: Dataset, split: Split) -> tuple[dict[str, float], np.ndarray]:
     """The compiled metrics on a split, and each image's class probabilities, float32 of shape (n, classes)."""
     metrics = model.evaluate(
-        split.images, dataset.targets(split.labels), batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
+        split.images,
+        dataset.targets(split.labels),
+        batch_size=EVALUATION_BATCH_SIZE,
+        verbose=0,
+        return_dict=True,
     )
     probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
     return {name: float(value) for name, value in metrics.items()}, probabilities

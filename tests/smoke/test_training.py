@@ -48,7 +48,8 @@ def test_equal_seeds_repeat_and_others_differ(dataset) -> None:
 
 def test_one_hot_and_integer_labels_are_the_same_mathematics() -> None:
     losses = [
-        train(prepare(mnist_5k(), limit=300, labels=labels), labels=labels)[1]["loss"] for labels in ("one_hot", "integer")
+        train(prepare(mnist_5k(), limit=300, labels=labels), labels=labels)[1]["loss"]
+        for labels in ("one_hot", "integer")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
-from mnistlab.config import Config, ConfigError, flatten, hide_passwords, parameters
+from mnistlab.config import Config, ConfigError, conf_folder, flatten, hide_passwords, parameters
 from mnistlab.preflight import compose_config, job_overrides
 
 
@@ -84,8 +82,15 @@ def test_the_batch_size_belongs_to_the_strategy_and_the_command_line_wins() -> N
 
 
 def test_callbacks_combine() -> None:
-    assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {"early_stopping", "reduce_lr"}
-    assert set(compose_config(["callbacks=default"]).callbacks) == {"early_stopping", "model_checkpoint", "reduce_lr"}
+    assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {
+        "early_stopping",
+        "reduce_lr",
+    }
+    assert set(compose_config(["callbacks=default"]).callbacks) == {
+        "early_stopping",
+        "model_checkpoint",
+        "reduce_lr",
+    }
     assert compose_config([]).callbacks == {}
 
 
@@ -127,6 +132,5 @@ def test_a_multirun_is_expanded() -> None:
     assert [sorted(job) for job in jobs] == [
         sorted(["fit.epochs=1", f"optimizer={name}", f"seed={seed}"]) for name in ("sgd", "adam") for seed in (0, 1)
     ]
-    assert len(job_overrides(["optimizer=glob(*)"], multirun=True)) == len(
-        list((os.scandir(os.path.join(os.path.dirname(__file__), "../../conf/optimizer"))))
-    )
+    every = job_overrides(["optimizer=glob(*)"], multirun=True)
+    assert len(every) == len(list((conf_folder() / "optimizer").glob("*.yaml")))

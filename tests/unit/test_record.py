@@ -44,7 +44,10 @@ def test_the_folder_holds_everything(tmp_path) -> None:
         record.set_tags({"c": 1})
     folder = tmp_path / "run"
     assert json.loads((folder / "parameters.json").read_text()) == {"a": 1}
-    assert [(row["step"], row["metrics"]) for row in lines(folder)] == [(1, {"loss": 0.5}), (2, {"loss": "nan"})]
+    assert [(row["step"], row["metrics"]) for row in lines(folder)] == [
+        (1, {"loss": 0.5}),
+        (2, {"loss": "nan"}),
+    ]
     assert json.loads((folder / "tags.json").read_text()) == {"a": "b", "c": "1"}
     assert status(folder) == "FINISHED"
 
