@@ -238,7 +238,8 @@ def _as_images(array: np.ndarray, name: str) -> np.ndarray:
     if not np.array_equal(converted, array):
         raise ConfigError(
             f"{name} must hold whole numbers from 0 to 255, best as uint8. "
-            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. For values in 0..1 save (255 * {name}).round().astype('uint8')."
+            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. "
+            f"For values in 0..1 save (255 * {name}).round().astype('uint8')."
         )
     return converted
 

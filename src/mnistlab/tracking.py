@@ -73,7 +73,7 @@ def check_reachable(store: StoreAddress) -> None:
         _check_writable(_sqlite_file(store.uri))
     elif parts.scheme in ("", "file"):
         raise ConfigError(
-            "tracking.uri must be sqlite:///FILE or a server's http address: MLflow keeps no runs in plain folders now. "
+            "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
             f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
         )
 
@@ -174,7 +174,8 @@ def _experiment_id(client: Any, store: StoreAddress) -> str:
     if found.lifecycle_stage != "active":
         raise ConfigError(
             f"The experiment {store.experiment!r} was deleted in the tracking store. "
-            f"Choose another with tracking.experiment=NAME, or restore it: mlflow experiments restore --experiment-id {found.experiment_id}."
+            "Choose another with tracking.experiment=NAME, or restore it: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}."
         )
     return str(found.experiment_id)
 

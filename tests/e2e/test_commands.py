@@ -50,6 +50,8 @@ def test_the_readme_s_commands_run(train, tmp_path, make_npz, command: str) -> N
     small = [word for word in small if word.split("=")[0] not in given - {"fit.epochs"}]
     if "source=npz" in words:
         make_npz("mine.npz", num_classes=10)
+    if "source=fashion_mnist" in words:  # its download is not for tests: arrays of its shape
+        words.append(f"source.path={make_npz('fashion.npz', num_classes=10, shape=(28, 28))}")
     if "--config-dir" in words:
         (tmp_path / "my_conf" / "optimizer").mkdir(parents=True)
         example = re.search(r"```yaml\n# my_conf/optimizer/(\w+)\.yaml\n(.*?)```", README, re.DOTALL)
