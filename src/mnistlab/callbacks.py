@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mnistlab.record import RunRecord
+from mnistlab.record import Recorder
 
 log = logging.getLogger("mnistlab")
 
@@ -37,7 +37,7 @@ class LogEpochs(keras.callbacks.Callback):
     One call an epoch with step = epoch, counted from 1. `epochs` keeps the same rows.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: Recorder) -> None:
         super().__init__()
         self.record = record
         self.epochs: list[dict[str, float]] = []

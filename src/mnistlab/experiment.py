@@ -22,7 +22,7 @@ from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config, parameters
 from mnistlab.data import Dataset, prepare
 from mnistlab.naming import run_name
-from mnistlab.record import RunRecord, recording
+from mnistlab.record import Recorder, recording
 from mnistlab.sources import Images
 
 log = logging.getLogger("mnistlab")
@@ -166,21 +166,21 @@ def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.
     return list(built.values())
 
 
-def open_record(config: Config, dataset: Dataset) -> RunRecord:
+def open_record(config: Config, dataset: Dataset) -> Recorder:
     """The run's record: its own folder and, unless `tracking=none`, a run in the tracking store."""
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     if config.tracking.backend == "none":
-        return RunRecord(folder)
+        return Recorder(folder)
     store = tracking.address(config.tracking, config.paths.root)
     tracking.check_reachable(store)
     if store.said:
         log.info("Recording where the environment says: %s", store.said)
     client, experiment_id = tracking.open_store(store)
     tags = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL", "run.folder": str(folder)}
-    return RunRecord(folder, tracking.MlflowRun(client, experiment_id, store, run_name(config, dataset.name), tags))
+    return Recorder(folder, tracking.MlflowRun(client, experiment_id, store, run_name(config, dataset.name), tags))
 
 
-def describe(record: RunRecord, config: Config, dataset: Dataset, model: keras.Model, batch_size: int) -> None:
+def describe(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, batch_size: int) -> None:
     """Everything that is known before training: settings, data, code, libraries, the model's summary."""
     settings = parameters(config)
     record.write_text("config.yaml", yaml.safe_dump(_nested(settings, config), sort_keys=False))
@@ -246,7 +246,7 @@ def objective(epochs: Sequence[dict[str, float]], best_epoch: int | None) -> flo
     return row.get("val_accuracy", row.get("val_loss", math.nan))
 
 
-def write_reports(record: RunRecord, judged: evaluate.Evaluation) -> None:
+def write_reports(record: Recorder, judged: evaluate.Evaluation) -> None:
     """The classification report as text, JSON and a table in MLflow; the confusion matrix as numbers."""
     record.write_text("reports/classification_report.txt", judged.text)
     record.write_json("reports/classification_report.json", judged.report)
@@ -281,7 +281,7 @@ def draw_figures(
         figure.savefig(folder / f"{name}.png", dpi=110)
 
 
-def save(record: RunRecord, config: Config, model: keras.Model, dataset: Dataset) -> str:
+def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> str:
     """The model's files into the run's folder and, through MLflow, under one models:/ address, which is returned."""
     saving.save_model(model, record.folder / "model_files", config.save.formats)
     address: str | None = record.mirrored(
@@ -292,7 +292,7 @@ def save(record: RunRecord, config: Config, model: keras.Model, dataset: Dataset
     return address or str(record.folder / "model_files")
 
 
-def summary(result: Result, address: str, record: RunRecord, seconds: float) -> str:
+def summary(result: Result, address: str, record: Recorder, seconds: float) -> str:
     """The end of a run in a few lines: a small table, the reading, where things are."""
     names = sorted({name.removeprefix("test_") for name in result.metrics if name.startswith("test_")})
     names.sort(key=lambda name: name != "loss")

@@ -39,8 +39,8 @@ class Mirror(Protocol):
     def end(self, status: str) -> None: ...
 
 
-class RunRecord:
-    """One run's record.
+class Recorder:
+    """Writes one run's record.
 
     Args:
         folder: the run's own folder; made if it does not exist.
@@ -115,7 +115,7 @@ class RunRecord:
 
 
 @contextlib.contextmanager
-def recording(record: RunRecord) -> Iterator[RunRecord]:
+def recording(record: Recorder) -> Iterator[Recorder]:
     """Ends the record with the true status: KILLED for Ctrl-C and SIGTERM, FAILED for any error, else FINISHED."""
     try:
         yield record

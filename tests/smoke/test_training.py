@@ -12,7 +12,7 @@ from mnistlab import models, saving, training
 from mnistlab.callbacks import KeepBest, LogEpochs
 from mnistlab.config import ConfigError
 from mnistlab.data import prepare
-from mnistlab.record import RunRecord
+from mnistlab.record import Recorder
 from mnistlab.sources import mnist_5k
 
 
@@ -98,7 +98,7 @@ def test_a_rare_class_is_recalled_better_with_balanced_weights() -> None:
 
 
 def test_epochs_are_logged_with_the_rate_they_used(dataset, tmp_path) -> None:
-    log = LogEpochs(RunRecord(tmp_path))
+    log = LogEpochs(Recorder(tmp_path))
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / 2**epoch)
     train(dataset, epochs=3, callbacks=[halve, log])
     assert [row["learning_rate"] for row in log.epochs] == [0.01, 0.005, 0.0025]

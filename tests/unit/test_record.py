@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from mnistlab.record import RunRecord, recording
+from mnistlab.record import Recorder, recording
 
 
 class FailingStore:
@@ -36,7 +36,7 @@ def status(folder):
 
 
 def test_the_folder_holds_everything(tmp_path) -> None:
-    with recording(RunRecord(tmp_path / "run")) as record:
+    with recording(Recorder(tmp_path / "run")) as record:
         record.log_parameters({"a": 1})
         record.log_metrics({"loss": 0.5}, step=1)
         record.log_metrics({"loss": math.nan}, step=2)
@@ -54,7 +54,7 @@ def test_the_folder_holds_everything(tmp_path) -> None:
 
 @pytest.mark.parametrize(("error", "expected"), [(ValueError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
 def test_the_status_is_true(tmp_path, error, expected) -> None:
-    with pytest.raises(type(error)), recording(RunRecord(tmp_path)):
+    with pytest.raises(type(error)), recording(Recorder(tmp_path)):
         raise error
     assert status(tmp_path) == expected
     tags = json.loads((tmp_path / "tags.json").read_text())
@@ -64,7 +64,7 @@ def test_the_status_is_true(tmp_path, error, expected) -> None:
 
 def test_a_dying_store_ends_neither_the_run_nor_the_record(tmp_path, caplog) -> None:
     store = FailingStore(calls=1)
-    with recording(RunRecord(tmp_path, store)) as record:
+    with recording(Recorder(tmp_path, store)) as record:
         for step in (1, 2, 3):
             record.log_metrics({"loss": 1.0 / step}, step=step)
     assert len(lines(tmp_path)) == 3

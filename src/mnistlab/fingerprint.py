@@ -1,0 +1,81 @@
+"""What a run's result depends on, as hashes: two runs with equal fingerprints need not both be run."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mnistlab.config import FILLED_IN, Config
+from mnistlab.provenance import library_versions
+
+# Settings that say where things lie or how a sweep is run, not what comes out.
+WITHOUT_EFFECT = ("paths", "tracking", "sweep")
+# Modules that look at results and do not make them: a new figure is no reason to train again.
+ONLY_LOOKING = ("plots.py", "compare.py", "naming.py", "tracking.py", "preflight.py", "sweep.py", "train.py", "provenance.py")
+LIBRARIES = ("version.python", "version.tensorflow", "version.keras", "version.numpy")
+
+
+def fingerprint(config: Config, data_digests: Mapping[str, str]) -> dict[str, str]:
+    """The parts of a run's fingerprint, and the whole of them under 'fingerprint'.
+
+    Args:
+        data_digests: split name -> digest, as in `Dataset.digests`.
+
+    Returns:
+        'fingerprint.config', '.data', '.libraries': hashes; '.code': JSON of file name -> hash.
+    """
+    versions = {name: version for name, version in library_versions().items() if name in LIBRARIES}
+    parts = {
+        "fingerprint.config": config_hash(config),
+        "fingerprint.data": _hash(dict(data_digests)),
+        "fingerprint.libraries": _hash(versions),
+        "fingerprint.code": json.dumps(code_hashes(), sort_keys=True),
+    }
+    return {"fingerprint": _hash(parts), **parts}
+
+
+def config_hash(config: Config) -> str:
+    """A hash of the resolved settings that have an effect on the result."""
+    settings = {
+        key: value for key, value in asdict(config).items() if key not in WITHOUT_EFFECT and key not in FILLED_IN
+    }
+    run_folder = config.paths.run or ""
+    return _hash(json.loads(json.dumps(settings, default=str).replace(json.dumps(run_folder)[1:-1], "") if run_folder else json.dumps(settings, default=str)))
+
+
+@functools.cache
+def code_hashes() -> dict[str, str]:
+    """File name -> hash of each of the package's modules that make results."""
+    folder = Path(__file__).resolve().parent
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        for file in sorted(folder.glob("*.py"))
+        if file.name not in ONLY_LOOKING
+    }
+
+
+def why_again(own: Mapping[str, str], earlier: Mapping[str, str]) -> str:
+    """Why a run with an equal configuration is not good enough: 'code changed: fused.py', 'data changed'.
+
+    Args:
+        own, earlier: the parts that `fingerprint` gives, of the run to be and of one that finished.
+    """
+    reasons = []
+    if own["fingerprint.data"] != earlier.get("fingerprint.data"):
+        reasons.append("data changed")
+    if own["fingerprint.code"] != earlier.get("fingerprint.code"):
+        before, now = json.loads(earlier.get("fingerprint.code", "{}")), json.loads(own["fingerprint.code"])
+        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+        reasons.append(f"code changed: {', '.join(changed)}")
+    if own["fingerprint.libraries"] != earlier.get("fingerprint.libraries"):
+        reasons.append("libraries changed")
+    return "; ".join(reasons) or "new"
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
