@@ -88,6 +88,18 @@ class PathsConfig:
 
 
 @dataclass(kw_only=True)
+class SweepConfig:
+    seeds: int = _number("value >= 1", lambda value: value >= 1)
+    axes: list[str] | None
+    objective: str
+    targets: list[float]
+    preflight: bool
+    dry_run: bool
+    force: bool
+    plan: str | None
+
+
+@dataclass(kw_only=True)
 class Config:
     """One experiment, complete.
 
@@ -106,6 +118,7 @@ class Config:
     save: SaveConfig
     tracking: TrackingConfig
     paths: PathsConfig
+    sweep: SweepConfig
     seed: int = _number("0 <= value < 2**32", lambda value: 0 <= value < 2**32)
     deterministic: bool
     choices: dict[str, str] = _filled_in(dict)

@@ -16,7 +16,16 @@ from mnistlab.provenance import library_versions
 # Settings that say where things lie or how a sweep is run, not what comes out.
 WITHOUT_EFFECT = ("paths", "tracking", "sweep")
 # Modules that look at results and do not make them: a new figure is no reason to train again.
-ONLY_LOOKING = ("plots.py", "compare.py", "naming.py", "tracking.py", "preflight.py", "sweep.py", "train.py", "provenance.py")
+ONLY_LOOKING = (
+    "plots.py",
+    "compare.py",
+    "naming.py",
+    "tracking.py",
+    "preflight.py",
+    "sweep.py",
+    "train.py",
+    "provenance.py",
+)
 LIBRARIES = ("version.python", "version.tensorflow", "version.keras", "version.numpy")
 
 
@@ -40,12 +49,11 @@ def fingerprint(config: Config, data_digests: Mapping[str, str]) -> dict[str, st
 
 
 def config_hash(config: Config) -> str:
-    """A hash of the resolved settings that have an effect on the result."""
-    settings = {
-        key: value for key, value in asdict(config).items() if key not in WITHOUT_EFFECT and key not in FILLED_IN
-    }
-    run_folder = config.paths.run or ""
-    return _hash(json.loads(json.dumps(settings, default=str).replace(json.dumps(run_folder)[1:-1], "") if run_folder else json.dumps(settings, default=str)))
+    """A hash of the resolved settings that have an effect on the result; the run's own folder has none."""
+    settings = {key: value for key, value in asdict(config).items() if key not in {*WITHOUT_EFFECT, *FILLED_IN}}
+    text = json.dumps(settings, sort_keys=True, default=str)
+    own_folder = json.dumps(config.paths.run or "")[1:-1]
+    return _hash(text.replace(own_folder, "") if own_folder else text)
 
 
 @functools.cache

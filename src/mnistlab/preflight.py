@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -28,7 +30,6 @@ from mnistlab.config import (
 )
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
-MAX_CHECKED_JOBS = 200
 
 
 def compose_config(overrides: list[str], config_name: str = "train", config_dir: str | None = None) -> Config:
@@ -41,17 +42,22 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
     Raises:
         ConfigError: everything that is wrong with it.
     """
+    composed = _composed(overrides, config_name, config_dir)
+    choices = dict(composed.hydra.runtime.choices)
+    with open_dict(composed):
+        del composed["hydra"]
+    if composed.paths.run is None:
+        composed.paths.run = "${paths.root}/runs/" + datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
+    return checked(composed, overrides, choices, config_dir)
+
+
+def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
+    """The composed configuration with Hydra's own part in it."""
     register()
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
-            composed = compose(config_name, overrides=[*overrides, *search], return_hydra_config=True)
-            choices = dict(composed.hydra.runtime.choices)
-            with open_dict(composed):
-                del composed["hydra"]
-            return checked(composed, overrides, choices, config_dir)
-    except ConfigError:
-        raise
+            return compose(config_name, overrides=[*overrides, *search], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from error
 
@@ -72,38 +78,69 @@ def checked(
     return config
 
 
-def check_command(arguments: Namespace) -> None:
+@dataclass(frozen=True)
+class Command:
+    """What a command line asks for: the words of each job and, if they were checked, its configuration.
+
+    swept: the overrides that take several values, in the order given ('optimizer', 'seed').
+    extra: words that the sweep's settings add to the command line.
+    """
+
+    multirun: bool
+    configs: list[Config]
+    swept: list[str]
+    extra: list[str]
+
+
+def check_command(arguments: Namespace) -> Command:
     """Compose and check every job that this command line would start.
 
     Raises:
         ConfigError: the problems of all jobs, each said once.
     """
-    problems: dict[str, None] = {}
-    for overrides in job_overrides(arguments.overrides, arguments.multirun)[:MAX_CHECKED_JOBS]:
+    name, folder = arguments.config_name or "train", arguments.config_dir
+    parsed = _parse(arguments.overrides)
+    base = [entry.input_line or "" for entry in parsed if not entry.is_sweep_override()]
+    first = _composed(base, name, folder)
+    if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):
+        return Command(False, [compose_config(arguments.overrides, name, folder)], [], [])
+    params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
+    extra = _repeats(first, [*params, *arguments.overrides])
+    jobs, swept = expand([*params, *arguments.overrides, *extra])
+    configs, problems = [], {}
+    for words in jobs:
         try:
-            compose_config(overrides, arguments.config_name or "train", arguments.config_dir)
+            configs.append(compose_config(words, name, folder))
         except ConfigError as error:
             problems.update(dict.fromkeys(error.problems))
     if problems:
         raise ConfigError(problems)
+    return Command(True, configs, swept, extra)
 
 
-def job_overrides(overrides: list[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each job: one list for a run, one for each combination of a multirun's swept values."""
-    if not multirun:
-        return [overrides]
-    register()
-    try:
-        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
-            parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides)
-    except OverrideParseException as error:
-        raise ConfigError(explain(error, overrides)) from error
-    kept = [entry for entry in parsed if not entry.is_hydra_override()]
-    fixed = [entry.input_line or "" for entry in parsed if entry.is_hydra_override()]
+def _repeats(composed: DictConfig, words: list[str]) -> list[str]:
+    """sweep.seeds=5 is seed=range(0,5), unless the command line has seeds of its own."""
+    seeds = composed.sweep.seeds
+    return [f"seed=range(0,{seeds})"] if seeds > 1 and not any(word.startswith("seed=") for word in words) else []
+
+
+def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:
+    """The words of each job of a multirun, one list per combination of the swept values, and the swept keys."""
+    kept = [entry for entry in _parse(overrides) if not entry.is_hydra_override()]
     if not all(_listable(entry) for entry in kept):
         kept = [entry for entry in kept if not entry.is_sweep_override()]
     (jobs,) = BasicSweeper.split_arguments(kept, max_batch_size=None)
-    return [[*job, *fixed] for job in jobs]
+    last = {entry.get_key_element(): entry for entry in kept}
+    return [list(job) for job in jobs], [key for key, entry in last.items() if entry.is_sweep_override()]
+
+
+def _parse(overrides: list[str]) -> list[Override]:
+    register()
+    try:
+        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
+            return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides))
+    except OverrideParseException as error:
+        raise ConfigError(explain(error, overrides)) from error
 
 
 def _listable(entry: Override) -> bool:

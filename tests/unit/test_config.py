@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnistlab.config import Config, ConfigError, conf_folder, flatten, hide_passwords, parameters
-from mnistlab.preflight import compose_config, job_overrides
+from mnistlab.preflight import compose_config, expand
 
 
 def problems(*overrides: str) -> str:
@@ -128,9 +128,10 @@ def test_own_groups_are_found(tmp_path) -> None:
 
 
 def test_a_multirun_is_expanded() -> None:
-    jobs = job_overrides(["optimizer=sgd,adam", "seed=range(0,2)", "fit.epochs=1"], multirun=True)
+    jobs, swept = expand(["optimizer=sgd,adam", "seed=range(0,2)", "fit.epochs=1"])
+    assert swept == ["optimizer", "seed"]
     assert [sorted(job) for job in jobs] == [
         sorted(["fit.epochs=1", f"optimizer={name}", f"seed={seed}"]) for name in ("sgd", "adam") for seed in (0, 1)
     ]
-    every = job_overrides(["optimizer=glob(*)"], multirun=True)
+    every, _ = expand(["optimizer=glob(*)"])
     assert len(every) == len(list((conf_folder() / "optimizer").glob("*.yaml")))

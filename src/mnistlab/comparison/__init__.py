@@ -1,0 +1,20 @@
+"""A sweep's verdict from plain run records: compare, check fairness, report. No MLflow, no Keras."""
+
+from mnistlab.comparison.across import across_data
+from mnistlab.comparison.compare import compare, compare_by_data
+from mnistlab.comparison.fairness import fairness
+from mnistlab.comparison.records import RunRecord
+from mnistlab.comparison.results import AcrossData, Comparison, to_json
+from mnistlab.comparison.terminal import terminal_summary
+
+__all__ = [
+    "AcrossData",
+    "Comparison",
+    "RunRecord",
+    "across_data",
+    "compare",
+    "compare_by_data",
+    "fairness",
+    "terminal_summary",
+    "to_json",
+]

@@ -1,0 +1,169 @@
+"""From run records to a comparison: which option is better, by how much, how sure, and was it fair."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from mnistlab.comparison.curves import convergence_words
+from mnistlab.comparison.fairness import fairness, is_data_axis
+from mnistlab.comparison.grid import LEARNING_RATE, learning_rate_grid
+from mnistlab.comparison.options import ranked, summarise, with_readings
+from mnistlab.comparison.pairs import Direction, compare_options
+from mnistlab.comparison.records import (
+    RunRecord,
+    axis_keys,
+    group_by_option,
+    score_matrix,
+    split_by_data,
+)
+from mnistlab.comparison.results import Comparison, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.targets import TARGETS
+from mnistlab.comparison.words import method_words, verdict
+
+
+def compare(
+    records: Iterable[RunRecord],
+    axis: str | Sequence[str] = "optimizer",
+    objective: str = "best_val_accuracy",
+    *,
+    direction: Literal["auto", "higher", "lower"] = "auto",
+    alpha: float = 0.05,
+    targets: Sequence[float] = TARGETS,
+    resamples: int = 2000,
+    default_learning_rates: Mapping[str, float] | None = None,
+) -> Comparison:
+    """Compare the options of an axis, paired by seed; the records' order does not matter.
+
+    axis: a setting or several ("optimizer", ("optimizer", "optimizer.learning_rate")). objective: a metric
+    measured on validation data; "auto" takes lower as better for losses, errors and seconds. alpha: the
+    chance of any false claim among all pairs. resamples: of the bootstrap intervals; 0 leaves them out.
+    Raises ValueError for records on different data (see `compare_by_data`), for an axis no record has,
+    and for a `test_` objective: ranking on the test set would use it up.
+    """
+    records = list(records)
+    keys = axis_keys(axis)
+    _check(records, keys, objective)
+    groups = group_by_option(records, keys)
+    seeds, scores = score_matrix(groups, objective)
+    way = _direction(objective, direction)
+    pairs = compare_options(list(groups), scores, objective, way, alpha)
+    options = ranked(
+        [
+            summarise(name, group, keys, row, seeds, objective, targets, resamples)
+            for (name, group), row in zip(groups.items(), scores, strict=True)
+        ],
+        way,
+    )
+    metric = objective.removeprefix("best_")
+    options = with_readings(options, groups, metric, way)
+    grid = learning_rate_grid(records, objective, way, default_learning_rates, alpha)
+    notes = fairness(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    return Comparison(
+        verdict=_verdict(options, pairs, objective, grid),
+        axis=list(keys),
+        objective=objective,
+        direction=way,
+        data=", ".join(split_by_data(records)),
+        alpha=alpha,
+        seeds=seeds,
+        options=options,
+        pairs=_leader_first(pairs, options),
+        notes=notes,
+        convergence=_convergence(options, metric, way),
+        grid=grid,
+        method=method_words(len(groups), alpha),
+    )
+
+
+def compare_by_data(
+    records: Iterable[RunRecord],
+    axis: str | Sequence[str] = "optimizer",
+    objective: str = "best_val_accuracy",
+    *,
+    direction: Literal["auto", "higher", "lower"] = "auto",
+    alpha: float = 0.05,
+    targets: Sequence[float] = TARGETS,
+    resamples: int = 2000,
+    default_learning_rates: Mapping[str, float] | None = None,
+) -> list[Comparison]:
+    """One comparison per data set, the one with most runs first; arguments as for `compare`.
+
+    Data settings on the axis ("source" beside "optimizer") then name the data set instead of an option.
+    An axis of nothing but data settings stays one comparison, with a warning.
+    """
+    keys = axis_keys(axis)
+    if is_data_axis(keys):
+        groups, own_keys = {"": list(records)}, keys
+    else:
+        groups = split_by_data(records)
+        own_keys = tuple(key for key in keys if len(groups) == 1 or not is_data_axis([key]))
+    return [
+        compare(
+            members,
+            own_keys,
+            objective,
+            direction=direction,
+            alpha=alpha,
+            targets=targets,
+            resamples=resamples,
+            default_learning_rates=default_learning_rates,
+        )
+        for members in groups.values()
+    ]
+
+
+def _check(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
+    if not records:
+        raise ValueError("records: nothing to compare. Received: an empty list")
+    if objective.startswith("test_"):
+        raise ValueError(
+            "objective: rank on a validation metric; the test set is shown beside, never ranked on. "
+            f"Received: {objective!r}"
+        )
+    known = sorted({name for record in records for name in record.metrics if not name.startswith("test_")})
+    if objective not in known and any(record.metrics for record in records):
+        raise ValueError(f"objective: no run has the metric {objective!r}. Choices: {', '.join(known)}")
+    data = split_by_data(records)
+    if len(data) > 1 and not is_data_axis(keys):
+        raise ValueError(
+            f"records: runs on {len(data)} different data sets do not belong in one table; "
+            f"use compare_by_data(records). Received: {', '.join(data)}"
+        )
+
+
+def _verdict(
+    options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: str, grid: LearningRateGrid | None
+) -> str:
+    """The verdict on the options; on a grid of several optimizers, on each at its best learning rate."""
+    if grid is None or len(grid.rows) < 2:
+        return verdict(options, pairs, objective)
+    best = {(row.optimizer, row.best) for row in grid.rows}
+    chosen = [
+        dataclasses.replace(option, name=str(option.values["optimizer"]))
+        for option in options
+        if (option.values.get("optimizer"), option.values.get(LEARNING_RATE)) in best
+    ]
+    if len(chosen) < 2:
+        return verdict(options, pairs, objective)
+    return f"Each at its best learning rate: {verdict(chosen, grid.at_best, objective)}"
+
+
+def _direction(objective: str, direction: Literal["auto", "higher", "lower"]) -> Direction:
+    if direction != "auto":
+        return direction
+    return "lower" if any(word in objective for word in ("loss", "error", "seconds")) else "higher"
+
+
+def _convergence(options: Sequence[OptionSummary], metric: str, direction: Direction) -> str:
+    if options[0].mean is None:
+        return ""
+    readings = {option.name: option.reading for option in options}
+    return convergence_words(readings, metric, options[0].name, direction)
+
+
+def _leader_first(pairs: Sequence[Pair], options: Sequence[OptionSummary]) -> list[Pair]:
+    """Pairs ordered by the ranks of their options: those with the leader come first."""
+    rank = {option.name: index for index, option in enumerate(options)}
+    return sorted(pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))

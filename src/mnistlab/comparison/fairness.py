@@ -1,0 +1,206 @@
+"""Was the comparison fair? What differs between runs besides the swept axes and the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+from mnistlab.comparison.records import (
+    DATA_GROUPS,
+    RunRecord,
+    axis_keys,
+    group_by_option,
+    outcome,
+    seed_of,
+    split_by_data,
+)
+from mnistlab.comparison.results import Note
+
+STRATEGY = {"optimizer": ("fit.batch_size",)}
+UNSET = "(not set)"
+IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "experiment", "callbacks.progress")
+
+
+def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Sequence[str] = IGNORED) -> list[Note]:
+    """Warnings, naming setting and values, where runs differ in more than the axes and the seed.
+
+    A config group on the axis covers its own settings ("optimizer" covers "optimizer.learning_rate") as
+    long as they are constant within an option. The batch size is part of an optimizer's strategy and gets
+    the milder note if each optimizer has its own. ignore: settings, or groups of them, that cannot change
+    a result (folders, tracking).
+    """
+    keys = axis_keys(axis)
+    groups = group_by_option(records, keys)
+    notes = settings_notes(groups, keys, ignore)
+    notes += data_notes(groups, keys)
+    notes += start_notes(groups, keys)
+    notes += budget_notes(groups)
+    return notes + repetition_notes(groups)
+
+
+def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], ignore: Sequence[str]) -> list[Note]:
+    """One note per setting that differs although it is not on the axis and does not follow the seed."""
+    records = [record for group in groups.values() for record in group]
+    names = sorted({name for record in records for name in record.params})
+    strategy = [name for key in keys for name in STRATEGY.get(key, ())]
+    notes = []
+    for name in names:
+        if name in keys or _within(name, ignore) or _follows_seed(records, name):
+            continue
+        values = {option: _values(group, name) for option, group in groups.items()}
+        if len(set().union(*values.values())) == 1:
+            continue
+        constant = all(len(found) == 1 for found in values.values())
+        if _within(name, keys) and constant:
+            continue
+        if name in strategy and constant:
+            text = f"{name} is part of each option's strategy: {_by_value(groups, name)}"
+            notes.append(Note("note", text))
+        else:
+            text = f"{name} differs, and is not on the axis: {_by_value(groups, name)}"
+            notes.append(Note("warning", text))
+    return notes
+
+
+def data_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
+    """A warning if the runs were trained on different data, by design of the axis or by accident."""
+    data = split_by_data(record for group in groups.values() for record in group)
+    if len(data) < 2:
+        return []
+    if is_data_axis(keys):
+        text = (
+            f"{', '.join(keys)} changes the data themselves: the options were not scored on the same "
+            "images, so a difference may be one of difficulty"
+        )
+    else:
+        text = f"the runs used {len(data)} different data sets ({', '.join(data)}): compare them separately"
+    return [Note("warning", text)]
+
+
+def start_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
+    """Warnings where runs with the same seed had other initial weights, or another batch order."""
+    notes = []
+    if not any(key.split(".")[0] == "model" for key in keys):
+        seeds = _disagreeing(groups, "hash.initial_weights", seed_of)
+        notes += _start_note("initial weights", seeds)
+    if is_data_axis(keys):
+        return notes
+    seeds = _disagreeing(
+        groups, "hash.batch_order", lambda record: (seed_of(record), record.params.get("fit.batch_size"))
+    )
+    return notes + _start_note("batch order (at equal batch size)", seeds)
+
+
+def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
+    """A note if options took different numbers of steps; a warning if epochs differ as well."""
+    epochs, steps = {}, {}
+    for option, group in groups.items():
+        trained = [record for record in group if outcome(record) == "trained" and _epochs(record)]
+        epochs[option] = {_epochs(record) for record in trained}
+        steps[option] = {round(total) for record in trained if (total := _steps(record)) is not None}
+    if len(set().union(*epochs.values())) > 1:
+        return [Note("warning", f"training lengths differ (epochs): {_ranges(epochs)}")]
+    if len(set().union(*steps.values())) > 1:
+        text = f"step budgets differ at equal epochs: {_ranges(steps)}; compare the curves by seconds too"
+        return [Note("note", text)]
+    return []
+
+
+def repetition_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
+    """A warning if an option has several trained runs of one seed: they are averaged, not repetitions."""
+    crowded = []
+    for option, group in groups.items():
+        seeds = [seed_of(record) for record in group if outcome(record) == "trained"]
+        if len(set(seeds)) < len(seeds):
+            crowded.append(option)
+    if not crowded:
+        return []
+    text = f"several runs per option and seed ({_listed(crowded)}) were averaged: they are no repetitions"
+    return [Note("warning", text)]
+
+
+def is_data_axis(keys: Sequence[str]) -> bool:
+    """Whether every swept setting is one of the data, so that options differ in their data by design."""
+    return all(key.split(".")[0] in DATA_GROUPS for key in keys)
+
+
+def _values(group: Sequence[RunRecord], name: str) -> set[str]:
+    return {str(record.params.get(name, UNSET)) for record in group}
+
+
+def _follows_seed(records: Sequence[RunRecord], name: str) -> bool:
+    """True for "seed" itself and copies of it, such as an interpolated "data.seed"."""
+    return all(record.params.get(name, UNSET) == record.params.get("seed") for record in records)
+
+
+def _within(name: str, groups: Sequence[str]) -> bool:
+    return any(name == group or name.startswith(f"{group}.") for group in groups)
+
+
+def _by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
+    """The values of a setting with the options that have them: "32 (adam, sgd), 1 (slow)"."""
+    options: dict[str, list[str]] = {}
+    counts: dict[str, int] = {}
+    for option, group in groups.items():
+        for record in group:
+            value = str(record.params.get(name, UNSET))
+            counts[value] = counts.get(value, 0) + 1
+            if option not in options.setdefault(value, []):
+                options[value].append(option)
+    ordered = sorted(options, key=lambda value: (-counts[value], value))
+    return ", ".join(f"{value} ({_listed(options[value])})" for value in ordered)
+
+
+def _disagreeing(
+    groups: dict[str, list[RunRecord]], tag: str, unit: Callable[[RunRecord], Hashable]
+) -> dict[int, list[str]]:
+    """Seeds at which runs of one unit carry different hashes, with the options off the common one."""
+    digests: dict[Hashable, dict[str, list[tuple[int, str]]]] = {}
+    for option, group in groups.items():
+        for record in group:
+            if digest := record.tags.get(tag):
+                found = digests.setdefault(unit(record), {})
+                found.setdefault(digest, []).append((seed_of(record), option))
+    seeds: dict[int, list[str]] = {}
+    for found in digests.values():
+        common = max(sorted(found), key=lambda digest: len(found[digest]))
+        for digest in sorted(found):
+            if digest != common:
+                for seed, option in found[digest]:
+                    seeds.setdefault(seed, []).append(option)
+    return seeds
+
+
+def _start_note(what: str, seeds: dict[int, list[str]]) -> list[Note]:
+    if not seeds:
+        return []
+    options = _listed(sorted({option for found in seeds.values() for option in found}))
+    text = f"same seed, other {what}: {options} (seeds {_listed(map(str, sorted(seeds)))})"
+    return [Note("warning", f"{text}; pairing by seed then removes less luck")]
+
+
+def _epochs(record: RunRecord) -> int:
+    return max((len(values) for values in record.history.values()), default=0)
+
+
+def _steps(record: RunRecord) -> float | None:
+    per_epoch = record.metrics.get("steps_per_epoch")
+    return None if per_epoch is None else per_epoch * _epochs(record)
+
+
+def _ranges(values: dict[str, set[int]]) -> str:
+    """Options by their range of values: "3 (batch_gd), 5,000 to 6,000 (adam, sgd)"."""
+    options: dict[tuple[int, int], list[str]] = {}
+    for option, found in values.items():
+        if found:
+            options.setdefault((min(found), max(found)), []).append(option)
+    return ", ".join(
+        f"{low:,}{f' to {high:,}' if high != low else ''} ({_listed(names)})"
+        for (low, high), names in sorted(options.items())
+    )
+
+
+def _listed(names: Iterable[Any], most: int = 6) -> str:
+    names = [str(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,234 @@
+"""Figures of what the models get wrong: confusion matrices side by side, and where the options disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from mnistlab.comparison.layout import figure_height, shortened, text_inches
+from mnistlab.comparison.records import RunRecord, group_by_option
+from mnistlab.comparison.results import Comparison
+from mnistlab.comparison.statistics import Floats
+from mnistlab.comparison.style import (
+    INK,
+    RC,
+    WRONG,
+    new_figure,
+    shown_options,
+)
+
+MAX_CLASSES_NAMED = 12
+
+
+def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> Figure | None:
+    """Test-set errors per option, summed over seeds: rows are true classes, shades the share of a class.
+
+    The diagonal is left out, so that a 99 % diagonal does not hide 1 % of errors. None without matrices.
+    """
+    shares = confusion_shares(comparison, records)
+    if not shares:
+        return None
+    columns = 2 if len(shares) <= 2 or len(shares) == 4 else 3
+    num_rows = -(-len(shares) // columns)
+    classes = _class_names(records)
+    with mpl.rc_context(RC):
+        legend = _legend_lines(classes)
+        cell = 5.2 / columns
+        foot = 0.22 + 0.14 * len(legend)
+        figure = new_figure(0.3 + num_rows * (cell + 0.22) + foot)
+        height = float(figure.get_size_inches()[1])
+        norm = PowerNorm(0.5, 0, _largest_error(shares))
+        for index, (name, matrix) in enumerate(shares.items()):
+            left = (index % columns) * cell + 0.26
+            top = 0.62 + (index // columns) * (cell + 0.22)
+            side = cell - 0.36
+            axes = figure.add_axes(
+                (left / 5.2, (height - top - side) / height, side / 5.2, side / height),
+            )
+            _draw_confusion(axes, name, matrix, norm)
+        figure.text(0.02, 1 - 0.22 / height, "Confusions on the test set", weight="bold", fontsize=10)
+        foot_text = ["rows: true class; columns: predicted; darker: more of that class", *legend]
+        figure.text(0.02, 0.08 / height, "\n".join(foot_text), fontsize=7.5, va="bottom")
+    return figure
+
+
+def confusion_shares(comparison: Comparison, records: Sequence[RunRecord]) -> dict[str, Floats]:
+    """Each shown option's confusion as shares of the true class, summed over its seeds; best option first."""
+    groups = group_by_option(records, comparison.axis)
+    shares = {}
+    for name in shown_options(comparison):
+        matrices = [np.asarray(run.confusion, dtype=float) for run in groups[name] if run.confusion is not None]
+        if matrices and len({matrix.shape for matrix in matrices}) == 1:
+            total = np.sum(matrices, axis=0)
+            shares[name] = total / np.maximum(total.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def disagreement_figure(
+    comparison: Comparison,
+    records: Sequence[RunRecord],
+    images: NDArray[np.uint8],
+    labels: NDArray[Any],
+    num_images: int = 10,
+) -> Figure | None:
+    """The test images on which the options disagree most, and what each option makes of them.
+
+    images: uint8, shape (n, height, width, channels) or (n, height, width); labels: int, shape (n,), in the
+    order of the predictions. An option's answer is what most of its seeds say; a class number in a
+    box is a wrong answer, the fuller the box the more of its seeds give it. None without predictions.
+    """
+    votes = option_votes(comparison, records, len(labels))
+    if len(votes) < 2:
+        return None
+    chosen = most_disputed(votes, num_images)
+    names = list(votes)
+    classes = _class_names(records)
+    with mpl.rc_context(RC):
+        legend = _legend_lines(classes)
+        left = 0.15 + max(text_inches(map(shortened, names)), text_inches(["true class"]))
+        cell = (5.2 - left - 0.08) / len(chosen)
+        top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
+        figure = new_figure(top + cell + row * (len(names) + 1) + foot)
+        height = float(figure.get_size_inches()[1])
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, 5.2), ylim=(height, 0))
+        axes.axis("off")
+        for column, index in enumerate(chosen):
+            x = left + column * cell
+            _draw_image(axes, images[index], (x + 0.02, top, cell - 0.04))
+            _draw_answers(axes, x + cell / 2, top + cell + row / 2, row, votes, int(index), int(labels[index]))
+        for line, name in enumerate(["true class", *map(shortened, names)]):
+            y = top + cell + row * (line + 0.5)
+            axes.text(left - 0.08, y, name, ha="right", va="center", weight="bold" if line == 0 else "normal")
+        axes.text(0.1, 0.2, "Where the options disagree most", weight="bold", fontsize=10, va="center")
+        foot_text = [f"boxed: wrong; test images {', '.join(map(str, chosen))}", *legend]
+        axes.text(0.1, height - 0.08, "\n".join(foot_text), fontsize=7, va="bottom")
+    return figure
+
+
+def option_votes(comparison: Comparison, records: Sequence[RunRecord], num_images: int) -> dict[str, Floats]:
+    """Per option the share of its seeds that predict each class, shape (images, classes); best first."""
+    groups = group_by_option(records, comparison.axis)
+    predicted = {
+        name: [
+            np.asarray(run.predictions["predicted"], dtype=np.intp)
+            for run in groups[name]
+            if run.predictions is not None and len(run.predictions.get("predicted", ())) == num_images
+        ]
+        for name in shown_options(comparison)
+    }
+    num_classes = 1 + max((int(array.max()) for arrays in predicted.values() for array in arrays), default=0)
+    votes = {}
+    for name, arrays in predicted.items():
+        if arrays:
+            cells = [np.arange(num_images) * num_classes + array for array in arrays]
+            counts = np.bincount(np.concatenate(cells), minlength=num_images * num_classes)
+            votes[name] = counts.reshape(num_images, num_classes) / len(arrays)
+    return votes
+
+
+def most_disputed(votes: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
+    """The images whose answers differ most between options: the information the option's name gives.
+
+    That is the Jensen-Shannon divergence of the options' votes: high where options contradict each other,
+    zero where all seeds of all options waver alike.
+    """
+    stacked = np.stack(list(votes.values()))
+    divergence = _entropy(stacked.mean(axis=0)) - _entropy(stacked).mean(axis=0)
+    return np.argsort(-divergence, kind="stable")[:num_images]
+
+
+def _entropy(shares: Floats) -> Floats:
+    entropy: Floats = -np.sum(shares * np.log(np.where(shares > 0, shares, 1.0)), axis=-1)
+    return entropy
+
+
+def _largest_error(shares: Mapping[str, Floats]) -> float:
+    """The shade's full scale: the largest error of the options that learned something."""
+    accuracies = {name: float(np.diag(matrix).mean()) for name, matrix in shares.items()}
+    learned = [name for name, value in accuracies.items() if value > 0.5 * max(accuracies.values())]
+    errors = [float((shares[name] - np.diag(np.diag(shares[name]))).max()) for name in learned]
+    return max(*errors, 1e-3) if errors else 1.0
+
+
+def _draw_confusion(axes: Axes, name: str, matrix: Floats, norm: PowerNorm) -> None:
+    errors = matrix - np.diag(np.diag(matrix))
+    shade = LinearSegmentedColormap.from_list("wrong", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 1)])
+    axes.imshow(errors, cmap=shade, norm=norm, interpolation="nearest")
+    size = len(matrix)
+    for index in range(size):
+        box = Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=INK, alpha=0.12, linewidth=0)
+        axes.add_patch(box)
+    true, predicted = np.unravel_index(np.argmax(errors), errors.shape)
+    worst = f"{true}→{predicted} {100 * errors[true, predicted]:.1f} %"
+    axes.set_title(shortened(name, 18), fontsize=8.5, pad=11, x=0)
+    axes.text(0, 1.02, f"most: {worst}", transform=axes.transAxes, fontsize=7)
+    step = -(-size // MAX_CLASSES_NAMED)
+    axes.set_xticks(range(0, size, step))
+    axes.set_yticks(range(0, size, step))
+    axes.tick_params(labelsize=6.5, length=0, pad=1.5)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(True)
+
+
+def _draw_image(axes: Axes, image: NDArray[np.uint8], place: tuple[float, float, float]) -> None:
+    """A test image at (left, top) with the given side, in inches; grey unless it has three channels."""
+    left, top, side = place
+    pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    axes.imshow(
+        pixels,
+        cmap="gray_r",
+        vmin=0,
+        vmax=255,
+        extent=(left, left + side, top + side, top),
+        interpolation="nearest",
+        aspect="auto",
+        zorder=2,
+    )
+    axes.set(xlim=(0, 5.2), ylim=(figure_height(axes), 0))
+
+
+def _draw_answers(
+    axes: Axes, x: float, y: float, row: float, votes: Mapping[str, Floats], index: int, label: int
+) -> None:
+    """The true class, and below it every option's answer, boxed where it is wrong."""
+    axes.text(x, y, str(label), ha="center", va="center", weight="bold")
+    for line, shares in enumerate(votes.values(), start=1):
+        answer = int(np.argmax(shares[index]))
+        share = float(shares[index, answer])
+        if answer != label:
+            box = Rectangle(
+                (x - 0.11, y + row * line - 0.1),
+                0.22,
+                0.2,
+                facecolor=WRONG,
+                alpha=0.25 + 0.5 * share,
+                zorder=1,
+            )
+            axes.add_patch(box)
+        axes.text(x, y + row * line, str(answer), ha="center", va="center", zorder=3)
+
+
+def _class_names(records: Sequence[RunRecord]) -> list[str]:
+    return next((list(run.class_names) for run in records if run.class_names), [])
+
+
+def _legend_lines(classes: Sequence[str], width: int = 80) -> list[str]:
+    """The class numbers explained, wrapped to lines; nothing if names and numbers are the same."""
+    if all(name == str(number) for number, name in enumerate(classes)) or len(classes) > 40:
+        return []
+    lines = [""]
+    for number, name in enumerate(classes):
+        entry = f"{number} {name}"
+        if len(lines[-1]) + len(entry) + 2 > width:
+            lines.append("")
+        lines[-1] += f"{', ' if lines[-1] else ''}{entry}"
+    return lines

@@ -1,0 +1,158 @@
+"""Laying out a figure: axes in inches, ranges that do not squash, labels that do not overlap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from mnistlab.comparison.style import OptionStyle
+from mnistlab.comparison.words import is_fraction
+
+
+def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
+    """Axes with margins given in inches."""
+    width, height = figure.get_size_inches()
+    box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+    return figure.add_axes(box)
+
+
+def title(figure: Figure, text: str) -> None:
+    figure.text(0.02, 1 - 0.22 / figure.get_size_inches()[1], text, weight="bold", fontsize=10)
+
+
+def foot(figure: Figure, text: str) -> None:
+    figure.text(0.02, 0.07 / figure.get_size_inches()[1], text, fontsize=7.5)
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """One row per label, the first on top, with faint lines to guide the eye."""
+    axes.set_ylim(len(labels) - 0.5, -0.6)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(True)
+
+
+def format_values(axis: Any, objective: str) -> None:
+    """Per cent for accuracies, plain numbers for the rest; no offsets and no powers of ten."""
+    if is_fraction(objective):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
+    else:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def time_scale(axes: Axes, times: Sequence[float]) -> None:
+    """From zero, or logarithmic if the longest time is over ten times the shortest end."""
+    known = [time for time in times if math.isfinite(time) and time > 0]
+    if not known:
+        return
+    if max(known) > 10 * min(known):
+        axes.set_xscale("log")
+        axes.set_xlim(min(known) / 1.3, max(known) * 1.3)
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.set_xlim(0, max(known) * 1.08)
+
+
+@dataclass(frozen=True)
+class LimitedRange:
+    """An axis range for most options, and the options too far off to share it."""
+
+    low: float
+    high: float
+    outside: frozenset[str]
+
+
+def limited_range(finals: Mapping[str, float], values: Mapping[str, Sequence[float]], direction: str) -> LimitedRange:
+    """A range in which the options can be told apart, leaving out the few that would squash the rest.
+
+    The worst option is left out as long as the others span less than 12 % of the range with it, at most
+    half of them. finals: the value each option ends with. values: all that is drawn of it.
+    """
+    ordered = sorted(finals, key=lambda name: finals[name], reverse=direction == "higher")
+    kept = list(ordered)
+    while len(kept) > max(2, (len(ordered) + 1) // 2):
+        whole = abs(finals[kept[0]] - finals[kept[-1]])
+        if abs(finals[kept[0]] - finals[kept[-2]]) > 0.12 * whole:
+            break
+        kept.pop()
+    drawn = [value for name in kept for value in values[name]]
+    ends = [finals[name] for name in kept]
+    low, high = min(drawn), max(drawn)
+    reach = 2.5 * max(max(ends) - min(ends), 1e-9)
+    if len(kept) > 1 and direction == "higher":
+        low = max(low, min(ends) - reach)
+    elif len(kept) > 1:
+        high = min(high, max(ends) + reach)
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
+    return LimitedRange(low - margin, high + margin, frozenset(set(ordered) - set(kept)))
+
+
+def place_labels(
+    axes: Axes,
+    ends: Mapping[str, tuple[float, float]],
+    texts: Mapping[str, str],
+    styles: Mapping[str, OptionStyle],
+    connect: bool,
+) -> None:
+    """Names right of the axes with their markers, moved apart; a thin line leads to each curve's end."""
+    to_axes = axes.transData + axes.transAxes.inverted()
+    points = {name: to_axes.transform(end) for name, end in ends.items()}
+    height = axes.get_position().height * figure_height(axes)
+    placed = spread_out([float(points[name][1]) for name in ends], 0.155 / height)
+    for name, y in zip(ends, placed, strict=True):
+        colour = styles[name].colour
+        inside = 0 <= points[name][1] <= 1
+        settings: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": colour}
+        if connect and inside:
+            axes.plot([points[name][0], 1.02], [points[name][1], y], linewidth=0.7, alpha=0.7, **settings)
+        axes.plot([1.04], [y], marker=styles[name].marker, markersize=5, **settings)
+        axes.text(1.07, y, texts[name], transform=axes.transAxes, va="center", fontsize=8.5)
+
+
+def spread_out(positions: Sequence[float], gap: float) -> list[float]:
+    """Positions between 0 and 1 moved apart to at least `gap` (less if there are too many), order kept."""
+    if len(positions) < 2:
+        return list(positions)
+    gap = min(gap, 1 / (len(positions) - 1))
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    placed = [min(max(positions[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(placed)):
+        placed[index] = max(placed[index], placed[index - 1] + gap)
+    placed[-1] = min(placed[-1], 1.0)
+    for index in range(len(placed) - 2, -1, -1):
+        placed[index] = min(placed[index], placed[index + 1] - gap)
+    result = [0.0] * len(positions)
+    for index, position in zip(order, placed, strict=True):
+        result[index] = position
+    return result
+
+
+def shortened(name: str, most: int = 24) -> str:
+    """A long name with its middle left out."""
+    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
+
+
+def text_inches(texts: Iterable[str], size: float = 9) -> float:
+    """About how wide the longest line of the texts is, in inches."""
+    lines = [line for text in texts for line in text.splitlines()]
+    return max(map(len, lines), default=0) * size * 0.0088
+
+
+def known(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def figure_height(axes: Axes) -> float:
+    """The height of the axes' figure in inches."""
+    figure = axes.get_figure(root=True)
+    return 0.0 if figure is None else float(figure.get_size_inches()[1])

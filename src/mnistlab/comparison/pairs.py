@@ -1,0 +1,60 @@
+"""All pairs of options as sentences and numbers: the statistics' arrays turned into plain records."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from mnistlab.comparison.results import Decision, Pair, finite
+from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs, more_seeds
+from mnistlab.comparison.words import pair_words
+
+Direction = Literal["higher", "lower"]
+
+
+def compare_options(
+    names: Sequence[str], scores: Floats, objective: str, direction: Direction, alpha: float = 0.05
+) -> list[Pair]:
+    """Every pair of options, paired by seed; the names' order decides the order of pairs, nothing else.
+
+    scores: shape (options, seeds), NaN where an option has no trained run of a seed.
+    """
+    sign = 1.0 if direction == "higher" else -1.0
+    tests = compare_pairs(sign * scores, alpha)
+    needed = more_seeds(tests)
+    return [_pair(names, tests, index, int(needed[index]), objective) for index in range(len(tests.p))]
+
+
+def _pair(names: Sequence[str], tests: PairTests, index: int, needed: int, objective: str) -> Pair:
+    """One pair, turned so that the option that did better comes first."""
+    swap = tests.difference[index] < 0
+    ends = (tests.second, tests.first) if swap else (tests.first, tests.second)
+    low, high = tests.low[index], tests.high[index]
+    pair = Pair(
+        first=names[ends[0][index]],
+        second=names[ends[1][index]],
+        num_seeds=int(tests.num_seeds[index]),
+        advantage=finite(abs(tests.difference[index])),
+        low=finite(-high if swap else low),
+        high=finite(-low if swap else high),
+        confidence=finite(1 - tests.level[index]),
+        p=finite(tests.p[index]),
+        p_holm=finite(tests.p_holm[index]),
+        decision=_decision(tests, index),
+        more_seeds=needed or None,
+        words="",
+    )
+    return dataclasses.replace(pair, words=pair_words(pair, objective))
+
+
+def _decision(tests: PairTests, index: int) -> Decision:
+    if tests.num_seeds[index] == 0:
+        return "no shared seeds"
+    if tests.num_seeds[index] == 1:
+        return "one seed"
+    if not np.isfinite(tests.p[index]):
+        return "no spread"
+    return "better" if tests.claimed[index] else "undecided"

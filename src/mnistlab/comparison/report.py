@@ -1,0 +1,231 @@
+"""The report of a comparison: one self-contained page, Markdown, CSV, JSON and PNG figures in a folder."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mnistlab.comparison.across import across_data
+from mnistlab.comparison.curve_figures import curves_figure
+from mnistlab.comparison.curves import READING_RULE
+from mnistlab.comparison.figures import finals_figure, learning_rate_figure, targets_figure
+from mnistlab.comparison.images import confusions_figure, disagreement_figure
+from mnistlab.comparison.records import RunRecord, split_by_data
+from mnistlab.comparison.results import Comparison, to_json
+from mnistlab.comparison.style import render_png, render_svg
+from mnistlab.comparison.tables import (
+    Table,
+    failures_table,
+    grid_table,
+    options_csv,
+    options_table,
+    pairs_csv,
+    pairs_table,
+    readings_table,
+    targets_table,
+)
+
+SOURCES = (
+    "Demsar (2006), Statistical comparisons of classifiers over multiple data sets, JMLR 7",
+    "Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6",
+    "Smyth (2004), Linear models and empirical Bayes methods, Stat. Appl. Genet. Mol. Biol. 3",
+    "Dahl et al. (2023), Benchmarking neural network training algorithms (AlgoPerf), arXiv 2306.07179",
+)
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure under its file name, as PNG bytes and as an SVG to set into the page."""
+
+    name: str
+    caption: str
+    png: bytes
+    svg: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """One data set's part of the report; prefix names its files ("" for the first)."""
+
+    comparison: Comparison
+    prefix: str
+    summary: str
+    tables: dict[str, Table]
+    figures: dict[str, DrawnFigure]
+
+
+def write_report(
+    comparison: Comparison | Sequence[Comparison],
+    records: Sequence[RunRecord],
+    folder: str | Path,
+    images: NDArray[np.uint8] | None = None,
+    labels: NDArray[Any] | None = None,
+) -> list[Path]:
+    """Write the report and return its files: report.html and report.md first.
+
+    comparison: one, or `compare_by_data`'s list, which makes a section (and files with a prefix) per data
+    set. images: test images, uint8, shape (n, height, width, channels); labels: int, shape (n,); both in
+    the order of the records' predictions, for the figure of disputed images. The page embeds its figures
+    and refers to nothing outside itself.
+    """
+    comparisons = [comparison] if isinstance(comparison, Comparison) else list(comparison)
+    if not comparisons:
+        raise ValueError("comparison: nothing to report. Received: an empty list")
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    test = None if images is None or labels is None else (images, labels)
+    members = _members(comparisons, records)
+    sections = [
+        _section(found, runs, number, test if len(comparisons) == 1 else None)
+        for number, (found, runs) in enumerate(zip(comparisons, members, strict=True))
+    ]
+    across = across_data(comparisons) if len(comparisons) > 1 else None
+    answer = across.verdict if across else sections[0].comparison.verdict
+    context = {
+        "sections": sections,
+        "answer": answer,
+        "across": across,
+        "sources": SOURCES,
+        "rule": READING_RULE,
+    }
+    texts = {"report.html": _template("report.html.j2").render(context), "report.md": _markdown(context)}
+    for section in sections:
+        texts[f"{section.prefix}table.csv"] = options_csv(section.comparison)
+        texts[f"{section.prefix}pairs.csv"] = pairs_csv(section.comparison)
+        texts[f"{section.prefix}comparison.json"] = to_json(section.comparison)
+    paths = []
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        paths.append(folder / name)
+    for figure in (figure for section in sections for figure in section.figures.values()):
+        paths.append(folder / "figures" / f"{figure.name}.png")
+        paths[-1].write_bytes(figure.png)
+    return paths
+
+
+def _members(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Each comparison's own records."""
+    if len(comparisons) == 1:
+        return [list(records)]
+    groups = split_by_data(records)
+    unknown = [found.data for found in comparisons if found.data not in groups]
+    if unknown:
+        raise ValueError(f"records: none for the data {', '.join(unknown)}. Choices: {', '.join(groups)}")
+    return [groups[found.data] for found in comparisons]
+
+
+def _section(
+    comparison: Comparison,
+    records: Sequence[RunRecord],
+    number: int,
+    test: tuple[NDArray[np.uint8], NDArray[Any]] | None,
+) -> Section:
+    prefix = "" if number == 0 else f"data{number + 1}-"
+    tables = {
+        "options": options_table(comparison),
+        "pairs": pairs_table(comparison),
+        "targets": targets_table(comparison),
+        "readings": readings_table(comparison),
+        "grid": grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
+        "failures": failures_table(records, comparison.objective),
+    }
+    return Section(
+        comparison,
+        prefix,
+        _summary_line(comparison),
+        {name: table for name, table in tables.items() if table and table.rows},
+        _draw_all(comparison, records, prefix, test),
+    )
+
+
+def _summary_line(comparison: Comparison) -> str:
+    """What was compared: "axis optimizer · 7 options · 35 runs on 5 seeds · data mnist"."""
+    runs = sum(option.num_runs for option in comparison.options)
+    seeds = f"{len(comparison.seeds)} seed{'' if len(comparison.seeds) == 1 else 's'}"
+    axis = " and ".join(comparison.axis)
+    options = f"{len(comparison.options)} option{'' if len(comparison.options) == 1 else 's'}"
+    data = f" · data {comparison.data}" if comparison.data else ""
+    return f"axis {axis} · {options} · {runs} runs on {seeds} · objective {comparison.objective}{data}"
+
+
+def _draw_all(
+    comparison: Comparison,
+    records: Sequence[RunRecord],
+    prefix: str,
+    test: tuple[NDArray[np.uint8], NDArray[Any]] | None,
+) -> dict[str, DrawnFigure]:
+    """Every figure the records allow, in the report's order."""
+    curves = functools.partial(curves_figure, comparison, records)
+    drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
+        "final_values": ("Final values with intervals", lambda: finals_figure(comparison)),
+        "val_loss": ("Validation loss per epoch", lambda: curves("loss")),
+        "val_accuracy": ("Validation accuracy per epoch", lambda: curves("accuracy")),
+        "val_loss_seconds": ("Validation loss over training time", lambda: curves("loss", "seconds")),
+        "val_accuracy_seconds": (
+            "Validation accuracy over training time",
+            lambda: curves("accuracy", "seconds"),
+        ),
+        "time_to_target": ("Time to target", lambda: targets_figure(comparison)),
+        "learning_rates": ("Learning-rate sensitivity", lambda: learning_rate_figure(comparison)),
+        "confusions": ("Confusion matrices side by side", lambda: confusions_figure(comparison, records)),
+    }
+    if test is not None:
+        drawings["disagreement"] = (
+            "Test images on which the options disagree most",
+            lambda: disagreement_figure(comparison, records, *test),
+        )
+    drawn = {}
+    for name, (caption, draw) in drawings.items():
+        figure = draw()
+        if figure is not None:
+            file = f"{prefix}{name}"
+            drawn[name] = DrawnFigure(file, caption, render_png(figure), render_svg(figure, file))
+    return drawn
+
+
+def _markdown(context: dict[str, Any]) -> str:
+    """The answer, then per data set the tables and the figures as files."""
+    lines = [f"**{_escaped(context['answer'])}**", ""]
+    for section in context["sections"]:
+        comparison = section.comparison
+        if len(context["sections"]) > 1:
+            lines += [f"## Data: {_escaped(comparison.data)}", "", _escaped(comparison.verdict), ""]
+        lines += [_escaped(section.summary), ""]
+        lines += [f"- **{note.level}:** {_escaped(note.text)}" for note in comparison.notes]
+        lines += ["", _escaped(comparison.convergence), ""]
+        for table in section.tables.values():
+            lines += [f"### {_escaped(table.title)}", "", *_markdown_table(table), ""]
+        for figure in section.figures.values():
+            lines += [f"![{figure.caption}](figures/{figure.name}.png)", ""]
+        lines += ["### How", "", comparison.method, ""]
+    lines += [f"Curves: {context['rule']}", "", *(f"- {source}" for source in context["sources"]), ""]
+    return "\n".join(lines)
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rows = [table.header, ["---"] * len(table.header), *table.rows]
+    return [f"| {' | '.join(_escaped(cell) if cell != '---' else cell for cell in row)} |" for row in rows]
+
+
+def _escaped(text: str) -> str:
+    """Text in which Markdown finds nothing to format; names like batch_gd keep their underscores."""
+    for character in "\\*_|<`":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+def _template(name: str) -> jinja2.Template:
+    text = importlib.resources.files("mnistlab.comparison").joinpath(name).read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.from_string(text)

@@ -1,0 +1,172 @@
+"""What a comparison found, as plain dataclasses: `compare` fills them, the report reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spread"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark on the comparison's fairness: a "warning" may change the verdict, a "note" explains it."""
+
+    level: Literal["warning", "note"]
+    text: str
+
+
+@dataclass(frozen=True)
+class TargetTime:
+    """Time-to-target (AlgoPerf, Dahl et al. 2023): the median over seeds, None if half never got there."""
+
+    target: float
+    num_reached: int
+    num_runs: int
+    epochs: float | None
+    steps: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class CurveReading:
+    """An option's learning curve in words, and the median epoch at which it settled.
+
+    settled_epoch: within the tolerance of its own final value. level_epoch, level_seconds: within the
+    tolerance of the *best* option's final value; None if half of its runs never were.
+    """
+
+    words: str
+    settled_epoch: float | None = None
+    level_epoch: float | None = None
+    level_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class OptionSummary:
+    """One option over its seeds. mean, sd and interval: of the objective, trained runs only."""
+
+    name: str
+    values: dict[str, Any]
+    seeds: list[int]
+    scores: list[float]
+    mean: float | None
+    sd: float | None
+    interval: tuple[float, float] | None
+    num_runs: int
+    num_diverged: int
+    num_failed: int
+    num_unfinished: int
+    failure_rate: float
+    test_accuracy: float | None
+    train_seconds: float | None
+    targets: list[TargetTime]
+    reading: CurveReading
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two options, paired by seed; `first` is the one that did better on the seeds both have.
+
+    advantage, low, high: in the objective's unit, positive where `first` is better whatever the
+    direction. confidence: of the interval, 1 minus the level this pair was tested with.
+    more_seeds: 101 stands for more than 100; None where no estimate can be made.
+    """
+
+    first: str
+    second: str
+    num_seeds: int
+    advantage: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+    p: float | None
+    p_holm: float | None
+    decision: Decision
+    more_seeds: int | None
+    words: str
+
+
+@dataclass(frozen=True)
+class GridPoint:
+    """One optimizer at one learning rate; mean and sd are None where no run trained."""
+
+    learning_rate: float
+    mean: float | None
+    sd: float | None
+    num_runs: int
+    num_failed: int
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One optimizer over its learning rates, ascending; ranks count from 1 among the optimizers."""
+
+    optimizer: str
+    points: list[GridPoint]
+    best: float | None
+    default: float | None
+    rank_at_best: int | None
+    rank_at_default: int | None
+
+
+@dataclass(frozen=True)
+class LearningRateGrid:
+    """Several learning rates per optimizer; at_best: the pairs of optimizers, each at its best rate."""
+
+    rows: list[GridRow]
+    warnings: list[str]
+    at_best: list[Pair]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The answer and all it rests on. options: best first, those without any trained run last."""
+
+    verdict: str
+    axis: list[str]
+    objective: str
+    direction: Literal["higher", "lower"]
+    data: str
+    alpha: float
+    seeds: list[int]
+    options: list[OptionSummary]
+    pairs: list[Pair]
+    notes: list[Note]
+    convergence: str
+    grid: LearningRateGrid | None
+    method: str
+
+
+@dataclass(frozen=True)
+class AcrossData:
+    """The options ranked over several data sets (Demsar 2006); pairs hold Holm-adjusted p values."""
+
+    verdict: str
+    data: list[str]
+    mean_ranks: dict[str, float]
+    p: float | None
+    pairs: list[tuple[str, str, float | None]]
+
+
+def to_json(result: Comparison | AcrossData) -> str:
+    """The result as JSON; what is NaN or infinite becomes null."""
+    return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
+
+
+def finite(value: float) -> float | None:
+    """A plain float, or None for NaN and infinities."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return finite(value)
+    return value if isinstance(value, str | int | bool | None) else str(value)

@@ -1,0 +1,138 @@
+"""How figures look: one colour, marker and dash per option everywhere, ink that follows the page."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mnistlab.comparison.results import Comparison
+
+# Okabe and Ito's colours for colour-blind readers, yellow and black darkened or replaced so that all ten
+# stand out on white and on near-black; markers tell options apart where colours do not.
+COLOURS = (
+    "#2a7fc1",
+    "#e08e00",
+    "#009e73",
+    "#cc6fa3",
+    "#d55e00",
+    "#45b0e6",
+    "#9a8f00",
+    "#8a8a8a",
+    "#8263c9",
+    "#a0604a",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+MAX_SHOWN = 10
+WIDTH = 5.2  # inches: at 390 pixels a 9-point letter is still 9 pixels tall
+INK = "#010203"  # stands for the page's own text colour in the SVG
+WRONG = "#d55e00"
+
+RC: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5,
+    "text.parse_math": False,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "mnistlab",
+}
+
+
+@dataclass(frozen=True)
+class OptionStyle:
+    """An option's colour and marker, the same in every figure of a report."""
+
+    colour: str
+    marker: str
+
+
+def option_styles(names: Iterable[str]) -> dict[str, OptionStyle]:
+    """Styles by sorted name, so that an option looks the same whatever its rank."""
+    return {
+        name: OptionStyle(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, name in enumerate(sorted(names))
+    }
+
+
+def shown_options(comparison: Comparison) -> list[str]:
+    """The options drawn, best first: all up to ten, else each optimizer at its best rate or the top ten."""
+    names = [option.name for option in comparison.options]
+    if len(names) <= MAX_SHOWN:
+        return names
+    if comparison.grid and len(comparison.grid.rows) > 1:
+        best = {(row.optimizer, row.best) for row in comparison.grid.rows}
+        chosen = [
+            option.name
+            for option in comparison.options
+            if (option.values.get("optimizer"), option.values.get("optimizer.learning_rate")) in best
+        ]
+        names = chosen or names
+    return names[:MAX_SHOWN]
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the common width; height in inches."""
+    with mpl.rc_context(RC):
+        return Figure(figsize=(WIDTH, height))
+
+
+def render_png(figure: Figure, dpi: int = 160) -> bytes:
+    """The figure on white, for slides and Markdown."""
+    buffer = io.BytesIO()
+    with _quiet():
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"compress_level": 3})
+    return buffer.getvalue()
+
+
+def render_svg(figure: Figure, prefix: str) -> str:
+    """The figure as an inline SVG: transparent, ink in the page's text colour, no outside reference.
+
+    prefix: makes the SVG's ids unique within a page of several.
+    """
+    buffer = io.StringIO()
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with _quiet():
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
+    svg = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", svg)
+    svg = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    svg = svg.replace(INK, "currentColor")
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = svg.replace("url(#", f"url(#{prefix}-")
+    return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d{2})\d+", r"\1", path.group()), svg)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Our settings, and no warning about a letter the font lacks (it is drawn as a box)."""
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield

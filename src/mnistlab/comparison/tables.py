@@ -1,0 +1,195 @@
+"""The report's tables as plain text cells, shared by the page, Markdown and the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnistlab.comparison.records import RunRecord, outcome, seed_of
+from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSummary, Pair, TargetTime
+from mnistlab.comparison.words import is_fraction, value_words
+
+MAX_PAIRS = 28
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading row and rows of text; the first column names the row."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def options_table(comparison: Comparison) -> Table:
+    """The ranking: the objective over seeds, failures, and, beside it and not ranked on, test accuracy."""
+    header = [
+        "option",
+        comparison.objective,
+        "95 % interval",
+        "sd",
+        "seeds",
+        "failed",
+        "test accuracy",
+        "seconds",
+    ]
+    return Table("Ranking", header, [_option_row(comparison, option) for option in comparison.options])
+
+
+def pairs_table(comparison: Comparison) -> Table | None:
+    """Pairs in words with Holm-corrected p values; of many, those with the leader; None on one seed."""
+    if all(pair.decision == "one seed" for pair in comparison.pairs):
+        return None
+    pairs, title = comparison.pairs, "Which differences are certain"
+    if len(pairs) > MAX_PAIRS:
+        leader = comparison.options[0].name
+        pairs = [pair for pair in pairs if leader in (pair.first, pair.second)]
+        title += f" (pairs with {leader}; all {len(comparison.pairs)} are in pairs.csv)"
+    rows = [[pair.words, _interval_cell(comparison, pair), _p_cell(pair.p_holm)] for pair in pairs]
+    return Table(title, ["pair", "difference and interval", "p (Holm)"], rows)
+
+
+def targets_table(comparison: Comparison) -> Table | None:
+    """Time-to-target: median epochs, steps and seconds, and how many runs got there; None if none did."""
+    targets = [target for option in comparison.options for target in option.targets]
+    if not any(target.num_reached for target in targets):
+        return None
+    levels = [f"{100 * target.target:g} %" for target in comparison.options[0].targets]
+    rows = [[option.name, *map(_target_cell, option.targets)] for option in comparison.options]
+    return Table("Time to target (median epochs · steps · seconds)", ["option", *levels], rows)
+
+
+def readings_table(comparison: Comparison) -> Table:
+    """Each option's learning curves in words, and when it settled."""
+    rows = [[option.name, option.reading.words, _number(option.reading.settled_epoch)] for option in comparison.options]
+    return Table("Learning curves in words", ["option", "reading", "settled by epoch (median)"], rows)
+
+
+def grid_table(grid: LearningRateGrid, objective: str) -> Table:
+    """Optimizers at their default and at their best learning rate."""
+    rows = []
+    for row in sorted(grid.rows, key=lambda row: (row.rank_at_best or len(grid.rows) + 1, row.optimizer)):
+        means = {point.learning_rate: point.mean for point in row.points}
+        cells = []
+        for rate, rank in ((row.best, row.rank_at_best), (row.default, row.rank_at_default)):
+            value = value_words(objective, means.get(rate)) if rate is not None else "-"
+            cells += [_number(rate), value, _number(rank)]
+        rates = f"{row.points[0].learning_rate:g} to {row.points[-1].learning_rate:g} ({len(row.points)})"
+        rows.append([row.optimizer, *cells, rates])
+    header = ["optimizer", "best rate", "value", "rank", "default rate", "value", "rank", "grid"]
+    return Table("Learning rates", header, rows)
+
+
+def failures_table(records: Sequence[RunRecord], objective: str) -> Table | None:
+    """Every run that failed, diverged or was left unfinished, with its one-line cause; None without any."""
+    rows = [
+        [record.name or record.run_id, outcome(record, objective), failure_cause(record, objective)]
+        for record in sorted(records, key=lambda record: (record.name, seed_of(record), record.run_id))
+        if outcome(record, objective) != "trained"
+    ]
+    return Table("Runs that did not train", ["run", "outcome", "cause"], rows) if rows else None
+
+
+def failure_cause(record: RunRecord, objective: str) -> str:
+    """Why a run did not train, in one line."""
+    ended = outcome(record, objective)
+    if ended == "failed":
+        return (record.tags.get("error", "").strip().splitlines() or ["no error recorded"])[0]
+    if ended == "diverged":
+        known = [
+            f"{label} {record.tags[f'outcome.{key}']}"
+            for key, label in (
+                ("epoch", "epoch"),
+                ("step", "step"),
+                ("learning_rate", "learning rate"),
+                ("last_finite_loss", "last finite loss"),
+            )
+            if f"outcome.{key}" in record.tags
+        ]
+        return ", ".join(known) or f"{objective} is not finite"
+    return f"no {objective} logged" if record.status == "FINISHED" else f"status {record.status}"
+
+
+def options_csv(comparison: Comparison) -> str:
+    """The ranking with unrounded numbers, a row per option; empty where a number does not exist."""
+    targets = [f"{100 * target.target:g}" for target in comparison.options[0].targets]
+    header = ["rank", "option", *comparison.axis, "objective", "mean", "sd", "interval_low", "interval_high"]
+    header += ["num_seeds", "num_runs", "num_diverged", "num_failed", "num_unfinished", "failure_rate"]
+    header += ["test_accuracy", "train_seconds"]
+    header += [f"{part}_to_{level}" for level in targets for part in ("reached", "epochs", "steps", "seconds")]
+    header += ["curve_reading", "data"]
+    rows = [_csv_row(comparison, rank, option) for rank, option in enumerate(comparison.options, start=1)]
+    return _csv(header, rows)
+
+
+def pairs_csv(comparison: Comparison) -> str:
+    """Every pair with unrounded numbers; advantage is positive where `first` is better."""
+    header = ["first", "second", "num_seeds", "advantage", "low", "high", "confidence", "p", "p_holm"]
+    header += ["decision", "more_seeds", "words"]
+    return _csv(header, [[getattr(pair, name) for name in header] for pair in comparison.pairs])
+
+
+def _option_row(comparison: Comparison, option: OptionSummary) -> list[str]:
+    objective = comparison.objective
+    interval = "-"
+    if option.interval:
+        low, high = (value_words(objective, value) for value in option.interval)
+        interval = f"{low.removesuffix(' %')} to {high}"
+    scale, unit = (100, " points") if is_fraction(objective) else (1, "")
+    sd = "-" if option.sd is None else f"{scale * option.sd:#.2g}".rstrip(".") + unit
+    lost = option.num_failed + option.num_diverged
+    failed = f"{lost} of {option.num_runs - option.num_unfinished}" if lost else "0"
+    seconds = "-" if option.train_seconds is None else f"{option.train_seconds:.3g}"
+    test = value_words("test_accuracy", option.test_accuracy)
+    cells = [value_words(objective, option.mean), interval, sd, str(len(option.seeds)), failed, test, seconds]
+    return [option.name, *cells]
+
+
+def _interval_cell(comparison: Comparison, pair: Pair) -> str:
+    if pair.advantage is None or pair.low is None or pair.high is None or pair.confidence is None:
+        return "-"
+    scale, unit = (100.0, " points") if is_fraction(comparison.objective) else (1.0, "")
+    low, high = scale * pair.low, scale * pair.high
+    return f"{scale * pair.advantage:.3g}{unit} [{low:.3g}, {high:.3g}] at {100 * pair.confidence:.3g} %"
+
+
+def _p_cell(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def _target_cell(target: TargetTime) -> str:
+    """ "2 · 3,376 · 0.9 s (4 of 5)"; the count only where some run never got there."""
+    count = f"{target.num_reached} of {target.num_runs}"
+    if target.epochs is None:
+        return f"not reached ({count})"
+    steps = "-" if target.steps is None else f"{target.steps:,.0f}"
+    seconds = "-" if target.seconds is None else f"{target.seconds:.3g} s"
+    short = "" if target.num_reached == target.num_runs else f" ({count})"
+    return f"{target.epochs:g} · {steps} · {seconds}{short}"
+
+
+def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[object]:
+    low, high = option.interval or (None, None)
+    values = [option.values[key] for key in comparison.axis]
+    row: list[object] = [rank, option.name, *values, comparison.objective, option.mean, option.sd, low, high]
+    row += [len(option.seeds), option.num_runs, option.num_diverged, option.num_failed]
+    row += [option.num_unfinished, option.failure_rate, option.test_accuracy, option.train_seconds]
+    for target in option.targets:
+        row += [target.num_reached, target.epochs, target.steps, target.seconds]
+    return [*row, option.reading.words, comparison.data]
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"

@@ -1,0 +1,62 @@
+"""Time-to-target: how soon each run first reached a validation accuracy (AlgoPerf, Dahl et al. 2023)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mnistlab.comparison.records import RunRecord, outcome
+from mnistlab.comparison.results import TargetTime, finite
+
+TARGETS = (0.95, 0.97, 0.98)
+
+
+def first_epoch(record: RunRecord, metric: str, level: float, direction: str = "higher") -> int | None:
+    """The first epoch, from 1, whose value is at least (or, for "lower", at most) the level; or None."""
+    for epoch, value in enumerate(record.history.get(metric, ()), start=1):
+        if math.isfinite(value) and (value >= level if direction == "higher" else value <= level):
+            return epoch
+    return None
+
+
+def steps_until(record: RunRecord, epoch: int) -> float:
+    """Optimizer steps up to and with that epoch; NaN without `metrics["steps_per_epoch"]`."""
+    return epoch * record.metrics.get("steps_per_epoch", math.nan)
+
+
+def seconds_until(record: RunRecord, epoch: int) -> float:
+    """Training seconds up to and with that epoch; NaN without a full `history["epoch_seconds"]`."""
+    seconds = record.history.get("epoch_seconds", ())
+    return math.fsum(seconds[:epoch]) if len(seconds) >= epoch else math.nan
+
+
+def time_to_target(group: Sequence[RunRecord], target: float, metric: str = "val_accuracy") -> TargetTime:
+    """One option's time to one target, counted in whole epochs.
+
+    A run that never got there counts as infinite, so the median over seeds is None once half of the runs
+    did not (Dahl et al. 2023): dropping those runs would flatter the option. Failed and diverged runs
+    count like any other; runs that were interrupted do not.
+    """
+    runs = [record for record in group if outcome(record) != "unfinished"]
+    epochs = [first_epoch(record, metric, target) for record in runs]
+    reached = [(run, epoch) for run, epoch in zip(runs, epochs, strict=True) if epoch is not None]
+    missing = len(runs) - len(reached)
+    return TargetTime(
+        target,
+        len(reached),
+        len(runs),
+        censored_median([float(epoch) for _, epoch in reached], missing),
+        censored_median([steps_until(run, epoch) for run, epoch in reached], missing),
+        censored_median([seconds_until(run, epoch) for run, epoch in reached], missing),
+    )
+
+
+def censored_median(values: Sequence[float], num_missing: int) -> float | None:
+    """The median with `num_missing` further values at infinity; None if that is infinite or unknown."""
+    if not values or any(math.isnan(value) for value in values):
+        return None
+    ordered = np.sort([*values, *[math.inf] * num_missing])
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return finite(float(middle[0] + middle[1]) / 2)

@@ -1,0 +1,153 @@
+"""Time-to-target, readings of curves, learning-rate grids."""
+
+import math
+
+import pytest
+from synthetic_runs import diverged, failed, make_run, make_sweep
+
+from mnistlab.comparison import compare
+from mnistlab.comparison.curves import convergence_words, curve_reading, read_option, read_run
+from mnistlab.comparison.grid import learning_rate_grid
+from mnistlab.comparison.targets import censored_median, first_epoch, time_to_target
+
+
+def run_with(seed=0, **history):
+    return make_run("adam", seed, history={name: list(values) for name, values in history.items()})
+
+
+def test_time_to_target_is_the_first_epoch_at_or_above_it():
+    group = [
+        run_with(0, val_accuracy=[0.9, 0.95, 0.97], epoch_seconds=[1.0, 2.0, 4.0]),
+        run_with(1, val_accuracy=[0.96, 0.95, 0.97], epoch_seconds=[1.5, 2.0, 4.0]),
+        run_with(2, val_accuracy=[0.9, 0.93, 0.951], epoch_seconds=[1.0, 2.0, 4.0]),
+    ]
+    found = time_to_target(group, 0.95)
+    assert (found.num_reached, found.num_runs, found.epochs, found.seconds) == (3, 3, 2.0, 3.0)
+    assert found.steps == 2 * math.ceil(54000 / 32)
+
+
+def test_runs_that_never_got_there_count_as_infinite():
+    reached = run_with(0, val_accuracy=[0.96])
+    missed = [run_with(seed, val_accuracy=[0.5]) for seed in (1, 2)]
+    assert time_to_target([reached, missed[0]], 0.95).epochs is None
+    found = time_to_target([reached, *missed], 0.95)
+    assert (found.epochs, found.num_reached, found.num_runs) == (None, 1, 3)
+    assert time_to_target([reached, failed("adam", 3)], 0.95).num_runs == 2
+    assert time_to_target([reached, make_run("adam", 4, status="KILLED")], 0.95).num_runs == 1
+
+
+def test_censored_median():
+    assert censored_median([1.0, 3.0], 0) == 2.0
+    assert censored_median([1.0, 3.0], 1) == 3.0
+    assert censored_median([1.0, 3.0], 2) is None
+    assert censored_median([], 0) is None
+
+
+def test_first_epoch_of_a_loss():
+    run = run_with(val_loss=[0.5, math.nan, 0.2])
+    assert first_epoch(run, "val_loss", 0.3, "lower") == 3
+    assert first_epoch(run, "val_loss", 0.1, "lower") is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "val_loss", "words"),
+    [
+        ([0.5, 0.3, 0.1], [0.4, 0.3, 0.35], "overfitting"),
+        ([0.5, 0.3, 0.31], [0.4, 0.3, 0.35], "good fit"),
+        ([2.3, 2.29, 2.28], [2.3, 2.29, 2.28], "underfitting"),
+        ([0.5, 0.3, 0.2], [0.4, 0.3, 0.25], "good fit, still improving"),
+        ([0.5, 0.3, 0.2], [0.4, 0.3, 0.299], "good fit"),
+        ([0.5, 0.3, 0.2], [0.4, math.nan, math.nan], "diverged"),
+        ([0.5], [0.4], "too short to read"),
+    ],
+)
+def test_curves_in_words(loss, val_loss, words):
+    assert read_run(run_with(loss=loss, val_loss=val_loss)) == words
+
+
+def test_an_options_reading_counts_its_runs():
+    group = [*make_sweep(["adam"], 3), diverged("adam", 3), failed("adam", 4)]
+    assert read_option(group) == "good fit, still improving in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
+    assert read_option(make_sweep(["batch_gd"])) == "underfitting"
+
+
+def test_who_converges_faster_and_who_ends_better():
+    slow = [run_with(seed, val_accuracy=[0.5, 0.9, 0.98], epoch_seconds=[1, 1, 1]) for seed in range(3)]
+    fast = [run_with(seed, val_accuracy=[0.96, 0.975, 0.975], epoch_seconds=[9, 9, 9]) for seed in range(3)]
+    readings = {
+        name: curve_reading(group, "val_accuracy", "higher", 0.98) for name, group in (("slow", slow), ("fast", fast))
+    }
+    assert (readings["slow"].level_epoch, readings["fast"].level_epoch) == (3.0, 2.0)
+    words = convergence_words(readings, "val_accuracy", "slow", "higher")
+    assert words == (
+        "Within 1 % of the best final val_accuracy first: fast (median epoch 2); in seconds: slow (3 s); "
+        "slow ends highest."
+    )
+
+
+RATES = (0.0001, 0.001, 0.01)
+
+
+def grid_runs(means, option="adam", seeds=2):
+    return [
+        make_run(
+            option,
+            seed,
+            run_id=f"{option}{rate}{seed}",
+            params={"optimizer.learning_rate": rate},
+            metrics={"best_val_accuracy": mean + 0.001 * seed},
+        )
+        for rate, mean in zip(RATES, means, strict=True)
+        for seed in range(seeds)
+    ]
+
+
+def test_a_grid_ranks_optimizers_at_default_and_at_best():
+    records = grid_runs((0.90, 0.95, 0.93)) + grid_runs((0.80, 0.94, 0.96), "momentum")
+    grid = learning_rate_grid(records, "best_val_accuracy", defaults={"adam": 0.001, "momentum": 0.001})
+    adam, momentum = grid.rows
+    assert (adam.best, adam.rank_at_best, adam.rank_at_default) == (0.001, 2, 1)
+    assert (momentum.best, momentum.rank_at_best, momentum.rank_at_default) == (0.01, 1, 2)
+    assert grid.warnings == [
+        "momentum: the best learning rate, 0.01, is the highest of the grid; the true best may lie beyond "
+        "it: add larger values of optimizer.learning_rate"
+    ]
+    assert {grid.at_best[0].first, grid.at_best[0].second} == {"adam", "momentum"}
+
+
+def test_a_rate_at_which_half_of_the_runs_fail_is_not_the_best():
+    records = grid_runs((0.90, 0.95, 0.99))
+    records[-1] = make_run(
+        "adam", 1, run_id="x", params={"optimizer.learning_rate": 0.01}, tags={"outcome": "diverged"}
+    )
+    assert learning_rate_grid(records, "best_val_accuracy").rows[0].best == 0.001
+
+
+def test_two_rates_are_no_grid_and_losses_are_minimised():
+    records = grid_runs((0.90, 0.95, 0.93))
+    assert learning_rate_grid(records[:4], "best_val_accuracy") is None
+    assert learning_rate_grid(records, "best_val_accuracy", "lower").rows[0].best == 0.0001
+
+
+def test_the_default_rate_can_come_from_a_tag_and_may_lie_off_the_grid():
+    records = [
+        make_run(
+            run.params["optimizer"],
+            run.params["seed"],
+            run_id=run.run_id,
+            params=dict(run.params),
+            tags={"default.learning_rate": "0.001"},
+        )
+        for run in grid_runs((0.9, 0.95, 0.93))
+    ]
+    assert learning_rate_grid(records, "best_val_accuracy").rows[0].default == 0.001
+    assert learning_rate_grid(records, "best_val_accuracy", defaults={"adam": 0.5}).rows[0].default is None
+
+
+def test_the_verdict_on_a_grid_is_at_the_best_rates():
+    records = grid_runs((0.90, 0.95, 0.93), seeds=3) + grid_runs((0.80, 0.94, 0.96), "momentum", seeds=3)
+    for index, run in enumerate(records):
+        run.metrics["best_val_accuracy"] += 0.0002 * (index % 5)
+    found = compare(records, ("optimizer", "optimizer.learning_rate"))
+    assert found.verdict.startswith("Each at its best learning rate: momentum beats adam by 1.0 points")
+    assert any("highest of the grid" in note.text for note in found.notes if note.level == "warning")
