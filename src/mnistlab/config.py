@@ -63,6 +63,8 @@ class DataConfig:
 class FitConfig:
     epochs: int = _number("value >= 1", lambda value: value >= 1)
     batch_size: Any
+    engine: str = _choice("auto", "fused", "keras")
+    resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
     loss: str
     metrics: list[str]
 
@@ -99,13 +101,21 @@ class SweepConfig:
     plan: str | None
 
 
+@dataclass(frozen=True)
+class SweepPart:
+    """What a job knows of the sweep it belongs to: its name there and the tags that tie it to its parent run."""
+
+    name: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(kw_only=True)
 class Config:
     """One experiment, complete.
 
-    The last four are filled in after composing and are no settings: the chosen option of each group, the command
-    line's words, the settings that came out of the environment (as expressions, so that no secret is recorded), and
-    the user's own folder of groups.
+    The last five are filled in after composing and are no settings: the chosen option of each group, the command
+    line's words, the settings that came out of the environment (as expressions, so that no secret is recorded), the
+    user's own folder of groups, and the job's part in a sweep.
     """
 
     source: dict[str, Any]
@@ -125,9 +135,10 @@ class Config:
     overrides: list[str] = _filled_in(list)
     from_environment: dict[str, str] = _filled_in(dict)
     config_dir: str | None = _filled_in(lambda: None)
+    part: SweepPart = _filled_in(SweepPart)
 
 
-FILLED_IN = ("choices", "overrides", "from_environment", "config_dir")
+FILLED_IN = ("choices", "overrides", "from_environment", "config_dir", "part")
 
 
 def project_root() -> str:

@@ -13,7 +13,7 @@ from mnistlab.config import ConfigError
 from mnistlab.sources import Images, Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """What one experiment trains, validates and tests on.
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import yaml
 
-from mnistlab import evaluate, models, provenance, saving, tracking, training
+from mnistlab import evaluate, fingerprint, history, models, provenance, saving, tracking, training
 from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config, parameters
-from mnistlab.data import Dataset, prepare
+from mnistlab.data import Dataset, epoch_order, prepare
 from mnistlab.naming import run_name
 from mnistlab.record import Recorder, recording
 from mnistlab.sources import Images
@@ -53,62 +54,59 @@ def run(config: Config) -> Result:
         ConfigError: something in the configuration cannot be; nothing was recorded then.
     """
     started = time.perf_counter()
-    training.seed_everything(config.seed, config.deterministic)
     keras.utils.clear_session()
+    training.seed_everything(config.seed, config.deterministic)
 
     dataset = load_dataset(config)
     batch_size = training.resolve_batch_size(config.fit.batch_size, len(dataset.train))
     model = build_model(config, dataset)
     own_callbacks = build_callbacks(config, model)
+    engine = training.choose_engine(config.fit.engine, model, dataset, config.fit.resident_gigabytes)
 
     with recording(open_record(config, dataset)) as record:
-        describe(record, config, dataset, model, batch_size)
+        describe(record, config, dataset, model, batch_size, engine)
         epochs, best = LogEpochs(record), KeepBest(config.save.monitor)
-        begun = time.perf_counter()
-        training.fit(
+        ended = training.fit(
             model,
             dataset,
+            engine=engine,
             epochs=config.fit.epochs,
             batch_size=batch_size,
             seed=config.seed,
             callbacks=[epochs, best, *own_callbacks, Progress(config.fit.epochs)],
         )
-        train_seconds = time.perf_counter() - begun
-
-        if config.save.which == "best":
-            best.restore()
-        test_metrics, probabilities = training.predict(model, dataset, dataset.test)
-        judged = evaluate.evaluate(probabilities, dataset.test.labels, dataset.class_names)
-        steps = math.ceil(len(dataset.train) / batch_size)
-        reading = evaluate.read_curves(epochs.epochs, dataset.num_classes, steps)
-        metrics = {
-            **best_metrics(epochs.epochs, best.best_epoch),
-            **{f"test_{name}": value for name, value in test_metrics.items()},
-            "train_seconds": train_seconds,
-        }
-        record.log_metrics({**metrics, **judged.class_metrics()}, step=len(epochs.epochs))
-        record.set_tags({"fit_reading": reading.verdict, "fit_reading.sentence": reading.sentence})
-        write_reports(record, judged)
-        draw_figures(record.folder / "figures", dataset, epochs.epochs, best.best_epoch, judged)
-        address = save(record, config, model, dataset)
+        reading = evaluate.read_curves(epochs.epochs, dataset.num_classes, steps_per_epoch(dataset, batch_size))
+        note_outcome(record, ended, reading, epochs)
+        metrics = {**best_metrics(epochs.epochs, best.best_epoch), "train_seconds": ended.seconds}
+        address = None
+        if best.best_epoch is not None:
+            if config.save.which == "best":
+                best.restore()
+            test_metrics, probabilities = training.predict(model, dataset, "test", engine)
+            judged = evaluate.evaluate(probabilities, dataset.test.labels, dataset.class_names)
+            metrics |= {f"test_{name}": value for name, value in test_metrics.items()} | judged.class_metrics()
+            write_reports(record, judged, dataset)
+            draw_figures(record.folder / "figures", dataset, epochs.epochs, best.best_epoch, judged)
+            address = save(record, config, model, dataset)
+        record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
         result = Result(
-            name=run_name(config, dataset.name),
+            name=record.name,
             folder=record.folder,
-            run_id=record.mirror.run_id if record.mirror else None,
+            run_id=record.run_id,
             epochs=epochs.epochs,
             best_epoch=best.best_epoch,
             metrics=metrics,
             reading=reading,
-            objective=objective(epochs.epochs, best.best_epoch),
+            objective=metrics.get(config.sweep.objective, math.nan),
         )
-        log.info("%s", summary(result, address, record, time.perf_counter() - started))
+        told = one_line if config.part.name else summary
+        log.info("%s", told(result, address, record, time.perf_counter() - started))
     return result
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data set of this configuration; loaded and prepared once per process, however many jobs run in it."""
-    preparation = {key: value for key, value in asdict(config.data).items() if key != "scaling"}
-    dataset = _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
+    """The data set of this configuration, with what the user must be told about it."""
+    dataset = dataset_of(config)
     if dataset.warning:
         rule = "=" * 100
         log.warning("%s\nWARNING: %s\n%s", rule, dataset.warning, rule)
@@ -118,6 +116,21 @@ def load_dataset(config: Config) -> Dataset:
             "setting chosen by them has seen the test."
         )
     return dataset
+
+
+def dataset_of(config: Config) -> Dataset:
+    """The data set of this configuration; loaded and prepared once per process, however many jobs run in it."""
+    preparation = {key: value for key, value in asdict(config.data).items() if key != "scaling"}
+    return _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
+
+
+def examine(config: Config) -> None:
+    """Everything that can be refused before training: data, model, optimizer, callbacks, store.
+
+    Raises:
+        ConfigError: the first of them that cannot be.
+    """
+    build_callbacks(config, build_model(config, dataset_of(config)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -169,28 +182,40 @@ def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.
 def open_record(config: Config, dataset: Dataset) -> Recorder:
     """The run's record: its own folder and, unless `tracking=none`, a run in the tracking store."""
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    name = config.part.name or run_name(config, dataset.name)
+    tags = {"run.folder": str(folder), "run.name": name, "run.process": history.process_name(), **config.part.tags}
     if config.tracking.backend == "none":
-        return Recorder(folder)
+        return Recorder(folder, name, tags)
     store = tracking.address(config.tracking, config.paths.root)
     tracking.check_reachable(store)
     if store.said:
         log.info("Recording where the environment says: %s", store.said)
     client, experiment_id = tracking.open_store(store)
-    tags = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL", "run.folder": str(folder)}
-    return Recorder(folder, tracking.MlflowRun(client, experiment_id, store, run_name(config, dataset.name), tags))
+    source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
+    return Recorder(folder, name, tags, tracking.MlflowRun(client, experiment_id, store, name, {**source, **tags}))
 
 
-def describe(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, batch_size: int) -> None:
+def describe(
+    record: Recorder, config: Config, dataset: Dataset, model: keras.Model, batch_size: int, engine: str
+) -> None:
     """Everything that is known before training: settings, data, code, libraries, the model's summary."""
     settings = parameters(config)
     record.write_text("config.yaml", yaml.safe_dump(_nested(settings, config), sort_keys=False))
-    record.log_parameters({**settings, "batch_size": batch_size, "num_parameters": model.count_params()})
+    record.log_parameters(settings)
     git = provenance.git_state()
     if git.get("git.diff"):
         record.write_text("git.diff", git["git.diff"])
     record.set_tags(
         {
             "source.used": dataset.name,
+            "engine": engine,
+            "batch_size": str(batch_size),
+            "num_parameters": str(model.count_params()),
+            "hash.data": fingerprint.hash_of(dataset.digests),
+            "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
+            "hash.batch_order": fingerprint.hash_of_arrays([epoch_order(len(dataset.train), config.seed, 0)]),
+            "steps": str(steps_per_epoch(dataset, batch_size) * config.fit.epochs),
+            **fingerprint.fingerprint(config, dataset.digests),
             "mlflow.note.content": " ".join(config.overrides) or "the defaults",
             **({"mlflow.source.git.commit": git["git.commit"]} if git else {}),
             **{key: value for key, value in git.items() if key != "git.diff"},
@@ -213,7 +238,7 @@ def describe(record: Recorder, config: Config, dataset: Dataset, model: keras.Mo
     record.write_text("model_summary.txt", lines.getvalue())
     log.info(
         "%s: %s training, %s validation, %s test images of %s; %s parameters; batches of %s",
-        run_name(config, dataset.name),
+        record.name,
         *(f"{len(split):,}" for split in dataset.splits.values()),
         dataset.name,
         f"{model.count_params():,}",
@@ -240,17 +265,41 @@ def best_metrics(epochs: Sequence[dict[str, float]], best_epoch: int | None) -> 
     return {"best_epoch": best_epoch} | {f"best_{name}": value for name, value in row.items() if name not in skipped}
 
 
-def objective(epochs: Sequence[dict[str, float]], best_epoch: int | None) -> float:
-    """The validation accuracy (or the loss, if no accuracy is measured) of the best epoch; NaN without one."""
-    row = epochs[best_epoch - 1] if best_epoch else {}
-    return row.get("val_accuracy", row.get("val_loss", math.nan))
+def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
+    """Weight updates an epoch, the smaller last batch included."""
+    return math.ceil(len(dataset.train) / batch_size)
 
 
-def write_reports(record: Recorder, judged: evaluate.Evaluation) -> None:
-    """The classification report as text, JSON and a table in MLflow; the confusion matrix as numbers."""
+def note_outcome(record: Recorder, ended: training.Ended, reading: evaluate.Reading, epochs: LogEpochs) -> None:
+    """Whether the training came to something: outcome=trained, or diverged with where and at which learning rate."""
+    tags = {"fit_reading": reading.verdict, "fit_reading.sentence": reading.sentence}
+    if ended.diverged is None and reading.verdict != "diverged":
+        record.set_tags({**tags, "outcome": "trained"})
+        return
+    found = ended.diverged
+    finite = [row["loss"] for row in epochs.epochs if math.isfinite(row["loss"])]
+    record.set_tags(
+        {
+            **tags,
+            "outcome": "diverged",
+            "outcome.epoch": found.epoch if found else len(epochs.epochs),
+            "outcome.step": found.step if found else "",
+            "outcome.learning_rate": epochs.learning_rate,
+            "outcome.last_finite_loss": found.last_finite_loss if found else finite[-1] if finite else "",
+        }
+    )
+    if found:
+        log.warning("Diverged: %s", found)
+
+
+def write_reports(record: Recorder, judged: evaluate.Evaluation, dataset: Dataset) -> None:
+    """The classification report as text, JSON and a table in MLflow; the confusion matrix and the predictions."""
     record.write_text("reports/classification_report.txt", judged.text)
     record.write_json("reports/classification_report.json", judged.report)
-    record.write_json("reports/confusion_matrix.json", judged.confusion.tolist())
+    counts = {"class_names": list(dataset.class_names), "counts": judged.confusion.tolist()}
+    record.write_json("reports/confusion_matrix.json", counts)
+    predictions = record.folder / "reports" / "predictions.npz"
+    np.savez_compressed(predictions, predicted=judged.predicted, confidence=judged.confidence)
     record.mirrored(lambda mirror: mirror.log_table(judged.table(), "reports/classification_report_table.json"))
 
 
@@ -292,11 +341,12 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
     return address or str(record.folder / "model_files")
 
 
-def summary(result: Result, address: str, record: Recorder, seconds: float) -> str:
+def summary(result: Result, address: str | None, record: Recorder, seconds: float) -> str:
     """The end of a run in a few lines: a small table, the reading, where things are."""
     names = sorted({name.removeprefix("test_") for name in result.metrics if name.startswith("test_")})
     names.sort(key=lambda name: name != "loss")
-    lines = [f"{'':14}{'training':>11}{'validation':>12}{'test':>11}"]
+    names = [name for name in names if "." not in name]
+    lines = [f"{'':14}{'training':>11}{'validation':>12}{'test':>11}"] if names else []
     for name in names:
         cells = [result.metrics.get(key, math.nan) for key in (f"best_{name}", f"best_val_{name}", f"test_{name}")]
         lines.append(f"  {name:12}{cells[0]:11.4f}{cells[1]:12.4f}{cells[2]:11.4f}")
@@ -304,9 +354,16 @@ def summary(result: Result, address: str, record: Recorder, seconds: float) -> s
     lines += [
         f"  {best}; {result.metrics['train_seconds']:.1f} s training, {seconds:.1f} s with all around it",
         f"  {result.reading.sentence}",
-        f"  model   {address}",
+        *([f"  model   {address}"] if address else []),
         f"  folder  {result.folder}",
     ]
     if record.mirror is not None and not record.mirror_error:
         lines.append(f"  open    {record.mirror.viewing()}")
     return "\n".join(["", f"{result.name}", *lines])
+
+
+def one_line(result: Result, address: str | None, record: Recorder, seconds: float) -> str:
+    """The end of a job of a sweep; the sweep's own end says the rest."""
+    names = ("best_val_accuracy", "best_val_loss", "test_accuracy")
+    numbers = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in names if name in result.metrics)
+    return f"{result.name}: {numbers}  {result.reading.verdict}  {seconds:.1f} s  run {result.run_id or record.folder}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from mnistlab.config import FILLED_IN, Config
 from mnistlab.provenance import library_versions
@@ -41,11 +43,11 @@ def fingerprint(config: Config, data_digests: Mapping[str, str]) -> dict[str, st
     versions = {name: version for name, version in library_versions().items() if name in LIBRARIES}
     parts = {
         "fingerprint.config": config_hash(config),
-        "fingerprint.data": _hash(dict(data_digests)),
-        "fingerprint.libraries": _hash(versions),
+        "fingerprint.data": hash_of(dict(data_digests)),
+        "fingerprint.libraries": hash_of(versions),
         "fingerprint.code": json.dumps(code_hashes(), sort_keys=True),
     }
-    return {"fingerprint": _hash(parts), **parts}
+    return {"fingerprint": hash_of(parts), **parts}
 
 
 def config_hash(config: Config) -> str:
@@ -53,7 +55,7 @@ def config_hash(config: Config) -> str:
     settings = {key: value for key, value in asdict(config).items() if key not in {*WITHOUT_EFFECT, *FILLED_IN}}
     text = json.dumps(settings, sort_keys=True, default=str)
     own_folder = json.dumps(config.paths.run or "")[1:-1]
-    return _hash(text.replace(own_folder, "") if own_folder else text)
+    return hash_of(text.replace(own_folder, "") if own_folder else text)
 
 
 @functools.cache
@@ -85,5 +87,15 @@ def why_again(own: Mapping[str, str], earlier: Mapping[str, str]) -> str:
     return "; ".join(reasons) or "new"
 
 
-def _hash(content: Any) -> str:
+def hash_of(content: Any) -> str:
+    """A hash of anything that JSON can write: 16 hexadecimal digits of SHA-256."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def hash_of_arrays(arrays: Sequence[np.ndarray]) -> str:
+    """A hash of arrays, their shapes, types and values: 16 hexadecimal digits of SHA-256."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(repr((array.shape, array.dtype.str)).encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()[:16]

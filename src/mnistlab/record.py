@@ -44,15 +44,21 @@ class Recorder:
 
     Args:
         folder: the run's own folder; made if it does not exist.
+        name: of the run; tags: known from the start, as the mirror's run has them already.
         mirror: the tracking store's run, or None to keep the folder alone.
     """
 
-    def __init__(self, folder: Path, mirror: Mirror | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str = "", tags: Mapping[str, str] | None = None, mirror: Mirror | None = None
+    ) -> None:
         self.folder = folder
+        self.name = name or folder.name
         self.mirror = mirror
+        self.run_id = mirror.run_id if mirror else None
         self.mirror_error = ""
-        self._tags: dict[str, str] = {}
+        self._tags: dict[str, str] = {**(tags or {}), **({"run.id": mirror.run_id} if mirror else {})}
         folder.mkdir(parents=True, exist_ok=True)
+        self.write_json("tags.json", self._tags)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         self.write_json("parameters.json", dict(parameters))

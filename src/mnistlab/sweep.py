@@ -17,6 +17,7 @@ from typing import Any
 
 from mnistlab import comparison, experiment, fingerprint, history, tracking
 from mnistlab.comparison import RunRecord
+from mnistlab.comparison.report import write_report
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.preflight import Command
 
@@ -228,28 +229,29 @@ def write_plan(sweep: Sweep) -> Path:
     content = {
         "sweep": sweep.id,
         "parent": sweep.parent.run_id if sweep.parent else None,
-        "failures": str(_failures_folder(sweep)),
+        "folder": str(sweep.folder),
         "jobs": {
-            job.key: {"name": job.name, "run_id": job.run_id, "objective": job.objective, "number": number}
+            job.key: {
+                "name": job.name,
+                "run_id": job.run_id,
+                "objective": job.objective,
+                "line": f"[{number}/{len(sweep.jobs)}] {job.name}",
+            }
             for number, job in enumerate(sweep.jobs, start=1)
         },
     }
-    folder = _failures_folder(sweep)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.json"):
-        old.unlink()
+    for name in ("failures", "done"):
+        (sweep.folder / name).mkdir(parents=True, exist_ok=True)
+        for old in (sweep.folder / name).iterdir():
+            old.unlink()
     file.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return file
-
-
-def _failures_folder(sweep: Sweep) -> Path:
-    return sweep.folder / "failures"
 
 
 def find_results(sweep: Sweep) -> dict[str, str]:
     """Give each job its newest run; returns job name -> one-line cause for all that have not finished."""
     said = {}
-    for file in _failures_folder(sweep).glob("*.json"):
+    for file in (sweep.folder / "failures").glob("*.json"):
         entry = json.loads(file.read_text(encoding="utf-8"))
         said[entry["key"]] = entry["cause"]
     runs: dict[str, Any] = {}
@@ -272,8 +274,8 @@ def find_results(sweep: Sweep) -> dict[str, str]:
 def records_of(sweep: Sweep) -> list[RunRecord]:
     """The jobs' runs as plain records, reused ones included."""
     if sweep.client is None:
-        folders = [Path(file.read_text()) for file in sorted(sweep.folder.glob("done/*.path"))]
-        return [history.record_of_folder(folder) for folder in folders if folder.is_dir()]
+        folders = [Path(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("done/*"))]
+        return [history.record_of_folder(folder) for folder in folders if (folder / "metrics.jsonl").is_file()]
     ids = dict.fromkeys(job.run_id for job in sweep.jobs if job.run_id)
     return [history.record_of(sweep.client, sweep.client.get_run(run_id)) for run_id in ids]
 
@@ -291,7 +293,7 @@ def report(sweep: Sweep, failures: dict[str, str], status: str) -> None:
     settings = sweep.jobs[0].config.sweep
     images, labels = _test_images(sweep)
     compared = comparison.compare_by_data(records, sweep.axes, settings.objective, targets=settings.targets)
-    comparison.write_report(compared, records, sweep.folder, images, labels)
+    write_report(compared, records, sweep.folder, images, labels)
     for one in compared:
         print()
         print(comparison.terminal_summary(one))

@@ -6,11 +6,12 @@ or a lost race for an experiment's name cannot send a run elsewhere.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,16 +191,28 @@ class MlflowRun:
     Args:
         store: where; experiment_id and client: from `open_store`.
         name: the run's name; tags: set at its creation.
+        run_id: of a run to be opened again instead of a new one.
     """
 
     def __init__(
-        self, client: Any, experiment_id: str, store: StoreAddress, name: str, tags: Mapping[str, str]
+        self,
+        client: Any,
+        experiment_id: str,
+        store: StoreAddress,
+        name: str,
+        tags: Mapping[str, str],
+        run_id: str | None = None,
     ) -> None:
         self.client = client
         self.store = store
         self.experiment_id = experiment_id
-        run = client.create_run(experiment_id, run_name=name, tags={**tags, "mlflow.runName": name})
-        self.run_id: str = run.info.run_id
+        if run_id is None:
+            run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
+            self.run_id: str = run_id
+        else:
+            self.run_id = run_id
+            client.update_run(run_id, status="RUNNING", name=name)
+            self.set_tags(tags)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -269,13 +282,8 @@ class MlflowRun:
             Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
         )
         requirements = [f"{package.__name__}=={package.__version__}" for package in (tf, keras, np)]
-        before = mlflow.get_tracking_uri()
-        mlflow.set_tracking_uri(self.store.uri)
-        try:
-            with mlflow.start_run(run_id=self.run_id, nested=True):
-                info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
-        finally:
-            mlflow.set_tracking_uri(before)
+        with _fluent_store(self.store.uri), mlflow.start_run(run_id=self.run_id, nested=True):
+            info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
         return str(info.model_uri)
 
     def end(self, status: str) -> None:
@@ -287,6 +295,24 @@ class MlflowRun:
         if self.store.uri.startswith("http"):
             return f"{hide_passwords(self.store.uri)}/{page}"
         return f"mlflow ui --backend-store-uri {self.store.uri}   then open http://127.0.0.1:5000/{page}"
+
+
+@contextlib.contextmanager
+def _fluent_store(uri: str) -> Iterator[None]:
+    """Point MLflow's process-wide store at this one, for its functions that know no client. MLflow writes the address
+    into the environment too, where later runs would take it for the user's wish: both are put back."""
+    import mlflow
+
+    was_set, before = mlflow.is_tracking_uri_set(), os.environ.get("MLFLOW_TRACKING_URI")
+    previous = mlflow.get_tracking_uri() if was_set else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(previous)  # type: ignore[arg-type]
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 def model_file(run_id: str, config: TrackingConfig, root: str, into: Path) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,7 +22,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import Config, ConfigError, conf_folder, register
+from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
+from mnistlab.fingerprint import config_hash
 from mnistlab.preflight import check_command, checked, explain
 
 USER_MISTAKE = 2
@@ -34,31 +37,60 @@ class Terminated(KeyboardInterrupt):
 def job(composed: DictConfig) -> float | None:
     """One job of Hydra's: typed, then run. Returns the objective, for sweepers that optimize.
 
-    A failure is kept in `failures` rather than raised, so that the other jobs of a multirun go on.
+    A failure is kept rather than raised, so that the other jobs of a multirun go on.
     """
     started = HydraConfig.get()
     folder = Path(started.runtime.output_dir)
     composed.paths.run = str(folder)
     own_groups = [source.path for source in started.runtime.config_sources if source.provider == "command-line"]
+    config: Config | None = None
     try:
         config = checked(
-            composed,
-            list(started.overrides.task),
-            dict(started.runtime.choices),
-            next(iter(own_groups), None),
+            composed, list(started.overrides.task), dict(started.runtime.choices), next(iter(own_groups), None)
         )
+        part = _part_in_sweep(config)
+        if part.get("run_id"):
+            _remove_if_unused(folder)
+            return float(part["objective"])
         _check_store(config)
         with _silent_stderr():
             from mnistlab.experiment import run
 
-        return run(config).objective
-    except ConfigError as error:
-        _remove_if_unused(folder)
-        failures.append((started.job.override_dirname, error))
+        objective = run(config).objective
+        _tell_sweep(config, "done", str(folder))
+        return objective
     except Exception as error:
         failures.append((started.job.override_dirname, error))
-        print(f"The traceback is in {folder / (started.job.name + '.log')}", file=sys.stderr)
+        if config is not None:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            _tell_sweep(config, "failures", json.dumps({"key": config_hash(config), "cause": cause}))
+        if isinstance(error, ConfigError):
+            _remove_if_unused(folder)
+        else:
+            print(f"The traceback is in {folder / (started.job.name + '.log')}", file=sys.stderr)
     return None
+
+
+def _part_in_sweep(config: Config) -> dict[str, Any]:
+    """What the sweep's plan says of this job: its name, parent, and its run if it is done. Empty outside a sweep."""
+    if config.sweep.plan is None:
+        return {}
+    plan = json.loads(Path(config.sweep.plan).read_text(encoding="utf-8"))
+    part: dict[str, Any] = plan["jobs"].get(config_hash(config), {})
+    tags = {"sweep.id": plan["sweep"], "sweep.kind": "job"}
+    if plan["parent"]:
+        tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
+    config.part = SweepPart(part.get("name", ""), tags)
+    if part and not part["run_id"]:
+        logging.getLogger("mnistlab").info("\n%s", part["line"])
+    return part
+
+
+def _tell_sweep(config: Config, kind: str, text: str) -> None:
+    """Leave word for the sweep, which may have started this job in another process: how it ended."""
+    if config.sweep.plan is not None:
+        file = Path(config.sweep.plan).parent / kind / f"{config_hash(config)}.json"
+        file.write_text(text, encoding="utf-8")
 
 
 def _check_store(config: Config) -> None:
@@ -104,20 +136,34 @@ def main() -> None:
     sys.exit(_told(_checked_command))
 
 
-def _checked_command() -> None:
+def _checked_command() -> int:
     arguments = get_args_parser().parse_args()
     starts_jobs = not (
         arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     )
-    if starts_jobs and arguments.config_path is None and arguments.experimental_rerun is None:
-        check_command(arguments)
+    if not starts_jobs or arguments.config_path is not None or arguments.experimental_rerun is not None:
+        _hydra()
+        return _tell_failures()
+    command = check_command(arguments)
+    if not command.multirun:
+        _hydra()
+        return _tell_failures()
+    _check_store(command.configs[0])
+    with _silent_stderr():
+        from mnistlab import sweep
+    return sweep.conduct(command, _hydra)
+
+
+def _hydra(extra: Sequence[str] = ()) -> None:
+    """Hand over to Hydra, with further overrides."""
+    sys.argv += extra
     hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job)()
 
 
-def _told(command: Callable[[], Any]) -> int:
+def _told(command: Callable[[], int]) -> int:
     """Run the command; say what went wrong in words and give the exit status."""
     try:
-        command()
+        return command()
     except ConfigError as error:
         _say("Refused:", error.problems)
         return USER_MISTAKE
@@ -127,19 +173,19 @@ def _told(command: Callable[[], Any]) -> int:
     except KeyboardInterrupt as error:
         print("\nStopped.", file=sys.stderr)
         return 143 if isinstance(error, Terminated) else 130
-    return _tell_failures()
 
 
 def _tell_failures() -> int:
-    """Every failed job, not just the first, with its one-line cause."""
-    mistakes = [error for _, error in failures if isinstance(error, ConfigError)]
-    if len(failures) == 1 and mistakes:
-        _say("Refused:", mistakes[0].problems)
-        return USER_MISTAKE
+    """What a job refused or failed with, and the exit status."""
     for overrides, error in failures:
-        reason = " ".join(str(error).split())[:300]
-        print(f"Failed: {overrides or 'the run'}: {type(error).__name__}: {reason}", file=sys.stderr)
-    return 1 if failures else 0
+        if isinstance(error, ConfigError):
+            _say("Refused:", error.problems)
+        else:
+            reason = " ".join(str(error).split())[:300]
+            print(f"Failed: {overrides or 'the run'}: {type(error).__name__}: {reason}", file=sys.stderr)
+    if not failures:
+        return 0
+    return USER_MISTAKE if all(isinstance(error, ConfigError) for _, error in failures) else 1
 
 
 def _say(head: str, problems: list[str]) -> None:

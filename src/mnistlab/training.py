@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import math
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from mnistlab import fused
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.sources import Split
@@ -139,6 +144,44 @@ def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np
     return by_class[split.labels]
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a training ended: after how many seconds, and where its loss stopped being a number, if it did."""
+
+    seconds: float
+    diverged: fused.NonFiniteLoss | None = None
+
+
+def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gigabytes: float) -> str:
+    """'fused' or 'keras'.
+
+    Args:
+        engine: what was asked for; 'auto' takes the fused engine unless the images are more than `resident_gigabytes`
+            or the network is none that can be compiled, and says why not.
+
+    Raises:
+        ConfigError: 'fused' was asked for and the network cannot be compiled.
+    """
+    if engine == "keras":
+        return "keras"
+    gigabytes = sum(split.images.nbytes for split in (dataset.train, dataset.validation, dataset.test)) / 1e9
+    if engine == "auto" and gigabytes > resident_gigabytes:
+        log.info(
+            "Training with plain Keras: the images need %.1f GB, fit.resident_gigabytes is %g.",
+            gigabytes,
+            resident_gigabytes,
+        )
+        return "keras"
+    try:
+        fused.program_for(model)
+    except fused.NotFusable as error:
+        if engine == "fused":
+            raise ConfigError(f"fit.engine=fused cannot train this model: {error}. Use fit.engine=auto.") from error
+        log.warning("Training with plain Keras: %s.", error)
+        return "keras"
+    return "fused"
+
+
 def fit(
     model: keras.Model,
     dataset: Dataset,
@@ -146,31 +189,112 @@ def fit(
     epochs: int,
     batch_size: int,
     seed: int,
-    callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
+    engine: str = "keras",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Ended:
     """Train through Keras's `fit`; what happens is seen by the callbacks.
 
-    The order of the images is a function of seed and epoch alone.
+    The order of the images is a function of seed and epoch alone, the same for both engines. A loss that is no number
+    ends the training.
+
+    Args:
+        engine: 'fused' or 'keras', as `choose_engine` gives it.
     """
+    begun = time.perf_counter()
+    if engine == "fused":
+        diverged = _fit_fused(model, dataset, epochs, batch_size, seed, callbacks)
+        return Ended(time.perf_counter() - begun, diverged)
+    watch = StopAtNonFinite()
     model.fit(
         ShuffledBatches(dataset, batch_size, seed),
         epochs=epochs,
         validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
         validation_batch_size=EVALUATION_BATCH_SIZE,
-        callbacks=list(callbacks),
+        callbacks=[watch, *callbacks],
         shuffle=False,
         verbose=0,
     )
+    return Ended(time.perf_counter() - begun, watch.found)
 
 
-def predict(model: keras.Model, dataset: Dataset, split: Split) -> tuple[dict[str, float], np.ndarray]:
-    """The compiled metrics on a split, and each image's class probabilities, float32 of shape (n, classes)."""
+def _fit_fused(
+    model: keras.Model,
+    dataset: Dataset,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> fused.NonFiniteLoss | None:
+    resident, rows = resident_of(dataset)
+    weights = sample_weights(dataset.train, dataset.class_weight)
+    if weights is not None:
+        others = np.ones(len(resident.labels) - len(weights), np.float32)
+        resident = resident.weighted(np.concatenate([weights, others]))
+    try:
+        fused.fit(
+            model,
+            resident,
+            lambda epoch: epoch_order(len(dataset.train), seed, epoch),
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_rows=rows["validation"],
+            callbacks=callbacks,
+        )
+    except fused.NonFiniteLoss as found:
+        return found
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def resident_of(dataset: Dataset) -> tuple[fused.Resident, dict[str, np.ndarray]]:
+    """All images of a data set on the device, once per process, and the row numbers of each split; training first."""
+    splits = {"train": dataset.train, "validation": dataset.validation}
+    if dataset.test is not dataset.validation:
+        splits["test"] = dataset.test
+    ends = np.cumsum([len(split) for split in splits.values()])
+    starts = ends - [len(split) for split in splits.values()]
+    rows = {name: np.arange(start, end, dtype=np.int32) for name, start, end in zip(splits, starts, ends, strict=True)}
+    rows.setdefault("test", rows["validation"])
+    images = np.concatenate([split.images for split in splits.values()])
+    labels = np.concatenate([split.labels for split in splits.values()])
+    return fused.place(images, dataset.targets(labels)), rows
+
+
+class StopAtNonFinite(keras.callbacks.Callback):
+    """Ends the training at the first loss that is not finite; `found` says where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: fused.NonFiniteLoss | None = None
+        self.epoch = 0
+        self.last_finite = math.nan
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            self.last_finite = loss
+        elif self.found is None:
+            self.found = fused.NonFiniteLoss(self.epoch + 1, batch + 1, loss, self.last_finite)
+            self.model.stop_training = True
+
+
+def predict(
+    model: keras.Model, dataset: Dataset, name: str, engine: str = "keras"
+) -> tuple[dict[str, float], np.ndarray]:
+    """The compiled metrics on a split ('validation', 'test'), and each image's class probabilities.
+
+    Returns:
+        metrics by name, and probabilities: float32, shape (n, classes).
+    """
+    split = dataset.splits[name]
+    if engine == "fused":
+        resident, rows = resident_of(dataset)
+        return fused.judge(model, resident, rows[name])
     metrics = model.evaluate(
-        split.images,
-        dataset.targets(split.labels),
-        batch_size=EVALUATION_BATCH_SIZE,
-        verbose=0,
-        return_dict=True,
+        split.images, dataset.targets(split.labels), batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
     )
     probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
-    return {name: float(value) for name, value in metrics.items()}, probabilities
+    return {key: float(value) for key, value in metrics.items()}, probabilities

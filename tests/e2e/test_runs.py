@@ -127,7 +127,7 @@ def test_multirun_records_each_job(train, tmp_path) -> None:
     assert set(names) == {"sgd", "momentum", "adam"}
     assert {run.info.status for run in names.values()} == {"FINISHED"}
     assert names["sgd"].data.params["fit.batch_size"] == "1"
-    assert names["sgd"].data.params["batch_size"] == "1"
+    assert names["sgd"].data.tags["batch_size"] == "1"
 
 
 def test_a_failing_job_does_not_stop_the_others(train, tmp_path) -> None:

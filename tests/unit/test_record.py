@@ -64,7 +64,7 @@ def test_the_status_is_true(tmp_path, error, expected) -> None:
 
 def test_a_dying_store_ends_neither_the_run_nor_the_record(tmp_path, caplog) -> None:
     store = FailingStore(calls=1)
-    with recording(Recorder(tmp_path, store)) as record:
+    with recording(Recorder(tmp_path, mirror=store)) as record:
         for step in (1, 2, 3):
             record.log_metrics({"loss": 1.0 / step}, step=step)
     assert len(lines(tmp_path)) == 3
