@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from mnistlab.config import ConfigError
 
@@ -23,11 +22,20 @@ def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list
     absl.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy; it was asked for
     try:
         for file in files:
-            save = model.save_weights if file.name.endswith(".weights.h5") else model.save
-            save(file)
+            if file.name.endswith(".weights.h5"):
+                _uncompiled(model).save_weights(file)
+            else:
+                model.save(file)
     finally:
         absl.setLevel(level)
     return files
+
+
+def _uncompiled(model: keras.Model) -> keras.Model:
+    """A copy without optimizer: Keras would write the optimizer's state into a weights file, and demand it back."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def load_weights(model: keras.Model, file: Path) -> None:
@@ -60,7 +68,9 @@ def _load_weights_file(model: keras.Model, file: Path) -> None:
     if not trained <= set(shapes):
         _refuse_other_shapes(file, shapes, model)
     try:
-        model.load_weights(file)
+        copy = _uncompiled(model)
+        copy.load_weights(file)
+        model.set_weights(copy.get_weights())
     except Exception as error:
         raise ConfigError(
             f"init.from={file} does not fit this model: {_first_line(error)}. "
@@ -105,8 +115,3 @@ def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def all_finite(model: keras.Model) -> bool:
-    """Whether every weight is a finite number."""
-    return all(bool(np.isfinite(values).all()) for values in model.get_weights())

@@ -106,20 +106,24 @@ def check_monitor(setting: str, monitor: str | None, metrics: Sequence[str]) -> 
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """The training batches of one epoch after another, each in its own order (`data.epoch_order`).
+    """The training batches of one epoch, in the order that `begin` chose (`data.epoch_order`).
 
-    Yields (images, targets) or (images, targets, weights); the last batch of an epoch may be smaller.
+    Yields (images, targets) or (images, targets, weights); the last batch of an epoch may be smaller. The epoch is told
+    by a callback: Keras calls `on_epoch_end` once before the first epoch, after it looked at some batches.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, first_epoch: int = 0) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
         super().__init__()
         self.images = dataset.train.images
         self.targets = dataset.targets(dataset.train.labels)
         self.weights = sample_weights(dataset.train, dataset.class_weight)
         self.batch_size = batch_size
         self.seed = seed
-        self.epoch = first_epoch
-        self.order = epoch_order(len(self.images), seed, first_epoch)
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        """Give out the batches of this epoch, counted from 0, from now on."""
+        self.order = epoch_order(len(self.images), self.seed, epoch)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -128,10 +132,6 @@ class ShuffledBatches(keras.utils.PyDataset):
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
         arrays = (self.images, self.targets, self.weights) if self.weights is not None else (self.images, self.targets)
         return tuple(array[chosen] for array in arrays)
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.order = epoch_order(len(self.images), self.seed, self.epoch)
 
 
 def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np.ndarray | None:
@@ -204,13 +204,14 @@ def fit(
     if engine == "fused":
         diverged = _fit_fused(model, dataset, epochs, batch_size, seed, callbacks)
         return Ended(time.perf_counter() - begun, diverged)
-    watch = StopAtNonFinite()
+    watch, batches = StopAtNonFinite(), ShuffledBatches(dataset, batch_size, seed)
+    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
     model.fit(
-        ShuffledBatches(dataset, batch_size, seed),
+        batches,
         epochs=epochs,
         validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
         validation_batch_size=EVALUATION_BATCH_SIZE,
-        callbacks=[watch, *callbacks],
+        callbacks=[shuffle, watch, *callbacks],
         shuffle=False,
         verbose=0,
     )

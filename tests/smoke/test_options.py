@@ -69,6 +69,7 @@ def test_each_optimizer_learns(option: str, dataset: Dataset) -> None:
     for _ in range(10):
         model.train_on_batch(images, targets)
     assert model.evaluate(images, targets, verbose=0)[0] < before
+    assert all(np.isfinite(weights).all() for weights in model.get_weights())
 
 
 @pytest.mark.parametrize("option", of_group("model"))

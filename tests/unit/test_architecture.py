@@ -23,7 +23,8 @@ ALLOWED = {
     "record": set(),
     "provenance": set(),
     "comparison": set(),
-    "fused": set(),
+    "program": set(),
+    "fused": {"program"},
     "evaluate": set(),
     "plots": set(),
     "models": set(),
@@ -38,7 +39,8 @@ ALLOWED = {
     "history": {"comparison", "config"},
     "preflight": {"build", "config"},
     "naming": {"config", "preflight"},
-    "experiment": set(MODULES) - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "fused"},
+    "experiment": set(MODULES)
+    - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "fused", "program"},
     "sweep": {"comparison", "config", "experiment", "fingerprint", "history", "preflight", "tracking"},
     "train": {"config", "experiment", "fingerprint", "preflight", "sweep", "tracking"},
 }
@@ -49,8 +51,8 @@ OWNERS = {
     "sklearn": {"evaluate", "data"},
     "hydra": {"config", "build", "preflight", "train"},
     "omegaconf": {"config", "preflight", "train"},
-    "tensorflow": {"fused", "training", "tracking"},
-    "keras": {"callbacks", "experiment", "fused", "models", "saving", "sources", "tracking", "training"},
+    "tensorflow": {"fused", "program", "training", "tracking"},
+    "keras": {"callbacks", "experiment", "fused", "models", "program", "saving", "sources", "tracking", "training"},
 }
 
 

@@ -1,0 +1,320 @@
+"""What the fused engine compiles: a network's training steps and its evaluation, as functions of resident data.
+
+`fused.py` drives it; nothing here knows of epochs or callbacks. Programs are kept for the process: weights, optimizer
+slots and random seeds pass through as inputs, so a later job of the same shape finds everything compiled.
+"""
+
+import json
+import logging
+import random
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+Compiler = Literal["auto", "xla", "graph"]
+
+BLOCK_SECONDS = 0.4  # how long Ctrl-C, the progress bar and the NaN check may have to wait
+BLOCK_IMAGES = 65_536  # at most this many predictions are held for the metrics
+EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once
+PROGRAMS_KEPT = 8  # compiled programs a process remembers for later jobs of the same shape
+
+# On a CPU, XLA runs these 2 to 10 times faster than TensorFlow's own kernels do. All other layers run on the kernels:
+# in XLA convolutions take 40 times as long, random numbers 20 times (and are not Keras's), some layers do not compile.
+# A list, not a timed trial: the same configuration must always give the same numbers.
+FAST_IN_XLA: tuple[str, ...] = (
+    "InputLayer",
+    "Rescaling",
+    "Flatten",
+    "Reshape",
+    "Dense",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
+    "ELU",
+)
+FAST_IN_XLA += ("Softmax", "BatchNormalization", "MaxPooling2D")
+# Adafactor multiplies numbers near 1e-30: in XLA's order they underflow, and the loss is NaN at step 2.
+INEXACT_IN_XLA = ("Adafactor",)
+
+log = logging.getLogger("mnistlab")
+
+
+class NotFusable(ValueError):
+    """The fused engine cannot train this network; the message says why. Plain Keras can."""
+
+
+class Resident(NamedTuple):
+    """Images and labels on the device; row i of one belongs to row i of the other. Make it with `place`."""
+
+    images: tf.Tensor  # uint8 images as (n, words) uint32, four pixels a word: a quarter of the elements to gather
+    labels: tf.Tensor  # one-hot (n, classes) float32, or (n,) int32
+    sample_weights: tf.Tensor | None = None  # (n,) float32: the weight of each row in the training loss
+
+    def weighted(self, sample_weights: np.ndarray) -> "Resident":
+        """Return the same resident images and labels with a weight for each row."""
+        return self._replace(sample_weights=tf.constant(sample_weights, tf.float32))
+
+
+def place(images: np.ndarray, labels: np.ndarray) -> Resident:
+    """Copy images, shape (n, height, width, channels), and labels to the device, once for all jobs of a process."""
+    flat = images.reshape(len(images), -1)
+    if flat.dtype == np.uint8:
+        flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 4))).view(np.uint32)
+    return Resident(tf.constant(flat), tf.constant(labels, tf.float32 if labels.dtype.kind == "f" else tf.int32))
+
+
+class Outcome(NamedTuple):
+    """What a block of steps leaves for the metrics."""
+
+    losses: tf.Tensor  # one a step
+    sizes: list[int]  # images in each step
+    predictions: tf.Tensor  # one row an image
+    rows: np.ndarray  # the images' row numbers
+
+
+class Plan(NamedTuple):
+    """How one batch size is run."""
+
+    compiler: str
+    capacity: int  # steps the compiled program has room for
+    seconds_per_step: float
+
+    @property
+    def block_length(self) -> int:
+        """Steps that fill BLOCK_SECONDS."""
+        return int(np.clip(BLOCK_SECONDS / self.seconds_per_step, 1, self.capacity))
+
+
+class Program:
+    """One network and optimizer as compiled functions of resident data; weights of equal networks pass through it.
+
+    model: the network itself, or a copy that outlives it so that later jobs of the same shape find all compiled.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.state = _state(model)
+        self.plans: dict[tuple, Plan] = {}
+        self._functions = {
+            "xla": tf.function(self._run_block, jit_compile=True, autograph=False),
+            "graph": tf.function(self._run_block, autograph=False),
+        }
+        self._forward = tf.function(self._run_forward, autograph=False, reduce_retracing=True)
+
+    def prepare(
+        self, network: keras.Model, data: Resident, batch_size: int, num_images: int, compiler: Compiler = "auto"
+    ) -> int:
+        """Compile for batches of this size and return how many steps a block should have; nothing is trained."""
+        self.load(network)
+        full_steps, short = divmod(num_images, batch_size)
+        order = np.zeros((min(max(1, BLOCK_IMAGES // batch_size), full_steps), batch_size), np.int32)
+        key = (batch_size, len(order), compiler, data.sample_weights is None)
+        if key not in self.plans:
+            self.plans[key] = self._plan(data, order, self._candidates(compiler, full_steps))
+            log.debug("batches of %d: %s", batch_size, self.plans[key])
+        self.plan = self.plans[key]
+        steps, length = full_steps + bool(short), self.plan.block_length
+        if length >= full_steps:
+            return steps
+        return -(-steps // -(-steps // length))  # blocks of about equal length
+
+    def train(self, network: keras.Model, data: Resident, rows: np.ndarray, batch_size: int) -> Outcome:
+        """Train on the rows in batches; a smaller last batch is a step of its own."""
+        self.load(network)
+        num_steps, short = divmod(len(rows), batch_size)
+        losses, predictions = [], []
+        if num_steps:
+            order = np.zeros((self.plan.capacity, batch_size), np.int32)
+            order[:num_steps] = rows[: num_steps * batch_size].reshape(num_steps, batch_size)
+            block_losses, block_predictions = self._functions[self.plan.compiler](*data, order, tf.constant(num_steps))
+            losses.append(block_losses[:num_steps])
+            predictions.append(tf.reshape(block_predictions[:num_steps], (-1, *block_predictions.shape[2:])))
+        if short:
+            last_loss, last_predictions = self._functions["graph"](*data, rows[np.newaxis, -short:], tf.constant(1))
+            losses.append(last_loss)
+            predictions.append(last_predictions[0])
+        self.unload(network)
+        sizes = [batch_size] * num_steps + [short] * bool(short)
+        return Outcome(tf.concat(losses, 0), sizes, tf.concat(predictions, 0), rows)
+
+    def evaluate(self, network: keras.Model, data: Resident, rows: np.ndarray) -> Outcome:
+        """Run the network on the rows without training."""
+        self.load(network)
+        chunk = int(np.clip(EVALUATION_PIXELS // np.prod(self.model.input_shape[1:]), 32, 2048))
+        chunks = [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
+        results = [self._forward(data.images, data.labels, tf.constant(rows, tf.int32)) for rows in chunks]
+        losses, predictions = zip(*results, strict=True)
+        return Outcome(tf.stack(losses), [len(rows) for rows in chunks], tf.concat(predictions, 0), rows)
+
+    def load(self, network: keras.Model) -> None:
+        """Copy the network's variables (weights, slots, step counter, random seeds) into the program."""
+        if network is not self.model:
+            for ours, theirs in zip(self.state, _state(network), strict=True):
+                ours.assign(theirs)
+
+    def unload(self, network: keras.Model) -> None:
+        """Copy the program's variables back, so that callbacks see the trained network."""
+        if network is not self.model:
+            for ours, theirs in zip(self.state, _state(network), strict=True):
+                theirs.assign(ours)
+
+    def _run_block(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        sample_weights: tf.Tensor | None,
+        order: tf.Tensor,
+        num_steps: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Take the first num_steps steps of order, shape (capacity, batch size); return losses and predictions."""
+        capacity, batch_size = order.shape
+        output = self.model.outputs[0]
+        losses = tf.TensorArray(tf.float32, capacity, element_shape=())
+        predictions = tf.TensorArray(output.dtype, capacity, element_shape=(batch_size, *output.shape[1:]))
+
+        def step(
+            index: tf.Tensor, losses: tf.TensorArray, predictions: tf.TensorArray
+        ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
+            rows = order[index]
+            weights = None if sample_weights is None else tf.gather(sample_weights, rows)
+            loss, outputs = self._train_step(self._images(images, rows), tf.gather(labels, rows), weights)
+            return index + 1, losses.write(index, tf.cast(loss, tf.float32)), predictions.write(index, outputs)
+
+        _, losses, predictions = tf.while_loop(
+            lambda index, *_: index < num_steps, step, (0, losses, predictions), parallel_iterations=1
+        )
+        return losses.stack(), predictions.stack()
+
+    def _train_step(
+        self, images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What Keras's `train_step` does, without its metrics."""
+        model, optimizer = self.model, self.model.optimizer
+        with tf.GradientTape() as tape:
+            outputs = model(images, training=True)
+            loss = model.compute_loss(x=images, y=labels, y_pred=outputs, sample_weight=weights)
+            scaled = optimizer.scale_loss(loss)
+        optimizer.apply(tape.gradient(scaled, model.trainable_weights), model.trainable_weights)
+        return loss, outputs
+
+    def _run_forward(self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        images = self._images(images, rows)
+        outputs = self.model(images, training=False)
+        return self.model.compute_loss(x=images, y=tf.gather(labels, rows), y_pred=outputs), outputs
+
+    def _images(self, images: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Gather images, shape (len(rows), *the network's input shape)."""
+        shape = self.model.input_shape[1:]
+        gathered = tf.gather(images, rows)
+        if gathered.dtype == tf.uint32:
+            pixels = tf.reshape(tf.bitcast(gathered, tf.uint8), (-1, 4 * gathered.shape[1]))
+            gathered = pixels[:, : int(np.prod(shape))]
+        return tf.reshape(gathered, (rows.shape[0] or -1, *shape))
+
+    def _candidates(self, compiler: Compiler, full_steps: int) -> list[str]:
+        """Return the compilers to try in turn; one step an epoch would not repay XLA's compilation."""
+        if compiler != "auto":
+            return [compiler]
+        kinds = {type(layer).__name__ for layer in self.model._flatten_layers(include_self=False)}
+        exact = type(self.model.optimizer).__name__ not in INEXACT_IN_XLA
+        return ["xla", "graph"] if kinds <= set(FAST_IN_XLA) and exact and full_steps > 1 else ["graph"]
+
+    def _plan(self, data: Resident, order: np.ndarray, compilers: list[str]) -> Plan:
+        """Compile with the first compiler that can, time a few steps and undo them."""
+        before = [variable.numpy() for variable in self.state]
+        for compiler in compilers:
+            try:
+                return Plan(compiler, len(order), self._seconds_per_step(self._functions[compiler], data, order))
+            except (tf.errors.OpError, ValueError, TypeError) as error:
+                refusal, cause = _refusal(self.model, error), error
+                if compiler != compilers[-1]:
+                    warnings.warn(f"{refusal}; training with TensorFlow's own kernels instead", stacklevel=4)
+            finally:
+                for variable, value in zip(self.state, before, strict=True):
+                    variable.assign(value)
+        raise NotFusable(refusal) from cause
+
+    def _seconds_per_step(self, function: Callable, data: Resident, order: np.ndarray) -> float:
+        def seconds(num_steps: int, repeats: int = 2) -> float:
+            elapsed = []
+            for _ in range(repeats):  # the quicker one: something else may have had the processor
+                start = time.perf_counter()
+                function(*data, order, tf.constant(num_steps))[0].numpy()
+                elapsed.append(time.perf_counter() - start)
+            return min(elapsed)
+
+        seconds(0, repeats=1)  # compiles
+        if len(order) == 1:
+            return BLOCK_SECONDS
+        overhead, per_step = seconds(0), []
+        for num_steps in (1, 8, 64, 512):  # slow steps end the measurement early
+            num_steps = min(num_steps, len(order))
+            per_step.append(max(seconds(num_steps) - overhead, 1e-6) / num_steps)
+            if num_steps * per_step[-1] > 0.03:
+                break
+        return min(per_step)
+
+
+_programs: OrderedDict[str | int, Program] = OrderedDict()
+
+
+def program_for(network: keras.Model) -> Program:
+    """Return the process's program for networks of this shape, or a new one; raise NotFusable if there can be none."""
+    if len(getattr(network, "outputs", None) or ()) != 1 or len(network.inputs) != 1:
+        raise NotFusable("the network must be built, with one input and one output")
+    if type(network).train_step is not keras.Model.train_step:
+        raise NotFusable(f"{type(network).__name__} has a train_step of its own")
+    if not network.optimizer.built:
+        network.optimizer.build(network.trainable_variables)
+    signature = _signature(network)
+    program = _programs.pop(signature, None) or Program(_copy(network) if isinstance(signature, str) else network)
+    _programs[signature] = program
+    while len(_programs) > PROGRAMS_KEPT:
+        _programs.popitem(last=False)
+    return program
+
+
+def _state(network: keras.Model) -> list[tf.Variable]:
+    return [variable.value for variable in (*network.variables, *network.optimizer.variables)]
+
+
+def _signature(network: keras.Model) -> str | int:
+    """Return all that a program depends on but its inputs, or the network's id if it cannot say (a Python function)."""
+    written_functions = (type(lambda: None),)  # two functions of one name need not be equal
+    if isinstance(network.loss, written_functions) or any(
+        isinstance(layer, keras.layers.Lambda) for layer in network._flatten_layers()
+    ):
+        return id(network)
+    try:
+        compiled = network.get_compile_config()
+        optimizer = compiled["optimizer"]["config"]
+        if isinstance(optimizer.get("learning_rate"), float):
+            optimizer["learning_rate"] = None  # a variable, an input of the program
+        return json.dumps([network.get_config(), compiled, [v.trainable for v in network.variables]])
+    except (TypeError, ValueError, NotImplementedError, KeyError):
+        return id(network)
+
+
+def _copy(network: keras.Model) -> keras.Model:
+    """Return a compiled copy with variables of its own, leaving Python's random numbers as they were."""
+    seeds = random.getstate()
+    copy = keras.models.clone_model(network)
+    random.setstate(seeds)
+    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
+    copy.compile(optimizer, loss=network.loss, loss_weights=network.get_compile_config()["loss_weights"])
+    optimizer.build(copy.trainable_variables)
+    return copy
+
+
+def _refusal(model: keras.Model, error: Exception) -> str:
+    """Name the layers that an error of the compiler mentions."""
+    message = str(error)
+    layers = [layer.name for layer in model.layers if f"/{layer.name}" in message]
+    reason = next((line for line in message.splitlines() if line.strip()), type(error).__name__)
+    return f"{' and '.join(layers) or 'the network'} cannot be compiled: {reason.strip()[:300]}"

@@ -1,0 +1,313 @@
+"""The fused engine does Keras's mathematics: step by step against `train_on_batch`, over epochs against plain `fit`."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis
+import hypothesis.strategies as st
+import keras
+import numpy as np
+import pytest
+
+from mnistlab import fused, models, program, training
+from mnistlab.config import ConfigError
+from mnistlab.data import prepare
+from mnistlab.sources import mnist_5k
+
+STEPS = 20
+layers, optimizers = keras.layers, keras.optimizers
+
+
+def mlp(*extra: Any, classes: int = 10, units: int = 128) -> keras.Model:
+    head = layers.Dense(classes, activation="softmax" if classes > 1 else "sigmoid")
+    front = [keras.Input((28, 28, 1), dtype="uint8"), layers.Rescaling(1 / 255), layers.Flatten()]
+    return keras.Sequential([*front, layers.Dense(units, activation="relu"), *extra, head])
+
+
+def cnn() -> keras.Model:
+    network = models.cnn((28, 28, 1), 10, filters=(8, 8), units=16)
+    return models.with_preprocessing(network, (28, 28, 1), "unit")
+
+
+@dataclass
+class Case:
+    optimizer: Any
+    batch_size: int = 32
+    num: int = 0
+    network: Any = mlp
+    weights: dict[int, float] | None = None
+    loss: str = "categorical_crossentropy"
+    images: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.images = self.num or STEPS * self.batch_size
+
+
+SKEW = {digit: 1.0 + digit for digit in range(10)}
+CASES = {
+    # the guide's seven
+    "batch_gd": Case(lambda: optimizers.SGD(0.01), 2000, 2000),
+    "sgd": Case(lambda: optimizers.SGD(0.01), 1),
+    "minibatch_gd": Case(lambda: optimizers.SGD(0.01)),
+    "momentum": Case(lambda: optimizers.SGD(0.01, momentum=0.9)),
+    "adagrad": Case(lambda: optimizers.Adagrad(0.01)),
+    "rmsprop": Case(lambda: optimizers.RMSprop(0.01)),
+    "adam": Case(lambda: optimizers.Adam(0.01)),
+    # weights and a smaller last batch
+    "class weights": Case(lambda: optimizers.SGD(0.01), weights=SKEW),
+    "class weights, one image a step": Case(lambda: optimizers.Adam(0.001), 1, weights=SKEW),
+    "smaller last batch": Case(lambda: optimizers.SGD(0.01), 32, 19 * 32 + 16),
+    "smaller last batch, weights, slots": Case(lambda: optimizers.Adam(0.01), 32, 19 * 32 + 7, weights=SKEW),
+    # labels
+    "integer labels": Case(lambda: optimizers.Adam(0.01), loss="sparse_categorical_crossentropy"),
+    "binary": Case(lambda: optimizers.Adam(0.01), 32, 19 * 32 + 3, lambda: mlp(classes=1), loss="binary_crossentropy"),
+    # what an optimizer can do besides
+    "schedule": Case(lambda: optimizers.SGD(optimizers.schedules.ExponentialDecay(0.05, 3, 0.8))),
+    "clipping": Case(lambda: optimizers.Adam(0.01, global_clipnorm=0.1)),
+    "averaged weights": Case(lambda: optimizers.SGD(0.01, use_ema=True, ema_overwrite_frequency=5)),
+    "accumulated gradients": Case(lambda: optimizers.SGD(0.01, gradient_accumulation_steps=3)),
+    "weight decay": Case(lambda: optimizers.AdamW(0.01, weight_decay=0.1)),
+    # layers with randomness, state, losses of their own
+    "dropout": Case(lambda: optimizers.SGD(0.01), 32, 19 * 32 + 16, lambda: mlp(layers.Dropout(0.5))),
+    "batch normalization": Case(lambda: optimizers.SGD(0.01), 32, 624, lambda: mlp(layers.BatchNormalization())),
+    "regularized": Case(
+        lambda: optimizers.SGD(0.01),
+        32,
+        19 * 32 + 16,
+        lambda: mlp(layers.Dense(32, kernel_regularizer="l2", activity_regularizer="l1", kernel_constraint="max_norm")),
+    ),
+    "cnn": Case(lambda: optimizers.Adam(0.001), 32, 5 * 32 + 16, cnn),
+}
+CASES["adafactor"] = Case(lambda: optimizers.Adafactor(0.001, epsilon_1=1e-10), 32, 8 * 32)
+for _name in ("Adadelta", "Adamax", "Nadam", "Ftrl", "Lion", "Lamb", "Muon"):
+    CASES[_name.lower()] = Case(functools.partial(getattr(optimizers, _name), learning_rate=0.001), 32, 8 * 32)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    source = mnist_5k()
+    order = np.random.default_rng(0).permutation(len(source.train))
+    return source.train.images[order], source.train.labels[order]
+
+
+def labels_for(case: Case, labels: np.ndarray) -> np.ndarray:
+    if case.loss == "sparse_categorical_crossentropy":
+        return labels.astype(np.int32)
+    if case.loss == "binary_crossentropy":
+        return (labels[:, None] % 2).astype(np.float32)
+    return np.eye(10, dtype=np.float32)[labels]
+
+
+def compiled(case: Case) -> keras.Model:
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(1)
+    network = case.network()
+    network.compile(case.optimizer(), case.loss, metrics=["accuracy"])
+    network.optimizer.build(network.trainable_variables)
+    return network
+
+
+def state(network: keras.Model) -> list[np.ndarray]:
+    return [variable.numpy().astype(np.float64) for variable in (*network.variables, *network.optimizer.variables)]
+
+
+class EachStep(keras.callbacks.Callback):
+    """Keeps the running loss and all variables after every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses, self.states = [], []
+
+    def on_train_batch_end(self, batch, logs=None) -> None:
+        self.losses.append(float(logs["loss"]))
+        self.states.append(state(self.model))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_step_is_keras_s(name: str, digits, monkeypatch) -> None:
+    case = CASES[name]
+    images, labels = digits[0], labels_for(case, digits[1])
+    order = np.random.default_rng(3).permutation(len(images))[: case.images].astype(np.int32)
+    data = fused.place(images, labels)
+    if case.weights:
+        data = data.weighted(np.vectorize(case.weights.get)(digits[1]))
+    monkeypatch.setattr(program.Plan, "block_length", 1)  # so that every step can be looked at
+    watch, ours, plain = EachStep(), compiled(case), compiled(case)
+    fused.fit(ours, data, lambda _: order, batch_size=case.batch_size, epochs=1, callbacks=[watch])
+
+    total = 0.0
+    for step, start in enumerate(range(0, case.images, case.batch_size)):
+        rows = order[start : start + case.batch_size]
+        loss = plain.train_on_batch(images[rows], labels[rows], class_weight=case.weights)[0]
+        total += loss * len(rows)
+        assert watch.losses[step] == pytest.approx(total / (start + len(rows)), rel=1e-5), f"loss at step {step + 1}"
+        for mine, theirs in zip(watch.states[step], state(plain), strict=True):
+            gap = np.linalg.norm(mine - theirs) / (np.linalg.norm(theirs) or 1.0)
+            assert gap < 1e-5, f"weights at step {step + 1}"
+    assert len(watch.losses) == math.ceil(case.images / case.batch_size)  # nothing dropped
+
+    metrics, outputs = fused.judge(ours, data, np.arange(1000, dtype=np.int32))
+    expected = ours.evaluate(images[:1000], labels[:1000], batch_size=100, verbose=0, return_dict=True)
+    assert metrics == pytest.approx(expected, rel=2e-6)
+    np.testing.assert_allclose(outputs, ours.predict(images[:1000], verbose=0), rtol=1e-4, atol=1e-6)
+
+
+@hypothesis.settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+)
+@hypothesis.given(
+    num=st.integers(3, 70),
+    batch_size=st.integers(1, 80),
+    optimizer=st.sampled_from(["sgd", "adam", "rmsprop", "adagrad"]),
+    weighted=st.booleans(),
+)
+def test_sizes_weights_and_optimizers_in_any_combination(digits, num, batch_size, optimizer, weighted) -> None:
+    source = mnist_5k()
+    dataset = prepare(source, limit=max(20, num), class_weight=SKEW if weighted else None)
+    case = Case(lambda: optimizers.get(optimizer), network=lambda: mlp(units=8))
+    histories = []
+    for engine in ("fused", "keras"):
+        network, history = compiled(case), keras.callbacks.History()
+        training.fit(
+            network, dataset, epochs=2, batch_size=min(batch_size, num), seed=4, engine=engine, callbacks=[history]
+        )
+        histories.append((history.history, network.get_weights()))
+    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert histories[0][0][key] == pytest.approx(histories[1][0][key], rel=1e-3, abs=1e-5)
+    for mine, theirs in zip(histories[0][1], histories[1][1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_an_epoch_s_loss_agrees_on_all_images() -> None:
+    dataset = prepare(mnist_5k())
+    for name in ("sgd", "minibatch_gd", "momentum", "adam"):
+        case, losses = CASES[name], []
+        for engine in ("fused", "keras"):
+            history = keras.callbacks.History()
+            network = compiled(case)
+            batch_size = case.batch_size * (4 if name == "sgd" else 1)
+            training.fit(network, dataset, epochs=1, batch_size=batch_size, seed=0, engine=engine, callbacks=[history])
+            losses.append(history.history["loss"][0])
+        assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+
+
+def test_callbacks_see_the_plain_network_and_can_stop_it(tmp_path) -> None:
+    dataset = prepare(mnist_5k(), limit=300)
+    network = compiled(CASES["adam"])
+    stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0, min_delta=10, restore_best_weights=True)
+    saved = keras.callbacks.ModelCheckpoint(tmp_path / "each-{epoch}.keras")
+    history = keras.callbacks.History()
+    training.fit(network, dataset, epochs=9, batch_size=32, seed=0, engine="fused", callbacks=[stop, saved, history])
+    assert len(history.history["loss"]) == 2  # stopped after the epoch that was not better by 10
+    restored = network.predict(dataset.test.images[:20], verbose=0)
+    first = keras.models.load_model(tmp_path / "each-1.keras")
+    np.testing.assert_allclose(first.predict(dataset.test.images[:20], verbose=0), restored, rtol=1e-5)
+    assert type(first) is keras.Sequential
+    # afterwards the network is an ordinary one again
+    network.fit(dataset.train.images[:64], dataset.targets(dataset.train.labels[:64]), verbose=0)
+
+
+def test_a_reduced_rate_takes_effect() -> None:
+    dataset = prepare(mnist_5k(), limit=300)
+    network = compiled(CASES["minibatch_gd"])
+    to_nothing = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch == 0 else 0.0)
+    weights = []
+    keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(network.get_weights()))
+    training.fit(network, dataset, epochs=3, batch_size=32, seed=0, engine="fused", callbacks=[to_nothing, keep])
+    assert all(np.array_equal(before, after) for before, after in zip(weights[0], weights[2], strict=True))
+
+
+def test_jobs_of_one_shape_share_the_program_but_not_the_weights() -> None:
+    program._programs.clear()
+    dataset = prepare(mnist_5k(), limit=300)
+    results = []
+    for rate in (0.1, 0.001, 0.1):
+        network = compiled(Case(lambda rate=rate: optimizers.SGD(rate)))
+        history = keras.callbacks.History()
+        training.fit(network, dataset, epochs=2, batch_size=32, seed=0, engine="fused", callbacks=[history])
+        results.append(history.history["loss"])
+    assert len(program._programs) == 1
+    assert results[0] == results[2]
+    assert results[0] != results[1]
+
+
+@pytest.mark.parametrize("engine", ["fused", "keras"])
+def test_a_loss_that_is_no_number_ends_the_training_and_says_where(engine: str) -> None:
+    dataset = prepare(mnist_5k(), limit=640)
+    network = compiled(Case(lambda: optimizers.SGD(1e30)))
+    history = keras.callbacks.History()
+    ended = training.fit(network, dataset, epochs=5, batch_size=32, seed=0, engine=engine, callbacks=[history])
+    assert ended.diverged is not None
+    assert ended.diverged.epoch == 1
+    assert 2 <= ended.diverged.step <= 4
+    assert math.isfinite(ended.diverged.last_finite_loss)
+    assert len(history.history["loss"]) == 1
+
+
+class OwnStep(keras.Model):
+    def train_step(self, *arguments):
+        return super().train_step(*arguments)
+
+
+def test_a_network_that_cannot_be_fused_is_trained_by_keras_with_a_warning(caplog) -> None:
+    base = mlp(units=8)
+    network = OwnStep(base.inputs, base.outputs)
+    network.compile("adam", "categorical_crossentropy")
+    dataset = prepare(mnist_5k(), limit=300)
+    assert training.choose_engine("auto", network, dataset, 4.0) == "keras"
+    assert "OwnStep has a train_step of its own" in caplog.text
+    with pytest.raises(ConfigError, match="OwnStep"):
+        training.choose_engine("fused", network, dataset, 4.0)
+    assert training.choose_engine("auto", compiled(CASES["adam"]), dataset, 1e-6) == "keras"
+    assert training.choose_engine("auto", compiled(CASES["adam"]), dataset, 4.0) == "fused"
+
+
+def test_a_layer_that_xla_refuses_runs_on_tensorflow_s_kernels_and_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(program, "FAST_IN_XLA", (*program.FAST_IN_XLA, "RandomRotation"))
+    program._programs.clear()
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((28, 28, 1), dtype="uint8"),
+            layers.Rescaling(1 / 255),
+            layers.RandomRotation(0.1, name="turn"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    network.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
+    dataset = prepare(mnist_5k(), limit=100)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        ended = training.fit(network, dataset, epochs=1, batch_size=32, seed=0, engine="fused")
+    assert ended.diverged is None
+    assert any("turn" in str(warning.message) and "kernels" in str(warning.message) for warning in seen)
+
+
+def test_control_returns_to_python_within_a_second_at_one_image_a_step() -> None:
+    dataset = prepare(mnist_5k())
+    network = compiled(CASES["sgd"])
+    gaps, last = [], [None]
+
+    def tick(batch, logs):
+        now = time.perf_counter()
+        if last[0] is not None:
+            gaps.append(now - last[0])
+        last[0] = now
+
+    begin = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda batch, logs: last.__setitem__(0, time.perf_counter())
+    )
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=tick)
+    training.fit(network, dataset, epochs=3, batch_size=1, seed=0, engine="fused", callbacks=[begin, watch])
+    assert np.median(gaps) < 1.0
