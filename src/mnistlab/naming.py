@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from mnistlab.config import Config, ConfigError, parameters
@@ -38,14 +39,19 @@ def _changed(config: Config) -> dict[str, Any]:
     if not keys:
         return {}
     groups = [word for word in config.overrides if word.split("=")[0] in config.choices]
-    try:
-        usual = parameters(compose_config(groups, config_dir=config.config_dir))
-        defaults = compose_config([]).choices
-    except ConfigError:  # an option that only this command line completes, such as source=npz
-        usual, defaults = {}, {}
+    usual, defaults = _usual(tuple(groups), config.config_dir)
     own = parameters(config)
     before = {**usual, **{key: defaults.get(key) for key in keys if key in config.choices}}
     return {key: own[key] for key in keys if key in own and own[key] != before.get(key)}
+
+
+@functools.cache
+def _usual(groups: tuple[str, ...], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the chosen options give without further settings, and the options chosen by default."""
+    try:
+        return parameters(compose_config(list(groups), config_dir=config_dir)), compose_config([]).choices
+    except ConfigError:  # an option that only this command line completes, such as source=npz
+        return {}, {}
 
 
 def _word(key: str, value: Any) -> str:

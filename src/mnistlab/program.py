@@ -65,7 +65,8 @@ def place(images: np.ndarray, labels: np.ndarray) -> Resident:
     """Copy images, shape (n, height, width, channels), and labels to the device, once for all jobs of a process."""
     flat = images.reshape(len(images), -1)
     if flat.dtype == np.uint8:
-        flat = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 4))).view(np.uint32)
+        rest = -flat.shape[1] % 4
+        flat = (np.pad(flat, ((0, 0), (0, rest))) if rest else flat).view(np.uint32)
     return Resident(tf.constant(flat), tf.constant(labels, tf.float32 if labels.dtype.kind == "f" else tf.int32))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -53,6 +55,7 @@ def job(composed: DictConfig) -> float | None:
             _remove_if_unused(folder)
             return float(part["objective"])
         _check_store(config)
+        _import_ahead()
         with _silent_stderr():
             from mnistlab.experiment import run
 
@@ -99,6 +102,17 @@ def _check_store(config: Config) -> None:
         from mnistlab.tracking import address, check_reachable
 
         check_reachable(address(config.tracking, config.paths.root))
+
+
+def _import_ahead() -> None:
+    """Load what a run needs only later on the second core, while TensorFlow loads on the first: a second saved."""
+
+    def load() -> None:
+        for module in ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "seaborn", "sklearn.metrics"):
+            with contextlib.suppress(Exception):  # whoever needs it will import it again and see the error
+                importlib.import_module(module)
+
+    threading.Thread(target=load, name="import-ahead", daemon=True).start()
 
 
 @contextlib.contextmanager
@@ -149,6 +163,7 @@ def _checked_command() -> int:
         _hydra()
         return _tell_failures()
     _check_store(command.configs[0])
+    _import_ahead()
     with _silent_stderr():
         from mnistlab import sweep
     return sweep.conduct(command, _hydra)
