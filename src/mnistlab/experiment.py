@@ -22,7 +22,7 @@ from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config, parameters
 from mnistlab.data import Dataset, epoch_order, prepare
-from mnistlab.naming import run_name
+from mnistlab.naming import default_learning_rate, run_name
 from mnistlab.record import Recorder, recording
 from mnistlab.sources import Images
 
@@ -77,7 +77,11 @@ def run(config: Config) -> Result:
         )
         reading = evaluate.read_curves(epochs.epochs, dataset.num_classes, steps_per_epoch(dataset, batch_size))
         note_outcome(record, ended, reading, epochs)
-        metrics = {**best_metrics(epochs.epochs, best.best_epoch), "train_seconds": ended.seconds}
+        metrics = {
+            **best_metrics(epochs.epochs, best.best_epoch),
+            "train_seconds": ended.seconds,
+            "steps_per_epoch": steps_per_epoch(dataset, batch_size),
+        }
         address = None
         if best.best_epoch is not None:
             if config.save.which == "best":
@@ -105,17 +109,22 @@ def run(config: Config) -> Result:
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data set of this configuration, with what the user must be told about it."""
+    """The data set of this configuration, with what the user must be told about it, once per process."""
     dataset = dataset_of(config)
     if dataset.warning:
         rule = "=" * 100
-        log.warning("%s\nWARNING: %s\n%s", rule, dataset.warning, rule)
+        _tell_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
     if config.data.validation == "test":
-        log.warning(
+        _tell_once(
             "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
             "setting chosen by them has seen the test."
         )
     return dataset
+
+
+@functools.cache
+def _tell_once(warning: str) -> None:
+    log.warning("%s", warning)
 
 
 def dataset_of(config: Config) -> Dataset:
@@ -210,6 +219,7 @@ def describe(
             "source.used": dataset.name,
             "engine": engine,
             "batch_size": str(batch_size),
+            "default.learning_rate": str(default_learning_rate(config)),
             "num_parameters": str(model.count_params()),
             "hash.data": fingerprint.hash_of(dataset.digests),
             "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),

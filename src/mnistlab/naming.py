@@ -34,15 +34,23 @@ def run_name(config: Config, used_source: str | None = None) -> str:
 
 def _changed(config: Config) -> dict[str, Any]:
     """Overridden keys -> values that differ from what the chosen options and the defaults give."""
+    own = parameters(config)
     keys = [word.lstrip("+~").split("=", 1)[0].split("@")[0] for word in config.overrides]
     keys = [key for key in dict.fromkeys(keys) if not key.startswith(SAID_ELSEWHERE) or key.startswith("optimizer.")]
     if not keys:
         return {}
-    groups = [word for word in config.overrides if word.split("=")[0] in config.choices]
-    usual, defaults = _usual(tuple(groups), config.config_dir)
-    own = parameters(config)
+    usual, defaults = _usual(_groups(config), config.config_dir)
     before = {**usual, **{key: defaults.get(key) for key in keys if key in config.choices}}
     return {key: own[key] for key in keys if key in own and own[key] != before.get(key)}
+
+
+def default_learning_rate(config: Config) -> Any:
+    """The learning rate that the chosen optimizer's option gives, whatever the command line made of it."""
+    return _usual(_groups(config), config.config_dir)[0].get("optimizer.learning_rate")
+
+
+def _groups(config: Config) -> tuple[str, ...]:
+    return tuple(word for word in config.overrides if word.split("=")[0] in config.choices)
 
 
 @functools.cache

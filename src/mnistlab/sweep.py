@@ -320,7 +320,8 @@ def _keep(sweep: Sweep, compared: Sequence[comparison.Comparison]) -> None:
     if sweep.parent is None:
         return
     with _forgiving(sweep):
-        sweep.parent.set_tags({"sweep.verdict": compared[0].verdict})
+        runs = " ".join(job.run_id for job in sweep.jobs if job.run_id)
+        sweep.parent.set_tags({"sweep.verdict": compared[0].verdict, "sweep.runs": runs})
         best = compared[0].options[0]
         if best.mean is not None:
             sweep.parent.set_tags({"sweep.best": best.name})

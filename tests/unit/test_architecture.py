@@ -41,6 +41,7 @@ ALLOWED = {
     "naming": {"config", "preflight"},
     "experiment": set(MODULES)
     - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "fused", "program"},
+    "compare": {"comparison", "config", "history", "tracking"},
     "sweep": {"comparison", "config", "experiment", "fingerprint", "history", "preflight", "tracking"},
     "train": {"config", "experiment", "fingerprint", "preflight", "sweep", "tracking"},
 }

@@ -1,0 +1,131 @@
+"""The measured sections as Markdown and JSON, and which goals they reach."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Bench, Section
+
+
+@dataclass(frozen=True)
+class Goal:
+    """figure: the measured number's name; it is to be at least (or, with at_most, at most) the limit."""
+
+    text: str
+    figure: str
+    limit: float
+    at_most: bool
+    unit: str = "x"
+
+    def verdict(self, value: float | None) -> str:
+        """'met', 'NOT MET' or 'not measured'."""
+        if value is None or math.isnan(value):
+            return "not measured"
+        return "met" if (value <= self.limit if self.at_most else value >= self.limit) else "NOT MET"
+
+    def shown(self, value: float | None) -> str:
+        """A value with its unit."""
+        return "-" if value is None or math.isnan(value) else f"{value:.3g}{self.unit}"
+
+    @property
+    def asked(self) -> str:
+        """The limit in words."""
+        return f"{'<=' if self.at_most else '>='} {self.limit:g}{self.unit}"
+
+
+GOALS = (
+    Goal("epoch at batch 32: faster than the notebook's `fit`", "batch32.faster_than_notebook", 9, False),
+    Goal("epoch at batch 32: time / JAX scan", "batch32.over_jax", 1.1, True),
+    Goal("epoch at batch 1: faster than the notebook's `fit`", "batch1.faster_than_notebook", 80, False),
+    Goal("epoch at batch 1: time / JAX scan", "batch1.over_jax", 1.1, True),
+    Goal("sweep of the seven: faster than the notebook's untracked seven", "sweep.faster_than_notebook", 20, False),
+    Goal("default run, the first in a folder: time / the notebook's", "run.first_over_notebook", 0.5, True),
+    Goal("default run, a later one: time / the notebook's", "run.later_over_notebook", 0.5, True),
+    Goal("a job beyond compiling and training", "job.seconds_beyond_training", 0.7, True, " s"),
+    Goal("memory growth, the same job", "memory.same_percent", 10, True, " %"),
+    Goal("memory growth, seven optimizers in turn", "memory.mix_percent", 10, True, " %"),
+    Goal("cnn: fused / keras engine (1 and noise)", "cnn.fused_over_keras", 1.05, True),
+)
+
+
+def results(
+    facts: Mapping[str, Any], bench: Bench, sections: Mapping[str, Section], failed: Mapping[str, str], seconds: float
+) -> dict[str, Any]:
+    """Everything, as it goes into results.json."""
+    return {
+        "machine": dict(facts),
+        "images": bench.images.said,
+        "mode": bench.scale.name,
+        "seconds": round(seconds),
+        "goals": judged(sections, bench.images.is_mnist),
+        "sections": {name: rounded(asdict(section)) for name, section in sections.items()},
+        "failed": dict(failed),
+    }
+
+
+def judged(sections: Mapping[str, Section], is_mnist: bool) -> list[dict[str, str]]:
+    """A row for every goal. On other images than MNIST's 70,000 nothing is judged."""
+    figures = {name: value for section in sections.values() for name, value in section.figures.items()}
+    return [
+        {
+            "goal": goal.text,
+            "asked": goal.asked,
+            "measured": goal.shown(figures.get(goal.figure)),
+            "verdict": goal.verdict(figures.get(goal.figure)) if is_mnist else "not judged",
+        }
+        for goal in GOALS
+    ]
+
+
+def rounded(content: Any) -> Any:
+    """The same with numbers of five digits, and None for what is no number, as JSON has none."""
+    if isinstance(content, Mapping):
+        return {key: rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [rounded(value) for value in content]
+    if isinstance(content, float):
+        return float(f"{content:.5g}") if math.isfinite(content) else None
+    return content
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first column to the left, the others to the right."""
+    alignment = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, alignment, *rows))
+
+
+def goals_table(goals: Sequence[Mapping[str, str]]) -> str:
+    """The goals, what was measured and whether that is enough."""
+    return markdown_table(["", "goal", "measured", ""], [[*goal.values()] for goal in goals]) + "\n"
+
+
+def section_text(section: Section) -> str:
+    """A section as Markdown."""
+    table = markdown_table(section.header, section.rows)
+    return "\n\n".join([f"## {section.title}", table, *section.notes]) + "\n"
+
+
+def write(content: Mapping[str, Any], sections: Mapping[str, Section], folder: Path) -> None:
+    """results.md and results.json in this folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    machine = content["machine"]
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+    head = [
+        "# Measured",
+        f"`python -m benchmarks`, {content['mode']} mode, {machine['date']}, {content['seconds'] / 60:.0f} minutes. "
+        f"{content['images']}.",
+        f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gigabytes']} GB, {machine['system']}, "
+        f"load {machine['load_before']} before the start. Python {machine['python']}, {libraries}.",
+        "## Goals",
+        goals_table(content["goals"]).rstrip(),
+        *(f"**{name} could not be measured:** {reason}" for name, reason in content["failed"].items()),
+    ]
+    text = "\n\n".join([*head, *(section_text(section).rstrip() for section in sections.values())])
+    (folder / "results.md").write_text(text + "\n", encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"Written: {folder / 'results.md'} and results.json")

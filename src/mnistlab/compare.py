@@ -1,0 +1,137 @@
+"""Compare finished runs: `python -m mnistlab.compare` for the latest sweep, and the same from a notebook.
+
+From Python:
+    records = load_runs("tags.`sweep.id` = '0123456789ab'")
+    print(terminal_summary(compare(records, axis="optimizer")))
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mnistlab import history, tracking
+from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
+from mnistlab.config import ConfigError, TrackingConfig, project_root
+
+__all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
+
+USAGE = """Compare finished runs and write a report.
+
+Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=optimizer] [objective=best_val_accuracy]
+                                  [experiment=NAME] [uri=STORE] [root=FOLDER]
+
+  sweep=ID      a sweep, by the id of its parent run or its own id; without it and without a filter: the latest
+  filter=...    any runs, as MLflow's search_runs takes it: filter="params.model = 'cnn'"
+  axis=KEY      what to compare; several: axis=optimizer,optimizer.learning_rate
+  objective=M   what to rank by: a metric of the validation, never of the test
+
+Examples
+  python -m mnistlab.compare
+  python -m mnistlab.compare filter="params.`fit.epochs` = '3'" axis=model
+"""
+SETTINGS = ("sweep", "filter", "axis", "objective", "experiment", "uri", "root")
+
+
+def load_runs(
+    condition: str = "",
+    *,
+    experiment: str | None = None,
+    uri: str | None = None,
+    root: str | None = None,
+) -> list[RunRecord]:
+    """Training runs out of the tracking store as plain records, the newest first; a sweep's parent is none.
+
+    Args:
+        condition: an MLflow filter, "params.model = 'cnn' and attributes.status = 'FINISHED'".
+        experiment, uri, root: where to look; None as for training (environment, else `<root>/mlruns`).
+
+    Raises:
+        ConfigError: there is no such store or experiment, or the filter is not MLflow's.
+    """
+    client, experiment_id = _store(experiment, uri, root)
+    runs = _search(client, experiment_id, condition)
+    return [history.record_of(client, run) for run in runs if run.data.tags.get("sweep.kind") != "parent"]
+
+
+def _store(experiment: str | None, uri: str | None, root: str | None) -> tuple[Any, str]:
+    address = tracking.address(TrackingConfig(backend="mlflow", uri=uri, experiment=experiment), root or project_root())
+    tracking.check_reachable(address)
+    return tracking.open_store(address)
+
+
+def _search(client: Any, experiment_id: str, condition: str) -> list[Any]:
+    try:
+        return history.search(client, experiment_id, condition)
+    except Exception as error:
+        raise ConfigError(f"filter={condition!r} is not understood by MLflow: {str(error).splitlines()[0]}") from error
+
+
+def main() -> None:
+    """The command; exit status 0, or 2 for a user's mistake."""
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        print(USAGE)
+        return
+    try:
+        _compare(_settings(words))
+    except (ConfigError, ValueError) as error:
+        print(f"Refused: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    settings = dict(word.split("=", 1) for word in words if "=" in word)
+    unknown = [word for word in words if word.split("=")[0] not in SETTINGS or "=" not in word]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no setting. Choices: {', '.join(SETTINGS)}; see --help.")
+    return settings
+
+
+def _compare(settings: dict[str, str]) -> None:
+    root = settings.get("root") or project_root()
+    client, experiment_id = _store(settings.get("experiment"), settings.get("uri"), root)
+    runs, title, axis = _chosen(client, experiment_id, settings)
+    if not runs:
+        raise ConfigError(f"There are no finished runs to compare ({title}).")
+    records = [history.record_of(client, run) for run in runs]
+    axes = (settings.get("axis") or axis).split(",")
+    objective = settings.get("objective", "best_val_accuracy")
+    compared = compare_by_data(records, [name.strip() for name in axes], objective)
+    folder = Path(root) / "runs" / "comparisons" / time.strftime("%Y-%m-%d_%H-%M-%S")
+
+    from mnistlab.comparison.report import write_report
+
+    write_report(compared, records, folder)
+    print(f"{len(records)} runs ({title})\n")
+    for one in compared:
+        print(terminal_summary(one), end="\n\n")
+    print(f"  report  {folder / 'report.html'}")
+
+
+def _chosen(client: Any, experiment_id: str, settings: dict[str, str]) -> tuple[list[Any], str, str]:
+    """The runs to compare, what they are, and the axis to compare them along."""
+    if "filter" in settings:
+        runs = _search(client, experiment_id, settings["filter"])
+        children = [run for run in runs if run.data.tags.get("sweep.kind") != "parent" and _ended(run)]
+        return children, settings["filter"], "optimizer"
+    parents = _search(client, experiment_id, "tags.`sweep.kind` = 'parent'")
+    wanted = settings.get("sweep")
+    for parent in parents:
+        if wanted in (None, parent.info.run_id, parent.data.tags.get("sweep.id")):
+            ids = parent.data.tags.get("sweep.runs", "").split()
+            runs = [client.get_run(run_id) for run_id in ids]
+            return runs, f"sweep {parent.data.tags['sweep.id']}", parent.data.tags["sweep.axes"]
+    known = ", ".join(parent.data.tags["sweep.id"] for parent in parents[:10]) or "none yet"
+    raise ConfigError(f"There is no such sweep: {wanted or 'latest'}. Sweeps: {known}.")
+
+
+def _ended(run: Any) -> bool:
+    return run.info.status in ("FINISHED", "FAILED")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""Sweeps through the real command: one parent, nothing twice, failures counted, interrupted and gone on with."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
+BREAKING = """import keras
+
+
+class Break(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        raise RuntimeError('broken on purpose')
+"""
+
+
+class Store:
+    def __init__(self, folder: Path) -> None:
+        self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+        self.experiment = self.client.get_experiment_by_name("mnistlab").experiment_id
+
+    def runs(self, kind: str) -> list:
+        return self.client.search_runs([self.experiment], f"tags.`sweep.kind` = '{kind}'", max_results=1000)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> list[str]:
+    """Words that bring a callback which breaks at the end of the first epoch."""
+    (tmp_path / "mine" / "callbacks").mkdir(parents=True)
+    (tmp_path / "breaking.py").write_text(BREAKING)
+    (tmp_path / "mine" / "callbacks" / "breaking.yaml").write_text("breaking: {_target_: breaking.Break}\n")
+    return ["--config-dir", "mine"]
+
+
+def test_a_sweep_is_one_parent_with_its_jobs_and_a_report_and_is_not_run_twice(train, tmp_path) -> None:
+    words = ("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.seeds=2")
+    done = train(*words, MLFLOW_RUN_ID="0" * 32)
+    assert done.code == 0, done.err
+    store = Store(tmp_path)
+    (parent,) = store.runs("parent")
+    jobs = store.runs("job")
+    assert parent.info.status == "FINISHED"
+    assert {run.info.run_name for run in jobs} == {"momentum-seed0", "momentum-seed1", "adam-seed0", "adam-seed1"}
+    for run in jobs:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags["sweep.id"] == parent.data.tags["sweep.id"]
+        assert run.data.tags["outcome"] == "trained"
+    assert parent.data.tags["sweep.axes"] == "optimizer"
+    best = max(jobs, key=lambda run: run.data.metrics["best_val_accuracy"])
+    assert parent.data.metrics["best_child_best_val_accuracy"] == best.data.metrics["best_val_accuracy"]
+    assert (
+        store.client.get_run(parent.data.tags["sweep.best_child"]).data.metrics["best_val_accuracy"]
+        == (best.data.metrics["best_val_accuracy"])
+    )
+
+    # fair: equal seeds start from equal weights and see equal orders, and say so
+    by_name = {run.info.run_name: run.data.tags for run in jobs}
+    for key in ("hash.initial_weights", "hash.batch_order", "hash.data"):
+        assert by_name["momentum-seed0"][key] == by_name["adam-seed0"][key]
+    assert by_name["adam-seed0"]["hash.initial_weights"] != by_name["adam-seed1"]["hash.initial_weights"]
+    assert by_name["adam-seed0"]["hash.batch_order"] != by_name["adam-seed1"]["hash.batch_order"]
+
+    # each number of the report is what search_runs gives
+    folder = next((tmp_path / "runs" / "sweeps").iterdir())
+    with (folder / "table.csv").open() as file:
+        rows = {row["option"]: row for row in csv.DictReader(file)}
+    for name in ("momentum", "adam"):
+        mine = [run for run in jobs if run.data.params["optimizer"] == name]
+        values = [run.data.metrics["best_val_accuracy"] for run in mine]
+        tests = [run.data.metrics["test_accuracy"] for run in mine]
+        assert float(rows[name]["mean"]) == pytest.approx(sum(values) / 2, rel=1e-9)
+        assert float(rows[name]["test_accuracy"]) == pytest.approx(sum(tests) / 2, rel=1e-9)
+        assert int(rows[name]["num_seeds"]) == 2
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"(?:src|href)=[\"']?https?:", page)
+    artifacts = Path(parent.info.artifact_uri.removeprefix("file://"))
+    assert (artifacts / "report.html").read_text() == page
+    assert len(list((artifacts / "figures").glob("*.png"))) >= 5
+    assert "not distinguishable" in done.out or "beats" in done.out
+    assert len(done.out.split("option  ")[-1].splitlines()) <= 24
+
+    # once more: nothing is run, the report is as it was
+    before = (folder / "table.csv").read_text()
+    again = train(*words)
+    assert again.code == 0, again.err
+    assert "4 jobs, 4 of them done" in again.out
+    assert len(store.runs("job")) == 4
+    assert len(store.runs("parent")) == 1
+    assert (folder / "table.csv").read_text() == before
+
+    # one seed more: two new runs; a dry run says which and starts none
+    more = (*words[:-1], "sweep.seeds=3")
+    listed = train(*more, "sweep.dry_run=true")
+    assert listed.out.count("done  (run ") == 4
+    assert len(re.findall(r"seed2 +new", listed.out)) == 2
+    assert len(store.runs("job")) == 4
+    assert train(*more).code == 0
+    assert len(store.runs("job")) == 6
+
+    # the compare command shows the latest sweep; a filter compares whatever it finds
+    compared = train(module="mnistlab.compare")
+    assert compared.code == 0, compared.err
+    assert "6 runs" in compared.out
+    filtered = train("filter=params.seed = '0'", module="mnistlab.compare")
+    assert "2 runs" in filtered.out
+    assert "one seed: no claim" in filtered.out.lower()
+
+
+def test_failures_are_counted_told_and_not_contagious(train, tmp_path, broken) -> None:
+    words = [
+        *broken,
+        "--multirun",
+        *SMALL,
+        "callbacks=breaking,none",
+        "optimizer=momentum,adam",
+        "sweep.axes=[optimizer]",
+    ]
+    done = train(*words, PYTHONPATH=str(tmp_path))
+    assert done.code == 1
+    assert "2 of 4 jobs failed" in done.out
+    table = done.out.split("2 of 4 jobs failed")[1]
+    assert table.count("RuntimeError: broken on purpose") == 2
+    store = Store(tmp_path)
+    statuses = sorted(run.info.status for run in store.runs("job"))
+    assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert store.runs("parent")[0].info.status == "FAILED"
+    again = train(*words, PYTHONPATH=str(tmp_path))
+    assert "2 of them done" in again.out
+    assert again.out.count("failed before") == 2
+
+
+def test_divergence_is_an_outcome_not_an_error(train, tmp_path) -> None:
+    done = train("--multirun", *SMALL, "optimizer=minibatch_gd", "optimizer.learning_rate=0.01,1e30", "sweep.seeds=2")
+    assert done.code == 0, done.err
+    diverged = [run for run in Store(tmp_path).runs("job") if run.data.tags["outcome"] == "diverged"]
+    assert [run.data.params["optimizer.learning_rate"] for run in diverged] == ["1e+30", "1e+30"]
+    for run in diverged:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["outcome.epoch"] == "1"
+        assert int(run.data.tags["outcome.step"]) >= 2
+        assert float(run.data.tags["outcome.last_finite_loss"]) > 0
+        assert float(run.data.tags["outcome.learning_rate"]) == pytest.approx(1e30)
+        assert "test_accuracy" not in run.data.metrics
+    summary = json.loads(next((tmp_path / "runs" / "sweeps").glob("*/sweep.json")).read_text())
+    options = {option["name"]: option for option in summary["comparisons"][0]["options"]}
+    assert {name: option["num_diverged"] for name, option in options.items()} == {"lr=0.01": 0, "lr=1e+30": 2}
+
+
+def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> None:
+    bad = "callbacks.early_stopping.monitor=val_loss,val_los,nothing"
+    done = train("--multirun", *SMALL, "callbacks=early_stopping", bad)
+    assert done.code == 2
+    assert "val_los." in done.err
+    assert "nothing" in done.err  # all of them, not just the first
+    assert Store(tmp_path).runs("job") == [] if (tmp_path / "mlruns" / "mlflow.db").exists() else True
+    assert list((tmp_path / "runs").glob("*-sweep")) == []
+
+
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_interrupted_and_gone_on_with(train, tmp_path, stop) -> None:
+    words = ["--multirun", *SMALL, "fit.epochs=3", "optimizer=sgd,momentum,adam", "sweep.seeds=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mnistlab.train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("[4/6]"):
+            break
+    process.send_signal(stop)
+    rest = process.communicate(timeout=90)[0]
+    store = Store(tmp_path)
+    finished = [run for run in store.runs("job") if run.info.status == "FINISHED"]
+    assert 3 <= len(finished) < 6, rest
+    if stop == signal.SIGINT:
+        assert process.returncode == 130
+        assert {run.info.status for run in store.runs("parent")} == {"KILLED"}
+        assert "RUNNING" not in {run.info.status for run in store.runs("job")}
+    done = train(*words)
+    assert done.code == 0, done.err
+    assert f"{len(finished)} of them done" in done.out
+    jobs = store.runs("job")
+    complete = [run for run in jobs if run.info.status == "FINISHED"]
+    assert len(complete) == 6
+    assert len({run.data.tags["fingerprint"] for run in complete}) == 6
+    assert {run.info.status for run in jobs} <= {"FINISHED", "KILLED"}
+    (parent,) = store.runs("parent")
+    assert parent.info.status == "FINISHED"
+    with next((tmp_path / "runs" / "sweeps").glob("*/table.csv")).open() as file:
+        assert {row["option"]: row["num_seeds"] for row in csv.DictReader(file)} == {
+            "sgd": "2",
+            "momentum": "2",
+            "adam": "2",
+        }
+
+
+def test_two_sweeps_at_once_on_a_new_store(tmp_path) -> None:
+    base = [sys.executable, "-m", "mnistlab.train", "--multirun", *SMALL]
+    environment = {**os.environ, "MNISTLAB_ROOT": str(tmp_path)}
+    processes = [
+        subprocess.Popen([*base, words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for words in ("optimizer=momentum,adam", "optimizer=rmsprop,adagrad")
+    ]
+    outputs = [process.communicate(timeout=180)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    store = Store(tmp_path)
+    parents = {run.info.run_id for run in store.runs("parent")}
+    assert len(parents) == 2
+    families = {}
+    for run in store.runs("job"):
+        families.setdefault(run.data.tags["mlflow.parentRunId"], set()).add(run.data.params["optimizer"])
+    assert sorted(map(sorted, families.values())) == [["adagrad", "rmsprop"], ["adam", "momentum"]]
+    assert set(families) == parents
+
+
+def test_a_preset_without_tracking_still_ends_in_a_report(train, tmp_path) -> None:
+    done = train(*SMALL, "sweep=learning_rate", "optimizer=adam", "tracking=none", "fit.epochs=1")
+    assert done.code == 0, done.err
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    with (folder / "table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 7
+    assert not (tmp_path / "mlruns").exists()
