@@ -1,4 +1,4 @@
-"""Side-by-side measurements of mnistlab, the notebook it replaces and the floors it is judged by: `python -m benchmarks`.
+"""Side-by-side measurements of mnistlab, the notebook and the floors it is judged by: `python -m benchmarks`.
 
 Every contender is a process of its own; nothing here is imported by mnistlab.
 """

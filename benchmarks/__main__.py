@@ -54,13 +54,9 @@ def parse(words: list[str]) -> argparse.Namespace:
     """The command line's settings; `only` holds the names of the chosen sections in their order."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument(
-        "--full", action="store_true", help="measure also the slow ones whole, more rounds (about 40 min)"
-    )
+    mode.add_argument("--full", action="store_true", help="the slow ones whole, more rounds: about an hour")
     mode.add_argument("--quick", action="store_true", help="5,000 images, one round: does everything work? No figures")
-    parser.add_argument(
-        "--mnist", type=Path, metavar="FILE.npz", help="MNIST; else $MNISTLAB_TEST_MNIST, Keras's cache"
-    )
+    parser.add_argument("--mnist", type=Path, metavar="FILE.npz", help="else $MNISTLAB_TEST_MNIST or Keras's cache")
     parser.add_argument("--only", action="append", choices=SECTIONS, help="this section; can be repeated")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where results.md and results.json go")
     arguments = parser.parse_args(words)
@@ -80,7 +76,8 @@ def measure(bench: Bench, names: list[str]) -> tuple[dict[str, Section], dict[st
             print(f"{name} could not be measured: {failed[name]}\n", file=sys.stderr, flush=True)
             continue
         sections[name].took_seconds = time.perf_counter() - begun
-        print(report.section_text(sections[name]), flush=True)
+        print(report.section_text(sections[name]))
+        print(f"({name}: {sections[name].took_seconds:.0f} s)\n", flush=True)
     return sections, failed
 
 

@@ -66,9 +66,8 @@ def sweep(bench: Bench) -> Section:
         "notebook": f"the notebook's seven `fit`s of 3 epochs, untracked{mark}",
         "mnistlab": "**`python -m mnistlab.train sweep=optimizers data=notebook`**: tracked, evaluated, drawn, saved",
     }
-    section = against_notebook(
-        "The sweep of the seven strategies", labels, {"notebook": [notebook], "mnistlab": mnistlab}
-    )
+    seconds = {"notebook": [notebook], "mnistlab": mnistlab}
+    section = against_notebook("The sweep of the seven strategies", labels, seconds)
     fits = ", ".join(f"{name} {shown(value)}" for name, value in parts.items())
     section.notes = [
         f"From the start of Python to its exit, mnistlab each time in a new folder. The notebook's `fit`s in s: {fits}."

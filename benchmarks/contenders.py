@@ -205,6 +205,14 @@ def serve_jax(job: Job) -> None:
 
 
 def serve_torch(job: Job) -> None:
+    """A PyTorch loop in one thread, which suits a network of this size."""
+    import torch
+
+    torch.set_num_threads(1)
+    serve_torch_threads(job)
+
+
+def serve_torch_threads(job: Job) -> None:
     """The loop of every PyTorch tutorial on tensors in memory; trains only, without metrics."""
     import torch
     from torch import nn
@@ -234,6 +242,7 @@ SERVERS = {
     "keras_engine": serve_keras_engine,
     "jax": serve_jax,
     "torch": serve_torch,
+    "torch_threads": serve_torch_threads,
 }
 
 if __name__ == "__main__":

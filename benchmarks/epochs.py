@@ -19,9 +19,10 @@ LABELS = {
     "keras_engine": "mnistlab, `fit.engine=keras`",
     "fused": "**mnistlab, `fit.engine=fused`**",
     "jax": "JAX scan",
-    "torch": "PyTorch loop",
+    "torch": "PyTorch loop, one thread",
+    "torch_threads": "PyTorch loop, as many threads as cores (its default)",
 }
-NEEDS = {"jax": ("jax", "optax"), "torch": ("torch",)}
+NEEDS = {"jax": ("jax", "optax"), "torch": ("torch",), "torch_threads": ("torch",)}
 HEADER = ["", "measured on", "training, s", "with validation, s", "faster than the notebook", "time / JAX scan"]
 
 
@@ -90,6 +91,7 @@ def batch32(bench: Bench) -> Section:
         Contender("fused", bench.images.num_train),
         Contender("jax", bench.images.num_train),
         Contender("torch", bench.images.num_train, slow=True),
+        Contender("torch_threads", bench.limit(bench.scale.slow_images_32), slow=True),
     ]
     return compared(bench, "An epoch at batch 32 (SGD)", "batch32", 32, contenders)
 
@@ -104,6 +106,7 @@ def batch1(bench: Bench) -> Section:
         Contender("fused", bench.images.num_train),
         Contender("jax", bench.images.num_train),
         Contender("torch", bench.limit(bench.scale.torch_images_1), slow=True),
+        Contender("torch_threads", slow, slow=True),
     ]
     return compared(bench, "An epoch at batch 1 (SGD)", "batch1", 1, contenders)
 
@@ -227,9 +230,7 @@ def notes(bench: Bench, measured: Mapping[str, Contender]) -> list[str]:
     rounds = sorted({len(one.training) for one in measured.values()})
     lines = [f"Seconds are medians of {' or '.join(map(str, rounds))} interleaved epochs after one that compiles."]
     if any(one.num_images < bench.images.num_train for one in measured.values()):
-        lines.append(
-            f"\\* measured on fewer images and EXTRAPOLATED to {bench.images.num_train:,}, also the validation."
-        )
+        lines.append(f"\\* on fewer images, training and validation EXTRAPOLATED to {bench.images.num_train:,}.")
     return lines
 
 

@@ -9,18 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = (
-    "mnistlab",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "mlflow",
-    "hydra-core",
-    "scikit-learn",
-    "jax",
-    "optax",
-    "torch",
-)
+OWN = ("mnistlab", "tensorflow", "keras", "numpy", "mlflow", "hydra-core", "scikit-learn")
+LIBRARIES = (*OWN, "jax", "optax", "torch")
 
 
 def facts() -> dict[str, Any]:

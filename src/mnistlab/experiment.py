@@ -219,7 +219,7 @@ def describe(
             "source.used": dataset.name,
             "engine": engine,
             "batch_size": str(batch_size),
-            "default.learning_rate": str(default_learning_rate(config)),
+            **_usual_rate(config),
             "num_parameters": str(model.count_params()),
             "hash.data": fingerprint.hash_of(dataset.digests),
             "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
@@ -254,6 +254,11 @@ def describe(
         f"{model.count_params():,}",
         f"{batch_size:,}",
     )
+
+
+def _usual_rate(config: Config) -> dict[str, str]:
+    rate = default_learning_rate(config)
+    return {"default.learning_rate": str(rate)} if isinstance(rate, int | float) else {}
 
 
 def _nested(settings: dict[str, Any], config: Config) -> dict[str, Any]:

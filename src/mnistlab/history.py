@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -40,7 +41,7 @@ def record_of(client: Any, run: Any) -> RunRecord:
         name: [entry.value for entry in sorted(client.get_metric_history(run.info.run_id, name), key=_step)]
         for name in names
     }
-    params = dict(run.data.params)
+    params = {key: _value(text) for key, text in run.data.params.items()}
     files = _files(client, run) if run.info.status == "FINISHED" else None
     confusion, predictions, class_names = _judgement(files) if files else (None, None, ())
     return RunRecord(
@@ -55,6 +56,14 @@ def record_of(client: Any, run: Any) -> RunRecord:
         class_names=class_names,
         predictions=predictions,
     )
+
+
+def _value(text: str) -> Any:
+    """A setting as it was before MLflow made it text: a number, a truth value, None, a list; else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _step(entry: Any) -> tuple[int, int]:

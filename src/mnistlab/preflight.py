@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -51,12 +53,24 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
     return checked(composed, overrides, choices, config_dir)
 
 
+@contextlib.contextmanager
+def _composing() -> Iterator[None]:
+    """A Hydra of our own to compose with, also inside a job, where Hydra's one instance is the job's."""
+    shared = GlobalHydra.instance()
+    kept, shared.hydra = shared.hydra, None
+    try:
+        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
+            yield
+    finally:
+        shared.hydra = kept
+
+
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
     """The composed configuration with Hydra's own part in it."""
     register()
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
-        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
+        with _composing():
             return compose(config_name, overrides=[*overrides, *search], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from error
@@ -125,19 +139,21 @@ def _repeats(composed: DictConfig, words: list[str]) -> list[str]:
 
 
 def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:
-    """The words of each job of a multirun, one list per combination of the swept values, and the swept keys."""
+    """The words of each job of a multirun, one list per combination of the swept values, and the swept keys: groups
+    first, then settings, the seed last."""
     kept = [entry for entry in _parse(overrides) if not entry.is_hydra_override()]
     if not all(_listable(entry) for entry in kept):
         kept = [entry for entry in kept if not entry.is_sweep_override()]
     (jobs,) = BasicSweeper.split_arguments(kept, max_batch_size=None)
     last = {entry.get_key_element(): entry for entry in kept}
-    return [list(job) for job in jobs], [key for key, entry in last.items() if entry.is_sweep_override()]
+    swept = [key for key, entry in last.items() if entry.is_sweep_override()]
+    return [list(job) for job in jobs], sorted(swept, key=lambda key: (key == "seed", "." in key))
 
 
 def _parse(overrides: list[str]) -> list[Override]:
     register()
     try:
-        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
+        with _composing():
             return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides))
     except OverrideParseException as error:
         raise ConfigError(explain(error, overrides)) from error
@@ -182,7 +198,7 @@ def _known_keys(overrides: list[str]) -> list[str]:
     chosen = [word for word in overrides if word.split("=")[0] in groups]
     for words in (chosen, []):
         try:
-            with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
+            with _composing():
                 composed = compose("train", overrides=words)
         except (HydraException, OmegaConfBaseException):
             continue
