@@ -179,6 +179,9 @@ def typed(composed: DictConfig) -> Config:
     problems = [*_field_problems(config), *_meaning_problems(config)]
     if problems:
         raise ConfigError(problems)
+    rate = config.optimizer.get("learning_rate")
+    if isinstance(rate, int):  # Keras takes learning_rate=1.0 and refuses learning_rate=1
+        config.optimizer["learning_rate"] = float(rate)
     config.from_environment = {
         key: value
         for key, value in flatten(OmegaConf.to_container(composed, resolve=False)).items()

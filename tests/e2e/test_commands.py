@@ -22,6 +22,8 @@ COMMANDS = [
 ]
 # The README's commands at a size for tests: same options, few images, one epoch.
 SMALL = ["source=mnist_5k", "data.limit=256", "fit.epochs=1"]
+# Swept again elsewhere at this cost; here the whole suite would take too long.
+SWEPT_ELSEWHERE = ("sweep=optimizers", "sweep=learning_rate", "sweep.seeds=5")
 
 
 def test_help_explains_the_groups_and_gives_examples(train) -> None:
@@ -45,6 +47,7 @@ def test_the_readme_has_commands() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_s_commands_run(train, tmp_path, make_npz, command: str) -> None:
     words = shlex.split(command)[3:]
+    words += ["sweep.dry_run=true"] if set(words) & set(SWEPT_ELSEWHERE) else []
     small = [] if "--help" in words else SMALL
     given = {word.split("=")[0] for word in words}
     small = [word for word in small if word.split("=")[0] not in given - {"fit.epochs"}]
