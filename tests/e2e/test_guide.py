@@ -1,4 +1,4 @@
-"""The guide's own numbers on the genuine 70,000 images; where they are not at hand, the same sweep on the embedded 5,000.
+"""The guide's own numbers on the genuine 70,000 images; without these, the same sweep on the embedded 5,000.
 
 MNISTLAB_TEST_MNIST names an mnist.npz (keys x_train, y_train, x_test, y_test).
 """
