@@ -56,7 +56,7 @@ def default_run(bench: Bench) -> Section:
 
 def sweep(bench: Bench) -> Section:
     """The seven strategies, tracked, evaluated, drawn, saved and compared, against the notebook's seven `fit`s."""
-    images = bench.limit(bench.scale.sgd_sweep_images)
+    images = bench.limit(bench.scale.sgd_images)
     mnistlab = [sweep_seconds(bench)]
     notebook, parts = notebook_seven(bench, images)
     mnistlab += [sweep_seconds(bench) for _ in range(bench.scale.sweep_rounds - 1)]

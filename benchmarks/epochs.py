@@ -91,7 +91,7 @@ def batch32(bench: Bench) -> Section:
         Contender("fused", bench.images.num_train),
         Contender("jax", bench.images.num_train),
         Contender("torch", bench.images.num_train, slow=True),
-        Contender("torch_threads", bench.limit(bench.scale.slow_images_32), slow=True),
+        Contender("torch_threads", bench.limit(bench.scale.threads_images_32), slow=True),
     ]
     return compared(bench, "An epoch at batch 32 (SGD)", "batch32", 32, contenders)
 
@@ -100,13 +100,13 @@ def batch1(bench: Bench) -> Section:
     """The guide's sgd."""
     slow = bench.limit(bench.scale.slow_images_1)
     contenders = [
-        Contender("notebook", slow, slow=True),
-        Contender("keras_best", bench.limit(bench.scale.torch_images_1)),
+        Contender("notebook", bench.limit(bench.scale.notebook_images_1), slow=True),
+        Contender("keras_best", bench.limit(bench.scale.best_images_1)),
         Contender("keras_engine", slow, slow=True),
         Contender("fused", bench.images.num_train),
         Contender("jax", bench.images.num_train),
-        Contender("torch", bench.limit(bench.scale.torch_images_1), slow=True),
-        Contender("torch_threads", slow, slow=True),
+        Contender("torch", bench.limit(bench.scale.best_images_1), slow=True),
+        Contender("torch_threads", bench.limit(bench.scale.threads_images_1), slow=True),
     ]
     return compared(bench, "An epoch at batch 1 (SGD)", "batch1", 1, contenders)
 

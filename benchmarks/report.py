@@ -11,6 +11,9 @@ from typing import Any
 
 from benchmarks.common import Bench, Section
 
+QUIET_LOAD = 0.5
+BUSY = "**Other work was running when this began: these figures are not to be relied upon.**"
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -121,6 +124,7 @@ def write(content: Mapping[str, Any], sections: Mapping[str, Section], folder: P
         f"{content['images']}.",
         f"{machine['cores']} cores of {machine['processor']}, {machine['memory_gigabytes']} GB, {machine['system']}, "
         f"load {machine['load_before']} before the start. Python {machine['python']}, {libraries}.",
+        *([BUSY] if (machine["load_before"] or 0) > QUIET_LOAD else []),
         "## Goals",
         goals_table(content["goals"]).rstrip(),
         *(f"**{name} could not be measured:** {reason}" for name, reason in content["failed"].items()),

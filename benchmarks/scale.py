@@ -9,25 +9,61 @@ from dataclasses import dataclass
 class Scale:
     """rounds: measured epochs of each contender, a slow one takes part in every second round; *_images: None is all.
 
-    slow_images_32, slow_images_1: of mnistlab's keras engine at batch 32, and of it and the notebook at batch 1.
-    torch_images_1: of the PyTorch loop at batch 1; adam_images: of the notebook with Adam; cnn_images: of the cnn.
+    slow_images_32, slow_images_1: of mnistlab's keras engine; notebook_images_1: of the notebook at batch 1;
+    best_images_1: of Keras at its best and of PyTorch at batch 1; threads_images_32, threads_images_1: of PyTorch with
+    its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
+    sgd_images: of the notebook's sgd among its seven strategies.
     run_rounds, sweep_rounds, help_rounds: measurements of a whole command; jobs: in one process, for its memory.
     """
 
     name: str
     rounds: int
-    slow_images_32: int | None
-    slow_images_1: int | None
-    torch_images_1: int | None
-    adam_images: int | None
-    cnn_images: int | None
-    sgd_sweep_images: int | None
-    run_rounds: int
-    sweep_rounds: int
-    help_rounds: int
-    jobs: int
+    slow_images_32: int | None = None
+    slow_images_1: int | None = None
+    notebook_images_1: int | None = None
+    best_images_1: int | None = None
+    threads_images_32: int | None = None
+    threads_images_1: int | None = None
+    adam_images: int | None = None
+    cnn_images: int | None = None
+    sgd_images: int | None = None
+    run_rounds: int = 5
+    sweep_rounds: int = 3
+    help_rounds: int = 15
+    jobs: int = 50
 
 
-DEFAULT = Scale("default", 6, 20_000, 5_000, 12_000, 20_000, 6_400, 5_000, 3, 2, 7, 50)
-FULL = Scale("full", 10, None, None, None, None, None, None, 5, 3, 15, 50)
-QUICK = Scale("quick", 1, 1_600, 320, 320, 1_600, 320, 320, 1, 1, 1, 12)
+DEFAULT = Scale(
+    "default",
+    rounds=5,
+    slow_images_32=20_000,
+    slow_images_1=3_000,
+    notebook_images_1=5_000,
+    best_images_1=6_000,
+    threads_images_32=6_400,
+    threads_images_1=600,
+    adam_images=20_000,
+    cnn_images=6_400,
+    sgd_images=5_000,
+    run_rounds=2,
+    sweep_rounds=2,
+    help_rounds=7,
+)
+FULL = Scale("full", rounds=10)
+QUICK = Scale(
+    "quick",
+    rounds=1,
+    slow_images_32=1_600,
+    slow_images_1=320,
+    notebook_images_1=320,
+    best_images_1=320,
+    threads_images_32=640,
+    threads_images_1=100,
+    adam_images=1_600,
+    cnn_images=320,
+    sgd_images=320,
+    run_rounds=1,
+    sweep_rounds=1,
+    help_rounds=1,
+    jobs=12,
+)
