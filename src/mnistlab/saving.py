@@ -33,7 +33,7 @@ def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list
 
 def _uncompiled(model: keras.Model) -> keras.Model:
     """A copy without optimizer: Keras would write the optimizer's state into a weights file, and demand it back."""
-    copy = keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
 
