@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import yaml
 
-from mnistlab import evaluate, models, provenance, saving, tracking, training
+from mnistlab import augmentation, evaluate, loaders, models, provenance, saving, tracking, training
 from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config, parameters
-from mnistlab.data import Dataset, prepare
+from mnistlab.data import Dataset, manifest_csv, prepare
 from mnistlab.naming import run_name
 from mnistlab.record import RunRecord, recording
 from mnistlab.sources import Images
 
 log = logging.getLogger("mnistlab")
+
+AUGMENTED_SHOWN = 14
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,19 @@ def run(config: Config) -> Result:
 
 def load_dataset(config: Config) -> Dataset:
     """The data set of this configuration; loaded and prepared once per process, however many jobs run in it."""
-    preparation = {key: value for key, value in asdict(config.data).items() if key != "scaling"}
+    preparation = {key: value for key, value in asdict(config.data).items() if key not in ("scaling", "image_size")}
     dataset = _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
     if dataset.warning:
         rule = "=" * 100
         log.warning("%s\nWARNING: %s\n%s", rule, dataset.warning, rule)
+    for note in dataset.notes:
+        log.warning("%s", note)
     if config.data.validation == "test":
         log.warning(
             "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
             "setting chosen by them has seen the test."
         )
+    loaders.check_batch_size(config.fit.batch_size, dataset)
     return dataset
 
 
@@ -137,10 +143,13 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
         config.model,
         "model",
         input_shape=dataset.image_shape,
-        num_outputs=dataset.num_classes,
-        output_activation="softmax",
+        num_outputs=dataset.num_outputs,
+        output_activation=dataset.output_activation,
     )
-    model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling)
+    augmenting = [] if dataset.loader == "generator" else augmentation.layers(
+        dataset.augmentation, dataset.image_shape, *models.SCALINGS[config.data.scaling]
+    )
+    model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling, augmenting)
     optimizer = build(config.optimizer, "optimizer")
     training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     start_from = config.init.get("from")
@@ -206,7 +215,10 @@ def describe(record: RunRecord, config: Config, dataset: Dataset, model: keras.M
         }
         for name, split in dataset.splits.items()
     }
-    record.write_json("dataset.json", {"name": dataset.name, "origin": dataset.origin, "splits": facts})
+    about = {"name": dataset.name, "origin": dataset.origin, "loader": dataset.loader, "notes": list(dataset.notes)}
+    record.write_json("dataset.json", {**about, "class_names": list(dataset.class_names), "splits": facts})
+    if dataset.manifest:
+        record.write_text("manifest.csv", manifest_csv(dataset.manifest))
     record.mirrored(lambda mirror: mirror.log_dataset(dataset.name, dataset.origin, dataset.digests, facts))
     lines = io.StringIO()
     model.summary(print_fn=lambda line: lines.write(f"{line}\n"), line_length=100)
@@ -276,6 +288,11 @@ def draw_figures(
             judged.confidence[wrong],
         ),
     }
+    if dataset.augmentation:
+        image = dataset.train.images[np.arange(1)]
+        versions = loaders.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
+        label = names[dataset.train.labels[0]]
+        figures["augmented_images"] = plots.augmented_images(image, versions, label, dataset.augmentation)
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png", dpi=110)
@@ -285,7 +302,7 @@ def save(record: RunRecord, config: Config, model: keras.Model, dataset: Dataset
     """The model's files into the run's folder and, through MLflow, under one models:/ address, which is returned."""
     saving.save_model(model, record.folder / "model_files", config.save.formats)
     address: str | None = record.mirrored(
-        lambda mirror: mirror.log_model(model, dataset.image_shape, dataset.num_classes)
+        lambda mirror: mirror.log_model(model, dataset.image_shape, dataset.num_outputs)
     )
     if address:
         record.set_tags({"model.address": address})

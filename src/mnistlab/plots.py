@@ -99,5 +99,14 @@ def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[s
     return image_grid(images, captions, title)
 
 
+def augmented_images(
+    original: np.ndarray, versions: np.ndarray, label: str, augmentation: Mapping[str, object]
+) -> Figure:
+    """A training image, uint8 of shape (1, height, width, channels), and what augmentation makes of it."""
+    captions = [f"{_short(label)}, as it is", *[""] * len(versions)]
+    said = ", ".join(f"{name}={value}" for name, value in augmentation.items())
+    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{said}")
+
+
 def _short(name: str, length: int = 12) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"

@@ -9,13 +9,18 @@ from typing import Any
 import keras
 import numpy as np
 
+from mnistlab import loaders
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.sources import Split
 
 log = logging.getLogger("mnistlab")
 
-LOSSES = {"one_hot": "categorical_crossentropy", "integer": "sparse_categorical_crossentropy"}
+LOSSES = {
+    "one_hot": "categorical_crossentropy",
+    "integer": "sparse_categorical_crossentropy",
+    "binary": "binary_crossentropy",
+}
 EVALUATION_BATCH_SIZE = 1000
 
 
@@ -35,7 +40,7 @@ def compile_model(
 
     Args:
         loss: a Keras loss by name, or 'auto' for the cross-entropy that fits `labels`.
-        labels: 'one_hot' or 'integer', as in `Dataset.labels`.
+        labels: 'one_hot', 'integer' or 'binary', as in `Dataset.labels`.
 
     Raises:
         ConfigError: Keras knows no such loss or metric.
@@ -152,6 +157,12 @@ def fit(
 
     The order of the images is a function of seed and epoch alone.
     """
+    if not dataset.resident:
+        weights = sample_weights(dataset.train, dataset.class_weight)
+        loaders.fit(
+            model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, weights=weights, callbacks=callbacks
+        )
+        return
     model.fit(
         ShuffledBatches(dataset, batch_size, seed),
         epochs=epochs,
@@ -165,6 +176,9 @@ def fit(
 
 def predict(model: keras.Model, dataset: Dataset, split: Split) -> tuple[dict[str, float], np.ndarray]:
     """The compiled metrics on a split, and each image's class probabilities, float32 of shape (n, classes)."""
+    if not split.resident:
+        metrics, outputs = loaders.predict(model, dataset, split)
+        return metrics, dataset.probabilities(outputs)
     metrics = model.evaluate(
         split.images,
         dataset.targets(split.labels),
@@ -172,5 +186,5 @@ def predict(model: keras.Model, dataset: Dataset, split: Split) -> tuple[dict[st
         verbose=0,
         return_dict=True,
     )
-    probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
-    return {name: float(value) for name, value in metrics.items()}, probabilities
+    outputs = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+    return {name: float(value) for name, value in metrics.items()}, dataset.probabilities(outputs)
