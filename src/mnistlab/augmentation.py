@@ -67,7 +67,10 @@ def layers(
     flips = "_and_".join(name.removesuffix("_flip") for name in ("horizontal_flip", "vertical_flip") if name in given)
     made += [makers[name]() for name in makers if name in given]
     if shifts:
-        factors = (_share(shifts.get("height_shift_range", 0), height), _share(shifts.get("width_shift_range", 0), width))
+        factors = (
+            _share(shifts.get("height_shift_range", 0), height),
+            _share(shifts.get("width_shift_range", 0), width),
+        )
         made.append(kl.RandomTranslation(*factors, **filling))
     made += [kl.RandomFlip(flips, seed=seed)] if flips else []
     return made

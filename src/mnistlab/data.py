@@ -15,13 +15,14 @@ from mnistlab.config import ConfigError
 from mnistlab.sources import Images, Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """What one experiment trains, validates and tests on.
 
     name: the source's own name; digests: split name -> hash of its images and labels, in order;
     labels: 'one_hot', 'integer' or 'binary', what the loss compares with;
-    class_weight: class -> factor in the training loss, or None; augmentation: ImageDataGenerator's arguments; notes: what the user should know;
+    class_weight: class -> factor in the training loss, or None; augmentation: ImageDataGenerator's arguments;
+    notes: what the user should know;
     manifest: for images in files a row each: path, class, split, size, content hash; skipped files last.
     """
 
@@ -151,7 +152,7 @@ def prepare(
     return Dataset(
         name=images.name,
         origin=images.origin,
-        **{name: _settled(part) for name, part in splits.items()},
+        **_settled(splits),
         class_names=images.class_names,
         digests={name: digest(part) for name, part in splits.items()},
         labels=labels,
@@ -179,7 +180,9 @@ def _split(
     _check_sizes(train.labels, images.class_names, 1 + sum(to_hold_out))
     if to_hold_out[0]:
         train, test = _held_out(train, stratified(train.labels, test_fraction, np.random.default_rng([seed, 1])))
-        notes.append(f"There is no test set: data.test_fraction={test_fraction:g} holds {len(test):,} images out for it.")
+        notes.append(
+            f"There is no test set: data.test_fraction={test_fraction:g} holds {len(test):,} images out for it."
+        )
     if validation == "test" and test is not None:
         if validating is not None:
             notes.append(f"The {len(validating):,} validation images are not used: data.validation=test.")
@@ -210,10 +213,13 @@ def _held_out(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
     return split.take(np.flatnonzero(~mask)), split.take(np.flatnonzero(mask))
 
 
-def _settled(split: Split) -> Split:
-    """The pixels of a resident loader as an array."""
-    images = split.images
-    return split if isinstance(images, np.ndarray) else Split(images.settled(), split.labels)
+def _settled(splits: dict[str, Split]) -> dict[str, Split]:
+    """The pixels of a resident loader as arrays; a split that is another one stays that."""
+    settled = {
+        id(split): split if isinstance(split.images, np.ndarray) else Split(split.images.settled(), split.labels)
+        for split in splits.values()
+    }
+    return {name: settled[id(split)] for name, split in splits.items()}
 
 
 def _rows(split: Split) -> list[dict[str, Any]]:
@@ -221,7 +227,7 @@ def _rows(split: Split) -> list[dict[str, Any]]:
 
 
 def _duplicates(manifest: list[dict[str, Any]]) -> list[str]:
-    """Notes on files with identical content in two splits or two classes; their rows get `same_as`, the other's path."""
+    """Notes on files with identical content in two splits or classes; their rows get `same_as`, the other's path."""
     first: dict[str, dict[str, Any]] = {}
     found: dict[str, list[str]] = {"split": [], "class": []}
     for row in manifest:

@@ -1,19 +1,16 @@
-"""From a file's bytes to pixels, the way Keras's `load_img` does it, and what can be wrong with a file. No Keras here."""
+"""From a file's bytes to pixels, as Keras's `load_img` does it, and what can be wrong with a file. No Keras here."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
@@ -29,10 +26,9 @@ INTERPOLATIONS = {
 FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "GIF", "WEBP")
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
 EXIF_ORIENTATION = 0x0112
-CHUNK = 64
 
 
-class BadImage(ValueError):
+class BadImageError(ValueError):
     """Why a file is no image that can be trained on, in words that follow its path."""
 
 
@@ -73,7 +69,7 @@ def opened(content: bytes) -> Image.Image:
 
 
 def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
-    """uint8, shape `decoding.shape`: converted and resized in the order and with the functions of Keras's `load_img`."""
+    """uint8, shape `decoding.shape`: converted and resized in the order and with the functions of `load_img`."""
     mode = MODES[decoding.color_mode]
     if image.mode != mode:
         image.load()
@@ -111,7 +107,7 @@ def read(file: str | Path, decoding: Decoding) -> np.ndarray:
 def examine(
     file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Facts, np.ndarray | None]:
-    """Read a file once, decode all of it, and say what it is; its pixels too if `decoding` is given and it is usable."""
+    """Read a file once, decode all of it, and say what it is; its pixels too if `decoding` is given."""
     try:
         with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
             content = stream.read()
@@ -122,7 +118,7 @@ def examine(
         image = _trustworthy(content, max_pixels)
         facts = Facts(sha256, image.width, image.height, image.mode, _traits(image))
         return facts, None if decoding is None else pixels(image, decoding)
-    except BadImage as error:
+    except BadImageError as error:
         return Facts(sha256, problem=str(error)), None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -133,23 +129,23 @@ def _trustworthy(content: bytes, max_pixels: int) -> Image.Image:
     """The image, decoded to its last row.
 
     Raises:
-        BadImage: empty, no image, too large to be an honest one, more than eight bits a channel.
+        BadImageError: empty, no image, too large to be an honest one, more than eight bits a channel.
     """
     if not content:
-        raise BadImage("is empty (0 bytes)")
+        raise BadImageError("is empty (0 bytes)")
     try:
         image = opened(content)
     except Image.DecompressionBombError as error:
-        raise BadImage(f"is too large: {error}") from error
-    except Image.UnidentifiedImageError as error:
-        raise BadImage(f"is no image, whatever its name says (its first bytes: {content[:8]!r})") from error
+        raise BadImageError(f"is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"is no image, whatever its name says (its first bytes: {content[:8]!r})") from error
     if image.width * image.height > max_pixels:
-        raise BadImage(
+        raise BadImageError(
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
             f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
         )
     if image.mode.startswith(("I", "F")):
-        raise BadImage(
+        raise BadImageError(
             f"has more than 8 bits a channel (mode {image.mode}); Keras would clip it to white or read it 256 times "
             "too bright: convert it to 8 bits"
         )
@@ -166,64 +162,11 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         found.append("alpha")
     if image.mode == "CMYK":
         found.append("cmyk")
-    if image.format not in ("TIFF", "MPO") and getattr(image, "is_animated", False):
-        found.append("animated")
-    elif image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # cameras hide a preview in a second frame
         found.append("animated")
     if image.format != "TIFF" and "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
         found.append("rotated")
     return tuple(found)
-
-
-def in_parallel(
-    work: Callable[[Sequence[int]], list[Any]], indices: Sequence[int], workers: int
-) -> Iterator[tuple[Sequence[int], list[Any]]]:
-    """`work` on chunks of the indices in threads (Pillow decodes outside Python's lock), the results in order.
-
-    Yields (chunk, what work returned for it).
-    """
-    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        futures = [pool.submit(work, chunk) for chunk in chunks]
-        try:
-            for chunk, future in zip(chunks, futures, strict=True):
-                yield chunk, future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def examine_all(
-    files: Sequence[str],
-    indices: Sequence[int],
-    *,
-    decoding: Decoding | None = None,
-    out: np.ndarray | None = None,
-    max_pixels: int = MAX_PIXELS,
-    workers: int = 1,
-    progress: Callable[[int], None] = lambda done: None,
-) -> dict[int, Facts]:
-    """`examine` the files at these indices, their pixels into the rows of `out` if given.
-
-    Args:
-        out: uint8, shape (len(files), *decoding.shape).
-    """
-
-    def work(chunk: Sequence[int]) -> list[Facts]:
-        results = []
-        for index in chunk:
-            facts, decoded = examine(files[index], decoding if out is not None else None, max_pixels)
-            if out is not None and decoded is not None:
-                out[index] = decoded
-            results.append(facts)
-        return results
-
-    found: dict[int, Facts] = {}
-    with warnings.catch_warnings():  # for all threads: what Pillow warns of is found out here and said in words
-        warnings.simplefilter("ignore")
-        for chunk, results in in_parallel(work, indices, workers):
-            found.update(zip(chunk, results, strict=True))
-            progress(len(found))
-    return found
 
 
 def available_workers() -> int:

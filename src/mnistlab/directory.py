@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab import decode
+from mnistlab import decode, decoders
 from mnistlab.config import ConfigError, suggest
 from mnistlab.decode import Decoding, Facts
 from mnistlab.folders import ImageFile, Scan, listed, scan
@@ -32,6 +32,7 @@ TRAITS = {
     "rotated": "have an EXIF rotation: it is not applied, they are used as they are stored",
 }
 PEEKED = 16
+FEW = 8  # images that are decoded here rather than by another process
 MEGABYTE = 1 << 20
 
 
@@ -87,10 +88,10 @@ class FolderImages:
         rows = np.atleast_1d(self.indices[chosen])
         if self.folder.pixels is not None:
             return self.folder.pixels[rows]
-        out = np.empty((len(rows), *self.folder.decoding.shape), dtype=np.uint8)
-        for place, index in enumerate(rows):
-            out[place] = decode.read(self.folder.path(index), self.folder.decoding)
-        return out
+        files = [self.folder.path(index) for index in rows]
+        if len(files) < FEW:
+            return decoders.read(files, self.folder.decoding)
+        return decoders.decoders(self.folder.workers).ask("read", files, self.folder.decoding)
 
     def take(self, indices: np.ndarray, axis: int = 0) -> FolderImages:
         return FolderImages(self.folder, self.indices[indices])
@@ -170,9 +171,7 @@ def directory(
     if problems or decoding is None:
         raise ConfigError(problems or [f"{path} holds no usable image."])
     loader = _chosen_loader(loader, decoding, len(found.files), budget)
-    folder = Folder(
-        found.root, tuple(found.files), tuple(facts), decoding, loader, reading.workers, budget, pixels
-    )
+    folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, reading.workers, budget, pixels)
     return _as_images(found, folder)
 
 
@@ -242,7 +241,7 @@ class _Reading:
     def peek(self) -> list[Facts]:
         """The facts of a few files, to guess what the rest is like."""
         few = range(0, len(self.files), max(1, len(self.files) // PEEKED))
-        return list(decode.examine_all(self.files, few, max_pixels=self.max_pixels).values())
+        return list(decoders.examine_all(self.files, few, max_pixels=self.max_pixels).values())
 
     def examine(
         self, indices: Sequence[int], decoding: Decoding | None = None, out: np.ndarray | None = None
@@ -256,7 +255,7 @@ class _Reading:
                 left = (last - started) / done * (len(indices) - done)
                 log.info("Read %s of %s images (%.0f s left)", f"{done:,}", f"{len(indices):,}", left)
 
-        return decode.examine_all(
+        return decoders.examine_all(
             self.files,
             indices,
             decoding=decoding,
@@ -347,11 +346,14 @@ def _bad_images(found: Scan, facts: Sequence[Facts], on_bad_image: str) -> Itera
         if len(bad) > 100:
             yield f"... and {len(bad) - 100:,} more images that cannot be used."
         if bad:
-            yield f"{len(bad):,} of {len(facts):,} images cannot be used. Mend them, or leave them out: source.on_bad_image=skip."
+            advice = "Mend them, or leave them out: source.on_bad_image=skip."
+            yield f"{len(bad):,} of {len(facts):,} images cannot be used. {advice}"
         return
     found.skipped |= {path: f"unusable: {problem}" for path, problem in bad.items()}
     if bad:
-        found.notes.append(f"Left out (source.on_bad_image=skip): {len(bad):,} unusable images, {listed(list(bad), 5)}.")
+        found.notes.append(
+            f"Left out (source.on_bad_image=skip): {len(bad):,} unusable images, {listed(list(bad), 5)}."
+        )
     before = Counter((file.split, file.class_name) for file in found.files)
     after = Counter((file.split, file.class_name) for file in found.files if file.path not in bad)
     for split, name in before.keys() - after.keys():
@@ -376,19 +378,20 @@ def _as_images(found: Scan, folder: Folder) -> Images:
     labels = np.array([label_of[file.class_name] for file in folder.files], dtype=np.int64)
     usable = np.array([not known.problem for known in folder.facts])
     where = np.array([file.split or "train" for file in folder.files])
-    splits = {}
-    for name in ("train", "validation", "test"):
+
+    def part(name: str) -> Split:
         indices = np.flatnonzero(usable & (where == name))
-        splits[name] = Split(FolderImages(folder, indices), labels[indices]) if len(indices) else None
+        return Split(FolderImages(folder, indices), labels[indices])
+
     log.info("Classes, in order: %s", listed([f"{label} {name}" for name, label in label_of.items()]))
     notes = [*found.notes, *_trait_notes(folder)]
     return Images(
         name=found.root.name,
-        train=splits["train"],
-        test=splits["test"],
+        train=part("train"),
+        test=part("test") if "test" in where else None,
         class_names=found.class_names,
         origin=str(found.root),
-        validation=splits["validation"],
+        validation=part("validation") if "validation" in where else None,
         notes=tuple(notes),
         skipped=tuple({"path": path, "reason": reason} for path, reason in sorted(found.skipped.items())),
     )

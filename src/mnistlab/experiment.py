@@ -146,8 +146,10 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
         num_outputs=dataset.num_outputs,
         output_activation=dataset.output_activation,
     )
-    augmenting = [] if dataset.loader == "generator" else augmentation.layers(
-        dataset.augmentation, dataset.image_shape, *models.SCALINGS[config.data.scaling]
+    augmenting = (
+        []
+        if dataset.loader == "generator"
+        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.SCALINGS[config.data.scaling])
     )
     model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling, augmenting)
     optimizer = build(config.optimizer, "optimizer")

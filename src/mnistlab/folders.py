@@ -23,9 +23,7 @@ SPLIT_NAMES = {
     "test": "test",
     "testing": "test",
 }
-LAYOUTS = (
-    "Layouts: PATH/CLASS/..., or PATH/train/CLASS/... with validation (or val) and test folders beside train."
-)
+LAYOUTS = "Layouts: PATH/CLASS/..., or PATH/train/CLASS/... with validation (or val) and test folders beside train."
 SHOWN = 20
 
 
@@ -100,7 +98,7 @@ def scan(path: str | Path, follow_links: bool = False) -> Scan:
 
 def _split_folders(found: Scan, folders: Sequence[str]) -> list[tuple[str, str]]:
     """(split, folder) for each split that the folders make; [('', root)] if they hold the classes themselves."""
-    known = {folder: SPLIT_NAMES.get(os.path.basename(folder).casefold(), "") for folder in folders}
+    known = {folder: SPLIT_NAMES.get(Path(folder).name.casefold(), "") for folder in folders}
     named = [(split, folder) for folder, split in known.items() if split]
     if not named:
         return [("", str(found.root))]
@@ -142,8 +140,8 @@ class _Walk:
         return folders
 
     def gather(self, class_folder: str, split: str) -> None:
-        name = os.path.basename(class_folder)
-        above = tuple(_identity(str(folder)) for folder in (self.found.root, os.path.dirname(class_folder)))
+        name = Path(class_folder).name
+        above = tuple(_identity(str(folder)) for folder in (self.found.root, str(Path(class_folder).parent)))
         files = list(self._files(class_folder, name, split, above))
         self.count[split, name] = len(files)
         self.found.files += files
@@ -163,7 +161,7 @@ class _Walk:
             elif entry.name.casefold().endswith(ENDINGS):
                 yield from self._file(entry, class_name, split)
             else:
-                self._skip(entry, f"no image: {os.path.splitext(entry.name)[1] or 'no ending'}")
+                self._skip(entry, f"no image: {Path(entry.name).suffix or 'no ending'}")
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """What a folder holds, sorted by name; hidden files and names that are no text are skipped."""
@@ -217,7 +215,7 @@ class _Walk:
 
 
 def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
+    status = Path(folder).stat()
     return status.st_dev, status.st_ino
 
 

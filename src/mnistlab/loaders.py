@@ -40,8 +40,8 @@ def check_batch_size(batch_size: int | str, dataset: Dataset) -> None:
     largest = _memory_budget(images) // (3 * _image_bytes(images))
     if size > largest:
         raise ConfigError(
-            f"fit.batch_size={batch_size} with source.loader={images.loader}: a batch of {size:,} decoded images, three "
-            f"of them at a time, exceeds source.memory_budget_mb={_memory_budget(images) >> 20}. At most {largest:,} fit."
+            f"fit.batch_size={batch_size} with source.loader={images.loader}: three batches of {size:,} decoded images "
+            f"at a time exceed source.memory_budget_mb={_memory_budget(images) >> 20}. At most {largest:,} fit."
         )
 
 
@@ -63,15 +63,13 @@ def fit(
     Raises:
         OSError: a file has gone or was damaged since it was checked; the message names it.
     """
-    batches = _batches(dataset, dataset.train, batch_size, weights=weights, seed=seed, epochs=epochs)
-    steps = -(-len(dataset.train) // batch_size)
+    order = EpochOrder(len(dataset.train), seed)
     with _files_named():
         model.fit(
-            batches,
+            _batches(dataset, dataset.train, batch_size, order, weights),
             epochs=epochs,
-            steps_per_epoch=steps if dataset.loader == "stream" else None,  # a PyDataset knows its own
             validation_data=evaluation_batches(dataset, dataset.validation),
-            callbacks=list(callbacks),
+            callbacks=[order, *callbacks],
             shuffle=False,
             verbose=0,
         )
@@ -89,25 +87,37 @@ def evaluation_batches(dataset: Dataset, split: Split) -> Any:
     """(images, targets) in order, unaugmented, in batches that keep to the memory budget."""
     images = _files(split)
     budget = min(EVALUATION_BYTES, _memory_budget(images) // 8)
-    return _batches(dataset, split, max(1, min(1000, budget // _image_bytes(images))))
+    batch_size = max(1, min(1000, budget // _image_bytes(images)))
+    return _batches(dataset, split, batch_size, EpochOrder(len(split), None))
+
+
+class EpochOrder(keras.callbacks.Callback):
+    """The order of the images in the epoch that is running: `data.epoch_order`'s, or without a seed their own."""
+
+    def __init__(self, num_images: int, seed: int | None) -> None:
+        super().__init__()
+        self.num_images = num_images
+        self.seed = seed
+        self.begin(0)
+
+    def begin(self, epoch: int) -> None:
+        self.epoch = epoch
+        ordered = self.seed is None
+        self.order = np.arange(self.num_images) if ordered else epoch_order(self.num_images, self.seed or 0, epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.begin(epoch)
 
 
 def _batches(
-    dataset: Dataset,
-    split: Split,
-    batch_size: int,
-    *,
-    weights: np.ndarray | None = None,
-    seed: int | None = None,
-    epochs: int = 1,
+    dataset: Dataset, split: Split, batch_size: int, order: EpochOrder, weights: np.ndarray | None = None
 ) -> Any:
-    """What Keras iterates over: in order without a seed, in each epoch's own order with one."""
+    """What Keras iterates over, once an epoch: (images, targets) or (images, targets, weights)."""
     images = _files(split)
     arrays = (dataset.targets(split.labels), *(() if weights is None else (weights,)))
     if images.loader == "generator":
-        arguments = dataset.augmentation if seed is not None else {}
-        return GeneratorBatches(images, arrays, batch_size, arguments, seed)
-    return stream_batches(images, arrays, batch_size, seed, epochs)
+        return GeneratorBatches(images, arrays, batch_size, order, {} if order.seed is None else dataset.augmentation)
+    return stream_batches(images, arrays, batch_size, order)
 
 
 def _files(split: Split) -> ImagesInFiles:
@@ -125,30 +135,18 @@ def _memory_budget(images: ImagesInFiles) -> int:
 
 
 def stream_batches(
-    images: ImagesInFiles, arrays: Sequence[np.ndarray], batch_size: int, seed: int | None, epochs: int
+    images: ImagesInFiles, arrays: Sequence[np.ndarray], batch_size: int, order: EpochOrder
 ) -> tf.data.Dataset:
-    """A tf.data pipeline of (images, *arrays) batches: `epochs` times through the images, one after another.
+    """A tf.data pipeline of one epoch's (images, *arrays) batches.
 
     Each worker decodes one batch at a time; the batches ahead are as many as half the memory budget holds.
     """
     steps = -(-len(images) // batch_size)
-    orders: dict[int, np.ndarray] = {}
-
-    def chosen(step: int) -> np.ndarray:
-        epoch, batch = divmod(int(step), steps)
-        if seed is None:
-            order = np.arange(len(images))
-        elif epoch in orders:
-            order = orders[epoch]
-        else:
-            order = orders[epoch] = epoch_order(len(images), seed, epoch)
-            orders.pop(epoch - 2, None)
-        return order[batch * batch_size : (batch + 1) * batch_size]
 
     def load(step: int) -> tuple[np.ndarray, ...]:
         with _remembering_failures():
-            indices = chosen(step)
-            return (images[indices], *(array[indices] for array in arrays))
+            chosen = order.order[step * batch_size : (step + 1) * batch_size]
+            return (images[chosen], *(array[chosen] for array in arrays))
 
     types = [tf.uint8, *(tf.as_dtype(array.dtype) for array in arrays)]
     shapes = [(None, *images.shape[1:]), *((None, *array.shape[1:]) for array in arrays)]
@@ -160,11 +158,11 @@ def stream_batches(
     workers = images.folder.workers
     room = _memory_budget(images) // (2 * batch_size * _image_bytes(images))
     ahead = int(np.clip(room - workers, 1, MAX_BATCHES_AHEAD))
-    return tf.data.Dataset.range(steps * epochs).map(batch, num_parallel_calls=workers).prefetch(ahead)
+    return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=workers).prefetch(ahead)
 
 
 class GeneratorBatches(keras.utils.PyDataset):
-    """The batches of an ImageDataGenerator over given files, in `data.epoch_order`'s order or, without a seed, in theirs.
+    """One epoch's batches of an ImageDataGenerator over given files.
 
     The random numbers of the augmentation depend on seed, epoch and batch alone, whichever worker draws them.
 
@@ -178,30 +176,23 @@ class GeneratorBatches(keras.utils.PyDataset):
         images: ImagesInFiles,
         arrays: Sequence[np.ndarray],
         batch_size: int,
+        order: EpochOrder,
         arguments: Mapping[str, Any],
-        seed: int | None,
     ) -> None:
         super().__init__(workers=images.folder.workers)
         self.images = images
         self.arrays = arrays
         self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
+        self.order = order
         self.generator = _generator(arguments)
         self.files = _files_iterator(self.generator, images, batch_size)
-        self.order = self._order()
-
-    def _order(self) -> np.ndarray:
-        if self.seed is None:
-            return np.arange(len(self.images))
-        return epoch_order(len(self.images), self.seed, self.epoch)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        self.generator.begin([self.seed or 0, self.epoch, index])
+        chosen = self.order.order[index * self.batch_size : (index + 1) * self.batch_size]
+        self.generator.begin([self.order.seed or 0, self.order.epoch, index])
         with _remembering_failures():
             try:
                 values, _ = self.files._get_batches_of_transformed_samples(chosen)
@@ -209,10 +200,6 @@ class GeneratorBatches(keras.utils.PyDataset):
                 self.images[chosen]  # Keras's error does not name the file, ours does
                 raise
         return (augmentation.as_pixels(values), *(array[chosen] for array in self.arrays))
-
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.order = self._order()
 
 
 def _generator(arguments: Mapping[str, Any]) -> Any:
@@ -272,7 +259,7 @@ def _files_iterator(generator: Any, images: ImagesInFiles, batch_size: int) -> A
 
 
 def augmented_versions(dataset: Dataset, image: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Random versions of a training image as the training may see them, uint8, shape (count, height, width, channels)."""
+    """Random versions of a training image as the training may see them, uint8, (count, height, width, channels)."""
     if dataset.loader != "generator":
         return augmentation.versions(np.repeat(image[np.newaxis], count, axis=0), dataset.augmentation, seed)
     generator = _generator(dataset.augmentation)

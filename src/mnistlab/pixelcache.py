@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
@@ -57,7 +58,7 @@ class FolderCache:
             log.warning("The cache %s is damaged (%s): the images are read anew.", self.folder / "facts.json", error)
             return {}
         known = {
-            path: Facts(*row[:4], tuple(row[4]), row[5])
+            path: Facts(row[0], row[1], row[2], row[3], tuple(row[4]), row[5])
             for path, (stamp, row) in rows.items()
             if path in stamps and stamp == list(stamps[path])
         }
@@ -68,12 +69,13 @@ class FolderCache:
 
     def keep_facts(self, stamps: Mapping[str, Sequence[int]], facts: Mapping[str, Facts]) -> None:
         """Remember what was found; files that could not be read at all are looked at again next time."""
-        rows = {path: [list(stamps[path]), list(known)] for path, known in facts.items() if known.sha256}
+        if self.folder is None:
+            return
+        rows = {path: (stamps[path], known) for path, known in facts.items() if known.sha256}
         body = json.dumps(rows)
         with self._writing():
-            if self.folder is not None:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                _write(self.folder / "facts.json", f"{_checksum(body.encode())}\n{body}".encode())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(self.folder / "facts.json", f"{_checksum(body.encode())}\n{body}".encode())
 
     def pixels(self, name: str, shape: Sequence[int]) -> np.ndarray | None:
         """The decoded images of that name, mapped from disk and checked, or None."""
@@ -93,17 +95,23 @@ class FolderCache:
         return array
 
     def room_for_pixels(self, shape: Sequence[int]) -> np.ndarray:
-        """An uint8 array of that shape to decode into: a new file of the cache, or memory if there is none."""
+        """An uint8 array of that shape to decode into, by other processes too: a new file of the cache, or without
+        one a temporary file, or memory if there is no room for either."""
         if self.folder is not None:
             with self._writing():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 _remove_leftovers(self.folder)
                 return _allocated(self.folder / f".{os.getpid()}.half.npy", shape)
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(".npy", "mnistlab-")
+            os.close(handle)
+            return _allocated(Path(name), shape)
         return np.zeros(tuple(shape), dtype=np.uint8)
 
     def keep_pixels(self, array: np.ndarray, name: str) -> None:
         """Give the array that `room_for_pixels` made its name; older ones of this folder are removed."""
         if self.folder is None or not isinstance(array, np.memmap):
+            self.discard(array)  # a temporary file lives as long as it is mapped
             return
         with self._writing():
             half = Path(str(array.filename))
@@ -115,7 +123,7 @@ class FolderCache:
                 file.with_suffix(".json").unlink(missing_ok=True)
 
     def discard(self, array: np.ndarray | None) -> None:
-        """Remove the half-made file of an array that is not wanted after all."""
+        """Remove the unfinished file of an array."""
         if isinstance(array, np.memmap):
             Path(str(array.filename)).unlink(missing_ok=True)
 
@@ -142,7 +150,7 @@ def crc32(array: np.ndarray) -> int:
     rows = max(1, BLOCK // max(1, array[:1].nbytes))
     checksum = 0
     for start in range(0, len(array), rows):
-        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + rows]), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array[start : start + rows]).data, checksum)
     return checksum
 
 

@@ -106,20 +106,19 @@ def check_monitor(setting: str, monitor: str | None, metrics: Sequence[str]) -> 
 
 
 class ShuffledBatches(keras.utils.PyDataset):
-    """The training batches of one epoch after another, each in its own order (`data.epoch_order`).
+    """The training batches of an epoch in its own order (`data.epoch_order`); `begin` says which epoch.
 
     Yields (images, targets) or (images, targets, weights); the last batch of an epoch may be smaller.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int, first_epoch: int = 0) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
         super().__init__()
         self.images = dataset.train.images
         self.targets = dataset.targets(dataset.train.labels)
         self.weights = sample_weights(dataset.train, dataset.class_weight)
         self.batch_size = batch_size
         self.seed = seed
-        self.epoch = first_epoch
-        self.order = epoch_order(len(self.images), seed, first_epoch)
+        self.begin(0)
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
@@ -129,9 +128,9 @@ class ShuffledBatches(keras.utils.PyDataset):
         arrays = (self.images, self.targets, self.weights) if self.weights is not None else (self.images, self.targets)
         return tuple(array[chosen] for array in arrays)
 
-    def on_epoch_end(self) -> None:
-        self.epoch += 1
-        self.order = epoch_order(len(self.images), self.seed, self.epoch)
+    def begin(self, epoch: int) -> None:
+        """Keras iterates once before the first epoch, to look: counting the iterations would miss epoch 0."""
+        self.order = epoch_order(len(self.images), self.seed, epoch)
 
 
 def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np.ndarray | None:
@@ -163,12 +162,14 @@ def fit(
             model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, weights=weights, callbacks=callbacks
         )
         return
+    batches = ShuffledBatches(dataset, batch_size, seed)
+    begin = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
     model.fit(
-        ShuffledBatches(dataset, batch_size, seed),
+        batches,
         epochs=epochs,
         validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
         validation_batch_size=EVALUATION_BATCH_SIZE,
-        callbacks=list(callbacks),
+        callbacks=[begin, *callbacks],
         shuffle=False,
         verbose=0,
     )

@@ -28,11 +28,19 @@ ALLOWED = {
     "saving": {"config"},
     "tracking": {"config"},
     "data": {"config", "sources"},
+    "folders": set(),
+    "decode": set(),
+    "decoders": {"decode"},
+    "pixelcache": {"decode"},
+    "directory": {"config", "decode", "decoders", "folders", "pixelcache", "sources"},
+    "augmentation": {"config"},
+    "loaders": {"augmentation", "config", "data", "sources"},
+    "export": {"build", "config", "preflight", "sources"},
     "callbacks": {"record"},
-    "training": {"config", "data", "sources"},
+    "training": {"config", "data", "loaders", "sources"},
     "preflight": {"build", "config"},
     "naming": {"config", "preflight"},
-    "experiment": set(MODULES) - {"experiment", "train", "preflight"},
+    "experiment": set(MODULES) - {"experiment", "train", "preflight", "export"},
     "train": {"config", "preflight", "experiment", "tracking"},
 }
 OWNERS = {
@@ -42,8 +50,19 @@ OWNERS = {
     "sklearn": {"evaluate", "data"},
     "hydra": {"config", "build", "preflight", "train"},
     "omegaconf": {"config", "preflight", "train"},
-    "tensorflow": {"training", "tracking"},
-    "keras": {"callbacks", "experiment", "models", "saving", "sources", "tracking", "training"},
+    "PIL": {"decode", "pixelcache", "export"},
+    "tensorflow": {"loaders", "training", "tracking"},
+    "keras": {
+        "augmentation",
+        "loaders",
+        "callbacks",
+        "experiment",
+        "models",
+        "saving",
+        "sources",
+        "tracking",
+        "training",
+    },
 }
 
 
