@@ -240,8 +240,8 @@ def _duplicates(manifest: list[dict[str, Any]]) -> list[str]:
                 pairs.append(f"{row['path']} ({row[kind]}) = {other['path']} ({other[kind]})")
     said = {"split": "another split, so the numbers flatter the model", "class": "another class"}
     return [
-        f"{len(pairs):,} images are identical to one in {said[kind]}: {pairs[0]}{', ...' if len(pairs) > 1 else ''}"
-        " (same_as in manifest.csv)."
+        f"Images identical to one in {said[kind]}: {len(pairs):,} ({pairs[0]}{', ...' if len(pairs) > 1 else ''}); "
+        "manifest.csv names them all under same_as."
         for kind, pairs in found.items()
         if pairs
     ]

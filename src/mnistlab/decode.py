@@ -72,8 +72,9 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
     """uint8, shape `decoding.shape`: converted and resized in the order and with the functions of `load_img`."""
     mode = MODES[decoding.color_mode]
     if image.mode != mode:
-        image.load()
-        image.info.pop("transparency", None)  # changes no pixel here, but Pillow would warn of it
+        if mode != "RGBA":
+            image.load()
+            image.info.pop("transparency", None)  # changes no pixel here, but Pillow would warn of it
         image = image.convert(mode)
     height, width = decoding.size
     if image.size != (width, height):

@@ -25,11 +25,11 @@ log = logging.getLogger("mnistlab")
 LOADERS = ("auto", "generator", "stream", "resident")
 COLOR_MODES = ("auto", "grayscale", "rgb", "rgba")
 TRAITS = {
-    "palette": "have a palette: its colours are looked up",
-    "alpha": "have transparency: it is dropped, what is hidden behind it shows (unless source.color_mode=rgba)",
-    "cmyk": "are CMYK: converted without a colour profile, so colours may look off",
-    "animated": "hold several frames: the first is used",
-    "rotated": "have an EXIF rotation: it is not applied, they are used as they are stored",
+    "palette": ("a palette", "its colours are looked up"),
+    "alpha": ("transparency", "it is dropped and what it hid shows, unless source.color_mode=rgba"),
+    "cmyk": ("CMYK colours", "converted without a colour profile, they may look off"),
+    "animated": ("several frames", "the first is used"),
+    "rotated": ("an EXIF rotation", "it is not applied, they are used as they are stored"),
 }
 PEEKED = 16
 FEW = 8  # images that are decoded here rather than by another process
@@ -398,8 +398,8 @@ def _as_images(found: Scan, folder: Folder) -> Images:
 
 
 def _trait_notes(folder: Folder) -> Iterator[str]:
-    """What Keras's way of reading does to some images, said once per kind."""
-    for trait, said in TRAITS.items():
+    """What is silently done to some images, as Keras does it, said once per kind."""
+    for trait, (name, treatment) in TRAITS.items():
         paths = [file.path for file, known in zip(folder.files, folder.facts, strict=True) if trait in known.traits]
         if paths and not (trait == "alpha" and folder.decoding.color_mode == "rgba"):
-            yield f"{len(paths):,} images {said} ({listed(paths, 1)})."
+            yield f"Images with {name}: {len(paths):,} ({paths[0]}{', ...' if paths[1:] else ''}); as in Keras, {treatment}."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +23,14 @@ from mnistlab.config import ConfigError
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.sources import ImagesInFiles, Split
 
+log = logging.getLogger("mnistlab")
+
 MAX_BATCHES_AHEAD = 16
 EVALUATION_BYTES = 64 << 20
-COLOR_MODES = {1: "grayscale", 3: "rgb", 4: "rgba"}
+SAID_OTHERWISE = (
+    "Palette images with Transparency",  # Pillow's; the source says it once
+    "Please import `affine_transform`",  # Keras calls SciPy by a name that SciPy 2 will not have
+)
 
 
 def check_batch_size(batch_size: int | str, dataset: Dataset) -> None:
@@ -63,6 +69,7 @@ def fit(
     Raises:
         OSError: a file has gone or was damaged since it was checked; the message names it.
     """
+    _say_exchanged_shifts(dataset)
     order = EpochOrder(len(dataset.train), seed)
     with _files_named():
         model.fit(
@@ -72,6 +79,15 @@ def fit(
             callbacks=[order, *callbacks],
             shuffle=False,
             verbose=0,
+        )
+
+
+def _say_exchanged_shifts(dataset: Dataset) -> None:
+    shifts = [dataset.augmentation.get(f"{side}_shift_range") or 0 for side in ("width", "height")]
+    if dataset.loader == "generator" and shifts[0] != shifts[1]:
+        log.warning(
+            "Keras's ImageDataGenerator exchanges the directions: data.augmentation.width_shift_range moves images up "
+            "and down, height_shift_range sideways. The other loaders do what the names say."
         )
 
 
@@ -157,7 +173,9 @@ def stream_batches(
 
     workers = images.folder.workers
     room = _memory_budget(images) // (2 * batch_size * _image_bytes(images))
-    ahead = int(np.clip(room - workers, 1, MAX_BATCHES_AHEAD))
+    ahead = int(np.clip(room - workers, 1, log = logging.getLogger("mnistlab")
+
+MAX_BATCHES_AHEAD))
     return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=workers).prefetch(ahead)
 
 
@@ -209,6 +227,9 @@ def _generator(arguments: Mapping[str, Any]) -> Any:
         ConfigError: it refuses the arguments.
     """
 
+    for said in SAID_OTHERWISE:
+        warnings.filterwarnings("ignore", message=said)
+
     class OwnRandomNumbers(tf.keras.preprocessing.image.ImageDataGenerator):
         lock = threading.Lock()
         local = threading.local()
@@ -240,7 +261,6 @@ def _files_iterator(generator: Any, images: ImagesInFiles, batch_size: int) -> A
     import pandas
 
     decoding = images.folder.decoding
-    warnings.filterwarnings("ignore", message="Palette images with Transparency")  # the source has said it
     with contextlib.redirect_stdout(io.StringIO()):  # it prints how many it found
         files = generator.flow_from_dataframe(
             pandas.DataFrame({"filename": images.paths(), "label": np.arange(len(images))}),
