@@ -402,4 +402,5 @@ def _trait_notes(folder: Folder) -> Iterator[str]:
     for trait, (name, treatment) in TRAITS.items():
         paths = [file.path for file, known in zip(folder.files, folder.facts, strict=True) if trait in known.traits]
         if paths and not (trait == "alpha" and folder.decoding.color_mode == "rgba"):
-            yield f"Images with {name}: {len(paths):,} ({paths[0]}{', ...' if paths[1:] else ''}); as in Keras, {treatment}."
+            where = f"{paths[0]}, ..." if paths[1:] else paths[0]
+            yield f"Images with {name}: {len(paths):,} ({where}); as in Keras, {treatment}."

@@ -173,9 +173,7 @@ def stream_batches(
 
     workers = images.folder.workers
     room = _memory_budget(images) // (2 * batch_size * _image_bytes(images))
-    ahead = int(np.clip(room - workers, 1, log = logging.getLogger("mnistlab")
-
-MAX_BATCHES_AHEAD))
+    ahead = int(np.clip(room - workers, 1, MAX_BATCHES_AHEAD))
     return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=workers).prefetch(ahead)
 
 
