@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -296,8 +297,10 @@ def draw_figures(
         label = names[dataset.train.labels[0]]
         figures["augmented_images"] = plots.augmented_images(image, versions, label, dataset.augmentation)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=110)
 
 
 def save(record: RunRecord, config: Config, model: keras.Model, dataset: Dataset) -> str:

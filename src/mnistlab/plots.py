@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     import seaborn
 
     classes = len(class_names)
+    class_names = [_plain(name) for name in class_names]
     side = float(np.clip(1.8 + 0.52 * classes, 4.2, 18))
     figure = Figure(figsize=(side + 1.2, side), layout="constrained")
     axes = figure.subplots()
@@ -104,9 +106,16 @@ def augmented_images(
 ) -> Figure:
     """A training image, uint8 of shape (1, height, width, channels), and what augmentation makes of it."""
     captions = [f"{_short(label)}, as it is", *[""] * len(versions)]
-    said = ", ".join(f"{name}={value}" for name, value in augmentation.items())
-    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{said}")
+    said = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
+    figure = image_grid(np.concatenate([original, versions]), captions)
+    figure.suptitle(f"One training image, augmented\n{said}", fontsize=11)
+    return figure
 
 
 def _short(name: str, length: int = 12) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+    return _plain(name if len(name) <= length else f"{name[: length - 1]}…")
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib does not take for a formula."""
+    return name.replace("$", r"\$")
