@@ -26,6 +26,7 @@ from mnistlab.sources import ImagesInFiles, Split
 log = logging.getLogger("mnistlab")
 
 MAX_BATCHES_AHEAD = 16
+GROUP_IMAGES = 128  # that a worker is asked for at once, if they fit
 EVALUATION_BYTES = 64 << 20
 SAID_OTHERWISE = (
     "Palette images with Transparency",  # Pillow's; the source says it once
@@ -155,26 +156,40 @@ def stream_batches(
 ) -> tf.data.Dataset:
     """A tf.data pipeline of one epoch's (images, *arrays) batches.
 
-    Each worker decodes one batch at a time; the batches ahead are as many as half the memory budget holds.
+    A worker is asked for a group of batches at a time, since asking costs as much as decoding a few small images; the
+    groups under way and ahead take at most half the memory budget.
     """
-    steps = -(-len(images) // batch_size)
+    in_group = _batches_in_group(images, batch_size)
+    group_size = in_group * batch_size
+    groups = -(-len(images) // group_size)
 
-    def load(step: int) -> tuple[np.ndarray, ...]:
+    def load(group: int) -> tuple[np.ndarray, ...]:
         with _remembering_failures():
-            chosen = order.order[step * batch_size : (step + 1) * batch_size]
+            chosen = order.order[group * group_size : (group + 1) * group_size]
             return (images[chosen], *(array[chosen] for array in arrays))
 
     types = [tf.uint8, *(tf.as_dtype(array.dtype) for array in arrays)]
     shapes = [(None, *images.shape[1:]), *((None, *array.shape[1:]) for array in arrays)]
 
-    def batch(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        tensors = tf.numpy_function(load, [step], types)
+    def loaded(group: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        tensors = tf.numpy_function(load, [group], types)
         return tuple(tf.ensure_shape(tensor, shape) for tensor, shape in zip(tensors, shapes, strict=True))
 
+    def batches(*tensors: tf.Tensor) -> tf.data.Dataset:
+        starts = tf.data.Dataset.range(0, tf.shape(tensors[0], tf.int64)[0], batch_size)
+        return starts.map(lambda start: tuple(tensor[start : start + batch_size] for tensor in tensors))
+
     workers = images.folder.workers
-    room = _memory_budget(images) // (2 * batch_size * _image_bytes(images))
-    ahead = int(np.clip(room - workers, 1, MAX_BATCHES_AHEAD))
-    return tf.data.Dataset.range(steps).map(batch, num_parallel_calls=workers).prefetch(ahead)
+    room = _memory_budget(images) // (2 * group_size * _image_bytes(images))
+    ahead = int(np.clip(room - workers, 1, -(-MAX_BATCHES_AHEAD // in_group)))
+    made = tf.data.Dataset.range(groups).map(loaded, num_parallel_calls=workers).prefetch(ahead).flat_map(batches)
+    return made.apply(tf.data.experimental.assert_cardinality(-(-len(images) // batch_size)))
+
+
+def _batches_in_group(images: ImagesInFiles, batch_size: int) -> int:
+    few = -(-GROUP_IMAGES // batch_size)
+    room = _memory_budget(images) // (2 * (images.folder.workers + 1) * batch_size * _image_bytes(images))
+    return int(np.clip(few, 1, max(1, room)))
 
 
 class GeneratorBatches(keras.utils.PyDataset):
