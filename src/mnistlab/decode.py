@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import (  # the plugins now: Pillow's own way of loading them when needed is not safe with threads
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
@@ -23,7 +33,16 @@ INTERPOLATIONS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 # Pillow opens many more, some of them through other programs; whatever a file is called, only these are tried.
-FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "GIF", "WEBP")
+PLUGINS = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    BmpImagePlugin.BmpImageFile,
+    PpmImagePlugin.PpmImageFile,
+    TiffImagePlugin.TiffImageFile,
+    GifImagePlugin.GifImageFile,
+    WebPImagePlugin.WebPImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in PLUGINS if plugin.format in Image.OPEN)
 MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
 EXIF_ORIENTATION = 0x0112
 

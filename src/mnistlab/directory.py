@@ -166,10 +166,10 @@ def directory(
     budget = round(memory_budget_mb * MEGABYTE)
     facts, pixels, decoding = _read(reading, wanted, loader, budget)
     problems = [*found.problems, *_bad_images(found, facts, on_bad_image)]
-    if decoding is None and facts:
+    if decoding is None and any(not known.problem for known in facts):
         problems.append(_different_sizes(facts))
     if problems or decoding is None:
-        raise ConfigError(problems or [f"{path} holds no usable image."])
+        raise ConfigError(problems or [f"{path} holds no image that can be used."])
     loader = _chosen_loader(loader, decoding, len(found.files), budget)
     folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, reading.workers, budget, pixels)
     return _as_images(found, folder)
@@ -362,8 +362,6 @@ def _bad_images(found: Scan, facts: Sequence[Facts], on_bad_image: str) -> Itera
 
 def _different_sizes(facts: Sequence[Facts]) -> str:
     sizes = [(known.height, known.width) for known in facts if not known.problem]
-    if not sizes:
-        return "No image can be used."
     (low, _), (high, _) = min(sizes), max(sizes)
     widths = [width for _, width in sizes]
     return (

@@ -225,8 +225,8 @@ def _finish(found: Scan, splits: Sequence[tuple[str, str]], walk: _Walk) -> None
     found.class_names = tuple(by_split.get("train", by_split.get("", [])))
     found.files.sort(key=lambda file: (file.split, file.order))
     for (split, name), count in walk.count.items():
-        if not count:
-            folder = f"{dict(splits)[split]}/{name}"
+        folder = f"{dict(splits)[split]}/{name}"
+        if not count and not any(problem.startswith(f"{folder}: ") for problem in found.problems):
             found.problems.append(f"{folder}: the class folder holds no image ({', '.join(ENDINGS)}).")
     if "train" in by_split or "" in by_split:
         _check_class_count(found)
