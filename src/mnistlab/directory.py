@@ -235,8 +235,12 @@ class _Reading:
     def known(self) -> dict[int, Facts]:
         by_path = self.cache.facts(self.stamps)
         known = {index: by_path[file.path] for index, file in enumerate(self.found.files) if file.path in by_path}
-        # source.max_megapixels may have changed since: such files are looked at again
-        return {index: facts for index, facts in known.items() if "too large" not in facts.problem}
+        # source.max_megapixels may have changed since: large files are looked at again
+        return {
+            index: facts
+            for index, facts in known.items()
+            if "too large" not in facts.problem and facts.width * facts.height <= self.max_pixels
+        }
 
     def peek(self) -> list[Facts]:
         """The facts of a few files, to guess what the rest is like."""

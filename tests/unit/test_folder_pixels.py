@@ -265,6 +265,13 @@ def test_what_a_killed_process_left_is_removed(pets, tmp_path) -> None:
     assert not list(folder.glob("*half*"))
 
 
+def test_a_smaller_limit_holds_for_known_files_too(pets, tmp_path) -> None:
+    directory(str(pets), cache=str(tmp_path / "cache"))
+    with pytest.raises(ConfigError, match="is too large: 12 x 10"):
+        directory(str(pets), cache=str(tmp_path / "cache"), max_megapixels=0.0001)
+    assert len(directory(str(pets), cache=str(tmp_path / "cache")).train) == 40
+
+
 def test_only_a_few_sizes_are_kept(pets, tmp_path) -> None:
     for side in range(3, 8):
         directory(str(pets), cache=str(tmp_path / "cache"), image_size=[side, side])
