@@ -242,9 +242,7 @@ def measure_memory(path: str, budget: str, height: str, width: str) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         dataset = prepared(Path(path), size, loader="stream", memory_budget_mb=float(budget))
         few = np.arange(4 * BATCH)
-        small = type(dataset)(
-            **{**vars(dataset), "train": dataset.train.take(few), "validation": dataset.test.take(few)}
-        )
+        small = dataclasses.replace(dataset, train=dataset.train.take(few), validation=dataset.train.take(few))
         train_dataset(small)
         before = resident_megabytes()
         peak = [before]
