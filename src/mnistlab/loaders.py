@@ -25,8 +25,8 @@ from mnistlab.sources import ImagesInFiles, Split
 
 log = logging.getLogger("mnistlab")
 
-MAX_BATCHES_AHEAD = 16
-GROUP_IMAGES = 128  # that a worker is asked for at once, if they fit
+GROUP_IMAGES = 128  # that a worker is asked for at once,
+GROUP_BYTES = 4 << 20  # unless they are large
 EVALUATION_BYTES = 64 << 20
 SAID_OTHERWISE = (
     "Palette images with Transparency",  # Pillow's; the source says it once
@@ -156,8 +156,8 @@ def stream_batches(
 ) -> tf.data.Dataset:
     """A tf.data pipeline of one epoch's (images, *arrays) batches.
 
-    A worker is asked for a group of batches at a time, since asking costs as much as decoding a few small images; the
-    groups under way and ahead take at most half the memory budget.
+    A worker is asked for a group of batches at a time, since asking costs as much as decoding a few small images. Two
+    groups for each worker are decoded ahead, fewer if they would take more than half the memory budget.
     """
     in_group = _batches_in_group(images, batch_size)
     group_size = in_group * batch_size
@@ -181,15 +181,15 @@ def stream_batches(
 
     workers = images.folder.workers
     room = _memory_budget(images) // (2 * group_size * _image_bytes(images))
-    ahead = int(np.clip(room - workers, 1, -(-MAX_BATCHES_AHEAD // in_group)))
+    ahead = int(np.clip(room - workers, 1, 2 * workers))
     made = tf.data.Dataset.range(groups).map(loaded, num_parallel_calls=workers).prefetch(ahead).flat_map(batches)
     return made.apply(tf.data.experimental.assert_cardinality(-(-len(images) // batch_size)))
 
 
 def _batches_in_group(images: ImagesInFiles, batch_size: int) -> int:
-    few = -(-GROUP_IMAGES // batch_size)
-    room = _memory_budget(images) // (2 * (images.folder.workers + 1) * batch_size * _image_bytes(images))
-    return int(np.clip(few, 1, max(1, room)))
+    batch_bytes = batch_size * _image_bytes(images)
+    room = min(GROUP_BYTES, _memory_budget(images) // (2 * (images.folder.workers + 1)))
+    return max(1, min(-(-GROUP_IMAGES // batch_size), room // batch_bytes))
 
 
 class GeneratorBatches(keras.utils.PyDataset):
