@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONF = PROJECT / "conf"
@@ -78,5 +79,22 @@ def make_npz(tmp_path: Path):
         file = tmp_path / name
         np.savez_compressed(file, **{key: value for key, value in arrays.items() if value is not None})
         return file
+
+    return make
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path):
+    """Write PNG files of noise by class, NAME/class_0/00.png; returns the folder."""
+
+    def make(name: str = "own", *, num_classes: int = 2, shape: tuple[int, ...] = (6, 5), per_class: int = 30) -> Path:
+        generator = np.random.default_rng(0)
+        for label in range(num_classes):
+            folder = tmp_path / name / f"class_{label}"
+            folder.mkdir(parents=True)
+            for index in range(per_class):
+                pixels = generator.integers(0, 100, shape) + label * 150 // num_classes
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index:02}.png")
+        return tmp_path / name
 
     return make

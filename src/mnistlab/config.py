@@ -21,6 +21,33 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 MODEL_FORMATS = ("keras", "h5", "weights")
+# ImageDataGenerator's arguments: those that vary an image, and those that belong elsewhere here.
+AUGMENTATIONS = (
+    "rotation_range",
+    "width_shift_range",
+    "height_shift_range",
+    "brightness_range",
+    "shear_range",
+    "zoom_range",
+    "channel_shift_range",
+    "fill_mode",
+    "cval",
+    "horizontal_flip",
+    "vertical_flip",
+    "interpolation_order",
+)
+NO_AUGMENTATIONS = {
+    "rescale": "set data.scaling=unit for 1/255; the scaling is part of the saved model",
+    "validation_split": "set data.validation_fraction, and data.split=keras for ImageDataGenerator's own split",
+    **dict.fromkeys(
+        ("featurewise_center", "featurewise_std_normalization", "samplewise_center", "samplewise_std_normalization"),
+        "a normalization must hold in validation and in the saved model too: add keras.layers.Normalization, "
+        "LayerNormalization or BatchNormalization to the model (model=layers)",
+    ),
+    **dict.fromkeys(("zca_whitening", "zca_epsilon"), "whiten the images before, or learn it: model=layers"),
+    "preprocessing_function": "write it as a Keras layer of the model (model=layers), so that the saved model has it",
+    **dict.fromkeys(("data_format", "dtype"), "images are (height, width, channels) and uint8 here"),
+}
 
 
 class ConfigError(ValueError):
@@ -50,13 +77,18 @@ def _filled_in(default: Callable[[], Any]) -> Any:
 @dataclass(kw_only=True)
 class DataConfig:
     labels: str = _choice("one_hot", "integer")
+    class_mode: str | None = _choice("binary", "categorical", "sparse")
     scaling: str = _choice("unit", "centered", "none")
+    image_size: Any
+    split: str = _choice("stratified", "keras")
     validation: str = _choice("holdout", "test")
     validation_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
+    test_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
     split_seed: int = _number("value >= 0", lambda value: value >= 0)
     class_weight: Any
     keep: Any
     limit: int | None = _number("value >= 1", lambda value: value >= 1)
+    augmentation: dict[str, Any]
 
 
 @dataclass(kw_only=True)
@@ -275,8 +307,26 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     weight = config.data.class_weight
     if isinstance(weight, str) and weight != "balanced":
         yield f"data.class_weight is null, balanced or a mapping of classes to weights. Received: {weight}."
+    yield from _image_problems(config)
     yield from _class_mapping_problems("data.class_weight", weight, 0.0, math.inf)
     yield from _class_mapping_problems("data.keep", config.data.keep, 0.0, 1.0)
+
+
+def _image_problems(config: Config) -> Iterator[str]:
+    size = config.data.image_size
+    whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side >= 1 for side in size)
+    if size is not None and not whole:
+        yield f"data.image_size is null or two whole numbers, '[height,width]'. Received: {size}."
+    elif size is not None and "image_size" not in config.source:
+        yield f"data.image_size={size} has no effect: this source's images have one size. It is for source=directory."
+    for name in config.data.augmentation:
+        if name in NO_AUGMENTATIONS:
+            yield f"data.augmentation.{name} is no augmentation: {NO_AUGMENTATIONS[name]}."
+        elif name not in AUGMENTATIONS:
+            yield (
+                f"data.augmentation.{name} is no argument of ImageDataGenerator that varies images."
+                f"{suggest(str(name), AUGMENTATIONS, 'data.augmentation.')}"
+            )
 
 
 def _class_mapping_problems(name: str, mapping: Any, low: float, high: float) -> Iterator[str]:

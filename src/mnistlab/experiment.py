@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +18,29 @@ import keras
 import numpy as np
 import yaml
 
-from mnistlab import evaluate, fingerprint, history, models, provenance, saving, tracking, training
+from mnistlab import (
+    augmentation,
+    evaluate,
+    fingerprint,
+    history,
+    loaders,
+    models,
+    provenance,
+    saving,
+    tracking,
+    training,
+)
 from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config, parameters
-from mnistlab.data import Dataset, epoch_order, prepare
+from mnistlab.data import Dataset, epoch_order, manifest_csv, prepare
 from mnistlab.naming import default_learning_rate, run_name
 from mnistlab.record import Recorder, recording
 from mnistlab.sources import Images
 
 log = logging.getLogger("mnistlab")
+
+AUGMENTED_SHOWN = 14
 
 
 @dataclass(frozen=True)
@@ -114,11 +128,14 @@ def load_dataset(config: Config) -> Dataset:
     if dataset.warning:
         rule = "=" * 100
         _tell_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
+    for note in dataset.notes:
+        _tell_once(note)
     if config.data.validation == "test":
         _tell_once(
             "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
             "setting chosen by them has seen the test."
         )
+    loaders.check_batch_size(config.fit.batch_size, dataset)
     return dataset
 
 
@@ -129,7 +146,7 @@ def _tell_once(warning: str) -> None:
 
 def dataset_of(config: Config) -> Dataset:
     """The data set of this configuration; loaded and prepared once per process, however many jobs run in it."""
-    preparation = {key: value for key, value in asdict(config.data).items() if key != "scaling"}
+    preparation = {key: value for key, value in asdict(config.data).items() if key not in ("scaling", "image_size")}
     return _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
 
 
@@ -159,10 +176,15 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
         config.model,
         "model",
         input_shape=dataset.image_shape,
-        num_outputs=dataset.num_classes,
-        output_activation="softmax",
+        num_outputs=dataset.num_outputs,
+        output_activation=dataset.output_activation,
     )
-    model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling)
+    augmenting = (
+        []
+        if dataset.loader == "generator"
+        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.SCALINGS[config.data.scaling])
+    )
+    model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling, augmenting)
     optimizer = build(config.optimizer, "optimizer")
     training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     start_from = config.init.get("from")
@@ -241,7 +263,10 @@ def describe(
         }
         for name, split in dataset.splits.items()
     }
-    record.write_json("dataset.json", {"name": dataset.name, "origin": dataset.origin, "splits": facts})
+    about = {"name": dataset.name, "origin": dataset.origin, "loader": dataset.loader, "notes": list(dataset.notes)}
+    record.write_json("dataset.json", {**about, "class_names": list(dataset.class_names), "splits": facts})
+    if dataset.manifest:
+        record.write_text("manifest.csv", manifest_csv(dataset.manifest))
     record.mirrored(lambda mirror: mirror.log_dataset(dataset.name, dataset.origin, dataset.digests, facts))
     lines = io.StringIO()
     model.summary(print_fn=lambda line: lines.write(f"{line}\n"), line_length=100)
@@ -340,16 +365,23 @@ def draw_figures(
             judged.confidence[wrong],
         ),
     }
+    if dataset.augmentation:
+        image = dataset.train.images[np.arange(1)]
+        versions = loaders.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
+        label = names[dataset.train.labels[0]]
+        figures["augmented_images"] = plots.augmented_images(image, versions, label, dataset.augmentation)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=110, pil_kwargs={"compress_level": 1})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png", dpi=110, pil_kwargs={"compress_level": 1})
 
 
 def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> str:
     """The model's files into the run's folder and, through MLflow, under one models:/ address, which is returned."""
     saving.save_model(model, record.folder / "model_files", config.save.formats)
     address: str | None = record.mirrored(
-        lambda mirror: mirror.log_model(model, dataset.image_shape, dataset.num_classes)
+        lambda mirror: mirror.log_model(model, dataset.image_shape, dataset.num_outputs)
     )
     if address:
         record.set_tags({"model.address": address})

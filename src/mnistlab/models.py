@@ -79,16 +79,20 @@ def stack(
     )
 
 
-def with_preprocessing(network: keras.Model, input_shape: Sequence[int], scaling: str) -> keras.Model:
+def with_preprocessing(
+    network: keras.Model, input_shape: Sequence[int], scaling: str, augmenting: Sequence[keras.Layer] = ()
+) -> keras.Model:
     """The network with its scaling in front: raw uint8 pixels in, (n, height, width, channels).
 
     Args:
         scaling: 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1) or 'none' (only a cast to float).
+        augmenting: random layers between the scaling and the network; they do nothing outside training.
     """
     scale, offset = SCALINGS[scaling]
     front = [
         keras.Input(tuple(input_shape), dtype="uint8", name="pixels"),
         kl.Rescaling(scale, offset, name="scaling"),
+        *augmenting,
     ]
     body = network.layers if isinstance(network, keras.Sequential) else [network]
     return keras.Sequential([*front, *body], name="classifier")

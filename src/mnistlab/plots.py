@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     import seaborn
 
     classes = len(class_names)
+    class_names = [_plain(name) for name in class_names]
     few = classes <= MAX_ANNOTATED_CLASSES
     side = float(np.clip(0.5 * classes, 2.4, 15))  # inches of the matrix itself
     longest = max(len(name) for name in class_names) if few else 3
@@ -137,5 +139,21 @@ def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[s
     return image_grid(images, captions, title)
 
 
-def _short(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def augmented_images(
+    original: np.ndarray, versions: np.ndarray, label: str, augmentation: Mapping[str, object]
+) -> Figure:
+    """A training image, uint8 of shape (1, height, width, channels), and what augmentation makes of it."""
+    captions = [f"{_short(label)}, as it is", *[""] * len(versions)]
+    said = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
+    figure = image_grid(np.concatenate([original, versions]), captions)
+    figure.suptitle(f"One training image, augmented\n{said}", fontsize=11)
+    return figure
+
+
+def _short(name: str, length: int = 12) -> str:
+    return _plain(name if len(name) <= length else f"{name[: length - 1]}…")
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib does not take for a formula."""
+    return name.replace("$", r"\$")

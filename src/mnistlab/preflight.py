@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab import build
 from mnistlab.config import (
+    AUGMENTATIONS,
     Config,
     ConfigError,
     conf_folder,
@@ -185,6 +186,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
 
 
 def _no_such_key(key: str, overrides: list[str]) -> str:
+    if key.startswith("data.augmentation."):
+        hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
+        return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
     message = no_such_setting(key, _known_keys(overrides))
     group = key.split(".")[0]
     if group in OPEN_GROUPS and "." in key:

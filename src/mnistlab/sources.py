@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -36,18 +36,42 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
+class ImagesInFiles(Protocol):
+    """What stands for the array of pixels while the images are still files, as `directory.FolderImages` does."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def loader(self) -> str: ...
+    @property
+    def folder(self) -> Any: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, chosen: Any) -> np.ndarray: ...
+    def take(self, indices: np.ndarray, axis: int) -> Any: ...
+    def settled(self) -> Any: ...
+    def paths(self) -> list[str]: ...
+    def digest(self) -> bytes: ...
+    def rows(self) -> list[dict[str, Any]]: ...
+
+
 @dataclass(frozen=True)
 class Split:
-    """images: uint8, shape (n, height, width, channels); labels: int64, shape (n,), 0 <= label < classes."""
+    """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
+    labels: int64, shape (n,), 0 <= label < classes."""
 
-    images: np.ndarray
+    images: np.ndarray | ImagesInFiles
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Split:
-        return Split(self.images[indices], self.labels[indices])
+        return Split(self.images.take(indices, axis=0), self.labels[indices])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are in memory."""
+        return isinstance(self.images, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -55,15 +79,20 @@ class Images:
     """A data set as its source gives it.
 
     name: what is really in it (the subset's own name after a fallback); origin: a path or address;
-    warning: what the user must be told about it, empty if nothing.
+    warning: what the user must be told about it, empty if nothing; notes: what the user should know;
+    test, validation: None if the source has none: they are split from the training images then;
+    skipped: files that are no part of it, as rows with path and reason.
     """
 
     name: str
     train: Split
-    test: Split
+    test: Split | None
     class_names: tuple[str, ...]
     origin: str
     warning: str = ""
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[dict[str, str], ...] = ()
 
 
 def mnist(path: str | None = None, offline: str = "fallback") -> Images:

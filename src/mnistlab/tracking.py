@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
 DEFAULT_EXPERIMENT = "mnistlab"
 CONNECT_SECONDS = 5
 MAX_PARAMETERS_A_CALL = 100
+MAX_METRICS_A_CALL = 1000
 MAX_PARAMETER_LENGTH = 6000
 
 
@@ -185,6 +187,11 @@ def _folder_name(experiment: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in experiment)
 
 
+def metric_name(name: str) -> str:
+    """A name that MLflow takes: what it refuses in a class's name ('cats & dogs') becomes an underscore."""
+    return re.sub(r"[^/\w.\- :]", "_", name)[:250]
+
+
 class MlflowRun:
     """A run in the store.
 
@@ -224,10 +231,9 @@ class MlflowRun:
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
         from mlflow.entities import Metric
 
-        self.client.log_batch(
-            self.run_id,
-            metrics=[Metric(key, float(value), milliseconds, step) for key, value in metrics.items()],
-        )
+        entities = [Metric(metric_name(key), float(value), milliseconds, step) for key, value in metrics.items()]
+        for start in range(0, len(entities), MAX_METRICS_A_CALL):
+            self.client.log_batch(self.run_id, metrics=entities[start : start + MAX_METRICS_A_CALL])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag

@@ -13,14 +13,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from mnistlab import fused
+from mnistlab import fused, loaders
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.sources import Split
 
 log = logging.getLogger("mnistlab")
 
-LOSSES = {"one_hot": "categorical_crossentropy", "integer": "sparse_categorical_crossentropy"}
+LOSSES = {
+    "one_hot": "categorical_crossentropy",
+    "integer": "sparse_categorical_crossentropy",
+    "binary": "binary_crossentropy",
+}
 EVALUATION_BATCH_SIZE = 1000
 
 
@@ -40,7 +44,7 @@ def compile_model(
 
     Args:
         loss: a Keras loss by name, or 'auto' for the cross-entropy that fits `labels`.
-        labels: 'one_hot' or 'integer', as in `Dataset.labels`.
+        labels: 'one_hot', 'integer' or 'binary', as in `Dataset.labels`.
 
     Raises:
         ConfigError: Keras knows no such loss or metric.
@@ -164,7 +168,16 @@ def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gi
     """
     if engine == "keras":
         return "keras"
-    gigabytes = sum(split.images.nbytes for split in (dataset.train, dataset.validation, dataset.test)) / 1e9
+    if not dataset.resident:
+        if engine == "fused":
+            raise ConfigError(
+                f"fit.engine=fused needs the images in memory. Received: source.loader={dataset.loader}. "
+                "Use source.loader=resident, or fit.engine=auto."
+            )
+        return "keras"
+    gigabytes = (
+        sum(int(np.prod(split.images.shape)) for split in (dataset.train, dataset.validation, dataset.test)) / 1e9
+    )
     if engine == "auto" and gigabytes > resident_gigabytes:
         log.info(
             "Training with plain Keras: the images need %.1f GB, fit.resident_gigabytes is %g.",
@@ -204,7 +217,19 @@ def fit(
     if engine == "fused":
         diverged = _fit_fused(model, dataset, epochs, batch_size, seed, callbacks)
         return Ended(time.perf_counter() - begun, diverged)
-    watch, batches = StopAtNonFinite(), ShuffledBatches(dataset, batch_size, seed)
+    watch = StopAtNonFinite()
+    if not dataset.resident:
+        loaders.fit(
+            model,
+            dataset,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
+            weights=sample_weights(dataset.train, dataset.class_weight),
+            callbacks=[watch, *callbacks],
+        )
+        return Ended(time.perf_counter() - begun, watch.found)
+    batches = ShuffledBatches(dataset, batch_size, seed)
     shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
     model.fit(
         batches,
@@ -293,9 +318,13 @@ def predict(
     split = dataset.splits[name]
     if engine == "fused":
         resident, rows = resident_of(dataset)
-        return fused.judge(model, resident, rows[name])
+        metrics, outputs = fused.judge(model, resident, rows[name])
+        return metrics, dataset.probabilities(outputs)
+    if not split.resident:
+        metrics, outputs = loaders.predict(model, dataset, split)
+        return metrics, dataset.probabilities(outputs)
     metrics = model.evaluate(
         split.images, dataset.targets(split.labels), batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
     )
-    probabilities = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
-    return {key: float(value) for key, value in metrics.items()}, probabilities
+    outputs = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+    return {key: float(value) for key, value in metrics.items()}, dataset.probabilities(outputs)

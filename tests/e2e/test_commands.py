@@ -45,7 +45,7 @@ def test_the_readme_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_readme_s_commands_run(train, tmp_path, make_npz, command: str) -> None:
+def test_the_readme_s_commands_run(train, tmp_path, make_npz, make_folder, command: str) -> None:
     words = shlex.split(command)[3:]
     words += ["sweep.dry_run=true"] if set(words) & set(SWEPT_ELSEWHERE) else []
     small = [] if "--help" in words else SMALL
@@ -53,6 +53,9 @@ def test_the_readme_s_commands_run(train, tmp_path, make_npz, command: str) -> N
     small = [word for word in small if word.split("=")[0] not in given - {"fit.epochs"}]
     if "source=npz" in words:
         make_npz("mine.npz", num_classes=10)
+    if "source=directory" in words:
+        path = next(word for word in words if word.startswith("source.path=")).removeprefix("source.path=")
+        make_folder(path, shape=(20, 30, 3) if path == "pets" else (28, 28))
     if "source=fashion_mnist" in words:  # its download is not for tests: arrays of its shape
         words.append(f"source.path={make_npz('fashion.npz', num_classes=10, shape=(28, 28))}")
     if "--config-dir" in words:

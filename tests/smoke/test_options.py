@@ -17,7 +17,7 @@ from mnistlab.sources import mnist_5k
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
-NEEDED = {("source", "npz"): ["source.path=own.npz"]}
+NEEDED = {("source", "npz"): ["source.path=own.npz"], ("source", "directory"): ["source.path=own"]}
 
 
 def of_group(group: str) -> list[str]:

@@ -1,0 +1,128 @@
+"""`data.augmentation`: ImageDataGenerator's arguments, as Keras layers inside the network or as they are.
+
+Augmentation touches training images only: the layers do nothing outside training, the generator is used for training
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers as kl
+
+from mnistlab.config import ConfigError
+
+SETTINGS_OF_FILLING = ("fill_mode", "cval", "interpolation_order")
+FILL_MODES = ("nearest", "constant", "reflect", "wrap")
+INTERPOLATIONS = {0: "nearest", 1: "bilinear"}
+
+
+def layers(
+    arguments: Mapping[str, Any],
+    image_shape: tuple[int, int, int],
+    scale: float = 1.0,
+    offset: float = 0.0,
+    seed: int | None = None,
+) -> list[keras.Layer]:
+    """Keras's random layers that do what these arguments make ImageDataGenerator do; active in training only.
+
+    Args:
+        arguments: of ImageDataGenerator, under its names.
+        image_shape: (height, width, channels), to turn shifts in pixels into shares.
+        scale, offset: of the pixels that reach the layers, so that `cval` can stay a raw one (0 to 255).
+        seed: of the layers' own random numbers; None: from the run's seed.
+
+    Raises:
+        ConfigError: arguments that no layer matches, all of them.
+    """
+    given = {name: value for name, value in arguments.items() if _does_something(name, value)}
+    filling, problems = _filling(given, scale, offset)
+    filling["seed"] = seed
+    height, width, _ = image_shape
+    made: list[keras.Layer] = []
+    makers: dict[str, Callable[[], keras.Layer]] = {
+        "rotation_range": lambda: kl.RandomRotation(given["rotation_range"] / 360, **filling),
+        "zoom_range": lambda: kl.RandomZoom(*_zoom(given["zoom_range"]), **filling),
+    }
+    shifts = {name: given[name] for name in ("height_shift_range", "width_shift_range") if name in given}
+    for name, value in given.items():
+        if name in SETTINGS_OF_FILLING or name in shifts or name.endswith("_flip"):
+            continue
+        if name not in makers:
+            problems.append(_no_layer(f"data.augmentation.{name}={value}"))
+        elif name == "rotation_range" and not isinstance(value, int | float):
+            problems.append(f"data.augmentation.rotation_range is a number of degrees. Received: {value}.")
+        elif name == "zoom_range" and not _is_zoom(value):
+            problems.append(f"data.augmentation.zoom_range is a number or [lowest, highest]. Received: {value}.")
+    problems += [
+        _no_layer(f"data.augmentation.{name}={value} (a list)")
+        for name, value in shifts.items()
+        if not isinstance(value, int | float)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    flips = "_and_".join(name.removesuffix("_flip") for name in ("horizontal_flip", "vertical_flip") if name in given)
+    made += [makers[name]() for name in makers if name in given]
+    if shifts:
+        factors = (
+            _share(shifts.get("height_shift_range", 0), height),
+            _share(shifts.get("width_shift_range", 0), width),
+        )
+        made.append(kl.RandomTranslation(*factors, **filling))
+    made += [kl.RandomFlip(flips, seed=seed)] if flips else []
+    return made
+
+
+def _does_something(name: str, value: Any) -> bool:
+    """Whether the value is another than ImageDataGenerator's default, which does nothing."""
+    return name in SETTINGS_OF_FILLING or value not in (None, 0, 0.0, False)
+
+
+def _filling(given: Mapping[str, Any], scale: float, offset: float) -> tuple[dict[str, Any], list[str]]:
+    """How pixels from outside and between are made, in the layers' words."""
+    mode, order = given.get("fill_mode", "nearest"), given.get("interpolation_order", 1)
+    problems = []
+    if mode not in FILL_MODES:
+        problems.append(f"data.augmentation.fill_mode is one of {', '.join(FILL_MODES)}. Received: {mode}.")
+    if order not in INTERPOLATIONS:
+        problems.append(_no_layer(f"data.augmentation.interpolation_order={order}"))
+    value = float(given.get("cval", 0.0)) * scale + offset
+    return {"fill_mode": mode, "fill_value": value, "interpolation": INTERPOLATIONS.get(order, "bilinear")}, problems
+
+
+def _no_layer(setting: str) -> str:
+    return f"{setting}: no Keras layer does the same inside the network. Use source.loader=generator for it."
+
+
+def _is_zoom(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return len(value) == 2 and all(isinstance(entry, int | float) for entry in value)
+    return isinstance(value, int | float)
+
+
+def _zoom(value: Any) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Height and width factors; above 1 shows more of the image, as in ImageDataGenerator, and each has its own."""
+    low, high = value if isinstance(value, list | tuple) else (1 - value, 1 + value)
+    return (low - 1, high - 1), (low - 1, high - 1)
+
+
+def _share(shift: float, side: int) -> float:
+    """A shift below 1 is a share of the side, above it a number of pixels."""
+    return float(shift) if abs(shift) < 1 else float(shift) / side
+
+
+def versions(images: np.ndarray, arguments: Mapping[str, Any], seed: int) -> np.ndarray:
+    """One random version of each image through the layers, uint8; for looking at."""
+    height, width, channels = images.shape[1:]
+    values = keras.ops.convert_to_tensor(images.astype(np.float32))
+    for layer in layers(arguments, (height, width, channels), seed=seed):
+        values = layer(values, training=True)
+    return as_pixels(keras.ops.convert_to_numpy(values))
+
+
+def as_pixels(values: np.ndarray) -> np.ndarray:
+    """Rounded to whole grey levels, 0 to 255."""
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,194 @@
+"""From a file's bytes to pixels, as Keras's `load_img` does it, and what can be wrong with a file. No Keras here."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import (  # the plugins now: Pillow's own way of loading them when needed is not safe with threads
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
+
+MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
+CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "hamming": Image.Resampling.HAMMING,
+    "box": Image.Resampling.BOX,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# Pillow opens many more, some of them through other programs; whatever a file is called, only these are tried.
+PLUGINS = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    BmpImagePlugin.BmpImageFile,
+    PpmImagePlugin.PpmImageFile,
+    TiffImagePlugin.TiffImageFile,
+    GifImagePlugin.GifImageFile,
+    WebPImagePlugin.WebPImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in PLUGINS if plugin.format in Image.OPEN)
+MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
+EXIF_ORIENTATION = 0x0112
+
+
+class BadImageError(ValueError):
+    """Why a file is no image that can be trained on, in words that follow its path."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How pixels are made of a file: Keras's `color_mode`, `target_size` (height, width), `interpolation` and
+    `keep_aspect_ratio`."""
+
+    color_mode: str
+    size: tuple[int, int]
+    interpolation: str = "nearest"
+    keep_aspect_ratio: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)"""
+        return (*self.size, CHANNELS[self.color_mode])
+
+
+class Facts(NamedTuple):
+    """What is known of a file once it was read.
+
+    sha256: of its bytes, empty if they could not be read; traits: 'palette', 'alpha', 'cmyk', 'rotated', 'animated',
+    as far as they hold; problem: why it cannot be used, empty if it can.
+    """
+
+    sha256: str
+    width: int = 0
+    height: int = 0
+    mode: str = ""
+    traits: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def opened(content: bytes) -> Image.Image:
+    """The image in a file's bytes, its header read, its pixels not yet."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
+    """uint8, shape `decoding.shape`: converted and resized in the order and with the functions of `load_img`."""
+    mode = MODES[decoding.color_mode]
+    if image.mode != mode:
+        if mode != "RGBA":
+            image.load()
+            image.info.pop("transparency", None)  # changes no pixel here, but Pillow would warn of it
+        image = image.convert(mode)
+    height, width = decoding.size
+    if image.size != (width, height):
+        box = _centered_box(image.size, (width, height)) if decoding.keep_aspect_ratio else None
+        image = image.resize((width, height), INTERPOLATIONS[decoding.interpolation], box=box)
+    return np.asarray(image).reshape(decoding.shape)
+
+
+def _centered_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest box of the target's proportions in the middle of an image; (left, upper, right, lower)."""
+    (width, height), (target_width, target_height) = size, target
+    crop_height = min(height, (width * target_height) // target_width)
+    crop_width = min(width, (height * target_width) // target_height)
+    left, upper = (width - crop_width) // 2, (height - crop_height) // 2
+    return left, upper, left + crop_width, upper + crop_height
+
+
+def read(file: str | Path, decoding: Decoding) -> np.ndarray:
+    """A file's pixels, uint8 of shape `decoding.shape`.
+
+    Raises:
+        OSError: the file cannot be read or decoded any more; the message names it.
+    """
+    try:
+        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 (a third of the time of Path.open)
+            return pixels(opened(stream.read()), decoding)
+    except Exception as error:
+        raise OSError(f"{file} cannot be read as an image (any more): {error}") from error
+
+
+def examine(
+    file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[Facts, np.ndarray | None]:
+    """Read a file once, decode all of it, and say what it is; its pixels too if `decoding` is given."""
+    try:
+        with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
+            content = stream.read()
+    except OSError as error:
+        return Facts("", problem=f"cannot be read: {error.strerror or error}"), None
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        image = _trustworthy(content, max_pixels)
+        facts = Facts(sha256, image.width, image.height, image.mode, _traits(image))
+        return facts, None if decoding is None else pixels(image, decoding)
+    except BadImageError as error:
+        return Facts(sha256, problem=str(error)), None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Facts(sha256, problem=f"is truncated or corrupt: {reason}"), None
+
+
+def _trustworthy(content: bytes, max_pixels: int) -> Image.Image:
+    """The image, decoded to its last row.
+
+    Raises:
+        BadImageError: empty, no image, too large to be an honest one, more than eight bits a channel.
+    """
+    if not content:
+        raise BadImageError("is empty (0 bytes)")
+    try:
+        image = opened(content)
+    except Image.DecompressionBombError as error:
+        raise BadImageError(f"is too large: {error}") from error
+    except UnidentifiedImageError as error:
+        raise BadImageError(f"is no image, whatever its name says (its first bytes: {content[:8]!r})") from error
+    if image.width * image.height > max_pixels:
+        raise BadImageError(
+            f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
+            f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
+        )
+    if image.mode.startswith(("I", "F")):
+        raise BadImageError(
+            f"has more than 8 bits a channel (mode {image.mode}); Keras would clip it to white or read it 256 times "
+            "too bright: convert it to 8 bits"
+        )
+    image.load()
+    return image
+
+
+def _traits(image: Image.Image) -> tuple[str, ...]:
+    """What Keras silently does something about: see `TRAITS` in directory.py."""
+    found = []
+    if image.mode.startswith("P"):
+        found.append("palette")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        found.append("alpha")
+    if image.mode == "CMYK":
+        found.append("cmyk")
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # cameras hide a preview in a second frame
+        found.append("animated")
+    if image.format != "TIFF" and "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+        found.append("rotated")
+    return tuple(found)
+
+
+def available_workers() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
