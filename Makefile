@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check ui clean
+.PHONY: help train test check bench ui clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ check: $(READY) ## lint, format and types, as the pre-commit hooks do
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY) ## mnistlab against the notebook, side by side; ARGS="--full", ARGS="--only batch1"
+	$(BIN)/python -m benchmarks $(ARGS)
 
 ui: $(READY) ## the MLflow UI on this project's store, at http://127.0.0.1:5000
 	@test -f mlruns/mlflow.db || { echo "There are no runs yet: make train"; exit 1; }
