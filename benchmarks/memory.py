@@ -5,16 +5,16 @@ Usage: python -m benchmarks.memory KIND NPZ FOLDER JOBS OUT.json     (one proces
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.commands import new_folder
-from benchmarks.common import Bench, Section, python, shown
+from benchmarks.common import Bench, Section, environment, shown
 
 KINDS = {
     "same": ("the same job, other seeds", ("adam",)),
@@ -29,17 +29,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 def memory(bench: Bench) -> Section:
     """Resident memory after job 10 and after the last."""
-    roots = {kind: new_folder(bench, f"memory-{kind}") for kind in KINDS}
-
-    def run(kind: str) -> list[dict[str, float]]:
-        out = roots[kind] / "memory.json"
-        words = [kind, str(bench.images.path), str(roots[kind]), str(bench.scale.jobs), str(out)]
-        python(bench, "-m", "benchmarks.memory", *words)
-        jobs: list[dict[str, float]] = json.loads(out.read_text(encoding="utf-8"))
-        return jobs
-
-    with ThreadPoolExecutor() as pool:  # memory, not time, is measured: both at once
-        jobs = dict(zip(KINDS, pool.map(run, KINDS), strict=True))
+    jobs = side_by_side(bench)  # memory, not time, is measured
     last = bench.scale.jobs
     rows, figures = [], {}
     for kind, (label, _) in KINDS.items():
@@ -59,6 +49,38 @@ def memory(bench: Bench) -> Section:
         figures,
         jobs,
     )
+
+
+def side_by_side(bench: Bench) -> dict[str, list[dict[str, float]]]:
+    """What `run_jobs` tells of every kind, each in a process of its own, all at once.
+
+    Raises:
+        RuntimeError: one failed; with the end of what it said.
+    """
+    roots = {kind: new_folder(bench, f"memory-{kind}") for kind in KINDS}
+    with contextlib.ExitStack() as ending:
+        processes = {kind: start(bench, kind, root) for kind, root in roots.items()}
+        for process in processes.values():
+            ending.callback(process.wait)
+            ending.callback(process.kill)
+        for kind, process in processes.items():
+            if process.wait():
+                said = (roots[kind] / "said.txt").read_text(encoding="utf-8")
+                raise RuntimeError(f"memory, {kind}: {' '.join(said.split())[-500:]}")
+    return {kind: json.loads((root / "memory.json").read_text(encoding="utf-8")) for kind, root in roots.items()}
+
+
+def start(bench: Bench, kind: str, root: Path) -> subprocess.Popen:
+    """Start the process of one kind; what it says goes into a file, its numbers into another."""
+    words = [kind, str(bench.images.path), str(root), str(bench.scale.jobs), str(root / "memory.json")]
+    with (root / "said.txt").open("w", encoding="utf-8") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.memory", *words],
+            cwd=bench.folder,
+            env=environment(),
+            stdout=said,
+            stderr=said,
+        )
 
 
 def run_jobs(kind: str, npz: str, folder: str, num_jobs: int) -> list[dict[str, float]]:

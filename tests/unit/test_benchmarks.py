@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 SOURCES = Path(config.__file__).parent
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks import epochs, machine, report, stages  # noqa: E402
+from benchmarks import epochs, machine, memory, report, stages  # noqa: E402
 from benchmarks.common import Bench, ImageFile, Section, median, shown, times  # noqa: E402
 from benchmarks.scale import DEFAULT  # noqa: E402
 
@@ -119,6 +119,28 @@ def test_the_report_tells_the_figures_and_no_path(tmp_path: Path) -> None:
     assert "run could not be measured" in text
     assert "A note." in text
     assert read["sections"]["batch32"]["samples"] == {"it": [1.0, None]}
+
+
+def test_memory_is_read_from_both_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import json, sys; json.dump([{'seconds': 1.0, 'megabytes': 500.0}] * 50, open(sys.argv[1], 'w'))"
+
+    def start(bench: Bench, kind: str, root: Path) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, "-c", program, str(root / "memory.json")])
+
+    monkeypatch.setattr(memory, "start", start)
+    section = memory.memory(bench_at(tmp_path))
+    assert section.figures == {"memory.same_percent": 0.0, "memory.mix_percent": 0.0}
+    assert section.rows[0] == ["the same job, other seeds", "500", "500", "500", "+0.0 %"]
+
+
+def test_a_failed_process_is_told_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(bench: Bench, kind: str, root: Path) -> subprocess.Popen:
+        (root / "said.txt").write_text("no room left")
+        return subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(3)"])
+
+    monkeypatch.setattr(memory, "start", start)
+    with pytest.raises(RuntimeError, match="memory, same: no room left"):
+        memory.side_by_side(bench_at(tmp_path))
 
 
 def test_goals_are_not_judged_on_other_images() -> None:
