@@ -192,8 +192,11 @@ def serve() -> None:
             answer: Any = FUNCTIONS[function](*arguments)
         except Exception as error:
             answer = error
-        pickle.dump(answer, answers, protocol=5)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+        except BrokenPipeError:  # the parent has gone
+            os._exit(0)
 
 
 if __name__ == "__main__":
