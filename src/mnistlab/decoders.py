@@ -153,7 +153,8 @@ def examine_all(
     def work(chunk: Sequence[int]) -> list[Facts]:
         return ask("examine", [files[index] for index in chunk], max_pixels, decoding, into, chunk)
 
-    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    size = min(CHUNK, max(1, len(indices) // (16 * workers)))  # small enough that all end together
+    chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
     found: dict[int, Facts] = {}
     with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
