@@ -221,7 +221,7 @@ def stream_memory(folder: Path, full: bool) -> Row:
     photos = make_photos(folder / "many", count, (640, 480) if full else (400, 300), distinct=200)
     words = [str(photos), str(budget), *map(str, size)]
     answer = subprocess.run(
-        [sys.executable, __file__, "--measure-memory", *words], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, __file__, "--only-stream", *words], stdout=subprocess.PIPE, text=True, check=True
     )
     said = json.loads(answer.stdout.splitlines()[-1])
     grown = said["peak_mb"] - said["before_mb"]
@@ -292,7 +292,7 @@ def table(rows: list[Row]) -> str:
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if "--measure-memory" in sys.argv:
+    if "--only-stream" in sys.argv:
         measure_memory(*sys.argv[2:])
     else:
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")

@@ -153,7 +153,8 @@ def examine_all(
     def work(chunk: Sequence[int]) -> list[Facts]:
         return ask("examine", [files[index] for index in chunk], max_pixels, decoding, into, chunk)
 
-    chunks = [indices[start : start + CHUNK] for start in range(0, len(indices), CHUNK)]
+    size = min(CHUNK, max(1, len(indices) // (16 * workers)))  # small enough that all end together
+    chunks = [indices[start : start + size] for start in range(0, len(indices), size)]
     found: dict[int, Facts] = {}
     with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,8 +193,11 @@ def serve() -> None:
             answer: Any = FUNCTIONS[function](*arguments)
         except Exception as error:
             answer = error
-        pickle.dump(answer, answers, protocol=5)
-        answers.flush()
+        try:
+            pickle.dump(answer, answers, protocol=5)
+            answers.flush()
+        except BrokenPipeError:  # the parent has gone
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
@@ -50,7 +51,8 @@ def test_exported_digits_train_to_the_accuracy_of_the_in_memory_run(train, tmp_p
     lines = (run_folder(tmp_path / "memory") / "metrics.jsonl").read_text().splitlines()
     expected = {name: value for line in lines for name, value in json.loads(line)["metrics"].items()}
     for name in ("loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy", "test_recall.7"):
-        assert run.data.metrics[name] == expected[name], name
+        exact = "loss" not in name  # the engine's sums may end in another last bit
+        assert run.data.metrics[name] == (expected[name] if exact else pytest.approx(expected[name], rel=1e-5)), name
     artifacts = Path(run.info.artifact_uri.removeprefix("file://"))
     rows = list(csv.DictReader((artifacts / "manifest.csv").read_text(encoding="utf-8").splitlines()))
     assert [sum(row["split"] == name for row in rows) for name in ("train", "validation", "test")] == [1000, 400, 1000]
