@@ -105,9 +105,8 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
         0.16 + 0.15 * max((1 + caption.count("\n") for caption in captions), default=1)
     ) / inches  # for the caption
     cell_height = height + above
-    figure, axes = _placed(
-        columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=0.4 if title else 0.1
-    )
+    top = 0.2 + 0.2 * (1 + title.count("\n")) if title else 0.1
+    figure, axes = _placed(columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=top)
     axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
     axes.set_axis_off()
     for number, (image, caption) in enumerate(zip(images, captions, strict=False)):
@@ -124,7 +123,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
         axes.text(left + width / 2, top - 0.05 * height, caption, ha="center", va="bottom", fontsize=8)
     axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
     if title:
-        figure.suptitle(title, y=1 - 0.12 / figure.get_figheight(), va="top")
+        figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=11)
     return figure
 
 
@@ -145,9 +144,7 @@ def augmented_images(
     """A training image, uint8 of shape (1, height, width, channels), and what augmentation makes of it."""
     captions = [f"{_short(label)}, as it is", *[""] * len(versions)]
     said = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
-    figure = image_grid(np.concatenate([original, versions]), captions)
-    figure.suptitle(f"One training image, augmented\n{said}", fontsize=11)
-    return figure
+    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{said}")
 
 
 def _short(name: str, length: int = 12) -> str:
