@@ -47,6 +47,18 @@ ALLOWED = {
     "history": {"comparison", "config"},
     "preflight": {"build", "config"},
     "naming": {"config", "preflight"},
+    "reporting": {
+        "augmentation",
+        "callbacks",
+        "config",
+        "data",
+        "evaluate",
+        "fingerprint",
+        "loaders",
+        "naming",
+        "plots",
+    }
+    | {"provenance", "record", "training"},
     "experiment": set(MODULES)
     - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "export", "fused", "program"},
     "compare": {"comparison", "config", "history", "tracking"},
@@ -63,7 +75,18 @@ OWNERS = {
     "PIL": {"decode", "pixelcache", "export"},
     "tensorflow": {"fused", "loaders", "program", "training", "tracking"},
     "keras": {
-        *("augmentation", "callbacks", "experiment", "fused", "loaders", "models", "program", "saving", "sources"),
+        *(
+            "augmentation",
+            "callbacks",
+            "experiment",
+            "fused",
+            "loaders",
+            "models",
+            "program",
+            "reporting",
+            "saving",
+            "sources",
+        ),
         *("tracking", "training"),
     },
 }
