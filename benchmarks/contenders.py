@@ -130,13 +130,13 @@ def serve_keras_engine(job: Job) -> None:
 
 def serve_mnistlab(job: Job, engine: str) -> None:
     """`training.fit` on what the command line would build."""
-    from mnistlab import experiment, training
+    from mnistlab import experiment, loading, training
     from mnistlab.preflight import compose_config
 
     words = [f"source.path='{job.npz}'", "data=notebook", f"model={job.model}"]
     config = compose_config([*words, f"optimizer={MNISTLAB_OPTIONS[job.optimizer]}"])
     training.seed_everything(0, deterministic=False)
-    dataset = first_images(experiment.dataset_of(config), job)
+    dataset = first_images(loading.load(config), job)
     model = experiment.build_model(config, dataset)
     training.fit(
         model,

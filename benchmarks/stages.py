@@ -7,6 +7,7 @@ seconds since the job before (or since the start), and those after the last.
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import contextlib
 import functools
@@ -22,12 +23,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from mnistlab import startup, worker
+
 STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started this process
 
 # (module, function or method, stage). A test holds that they all exist.
 TIMED = (
     ("mnistlab.train", "check_command", "command line"),
-    ("mnistlab.experiment", "dataset_of", "data"),
+    ("mnistlab.loading", "load", "data"),
     ("mnistlab.training", "resident_of", "data"),
     ("mnistlab.experiment", "build_model", "model"),
     ("mnistlab.experiment", "build_callbacks", "model"),
@@ -35,16 +38,15 @@ TIMED = (
     ("mnistlab.program", "Program.prepare", "compile"),
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
-    ("mnistlab.evaluate", "evaluate", "evaluate"),
+    ("mnistlab.worker", "call_anywhere", "evaluate"),
     ("mnistlab.tracking", "check_reachable", "database"),
-    ("mnistlab.tracking", "open_store", "database"),
-    ("mnistlab.experiment", "open_record", "record"),
+    ("mnistlab.experiment", "open_record", "database"),
     ("mnistlab.experiment", "describe", "record"),
     ("mnistlab.record", "Recorder.log_metrics", "record"),
     ("mnistlab.record", "Recorder.set_tags", "record"),
     ("mnistlab.record", "Recorder.end", "record"),
     ("mnistlab.experiment", "write_reports", "record"),
-    ("mnistlab.experiment", "draw_figures", "figures"),
+    ("mnistlab.experiment", "figures_of", "record"),
     ("mnistlab.experiment", "save", "save"),
 )
 JOB = ("mnistlab.experiment", "run")
@@ -152,18 +154,22 @@ def main() -> None:
     stages = Stages()
     stages.seconds["Python"] = time.time() - float(os.environ.get(STARTED, time.time()))
     time_imports(stages)
-    with stages.stage("imports"):
+    worker.begin()  # as the command does
+    with stages.stage("imports"), startup.loading():
         importlib.import_module("mnistlab.experiment")
         command = importlib.import_module("mnistlab.train")
     for module, name, stage in TIMED:
         replace(module, name, functools.partial(timed, stages, name=stage))
     replace(*JOB, functools.partial(job_of, stages))
     sys.argv = ["mnistlab-train", *words]
-    try:
-        command.main()
-    finally:
-        stages.charge()
-        Path(out).write_text(json.dumps({"jobs": stages.jobs, "after": dict(stages.seconds)}), encoding="utf-8")
+    atexit.register(write, stages, Path(out))  # the command may leave by os._exit, after what is registered here
+    command.main()
+
+
+def write(stages: Stages, out: Path) -> None:
+    """The stages' seconds as JSON."""
+    stages.charge()
+    out.write_text(json.dumps({"jobs": stages.jobs, "after": dict(stages.seconds)}), encoding="utf-8")
 
 
 if __name__ == "__main__":

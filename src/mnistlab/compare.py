@@ -11,11 +11,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mnistlab import history, tracking
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
 from mnistlab.config import ConfigError, TrackingConfig, project_root
+from mnistlab.history import StoredRun
+from mnistlab.tracking import StoreAddress
 
 __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
 
@@ -33,6 +34,7 @@ Examples
   python -m mnistlab.compare
   python -m mnistlab.compare filter="params.`fit.epochs` = '3'" axis=model
 """
+COMPARED = ("FINISHED", "FAILED")
 SETTINGS = ("sweep", "filter", "axis", "objective", "experiment", "uri", "root")
 
 
@@ -52,20 +54,20 @@ def load_runs(
     Raises:
         ConfigError: there is no such store or experiment, or the filter is not MLflow's.
     """
-    client, experiment_id = _store(experiment, uri, root)
-    runs = _search(client, experiment_id, condition)
-    return [history.record_of(client, run) for run in runs if run.data.tags.get("sweep.kind") != "parent"]
+    store = _store(experiment, uri, root)
+    return [history.record_of(store, run) for run in _find(store, condition) if run.tags.get("sweep.kind") != "parent"]
 
 
-def _store(experiment: str | None, uri: str | None, root: str | None) -> tuple[Any, str]:
+def _store(experiment: str | None, uri: str | None, root: str | None) -> StoreAddress:
     address = tracking.address(TrackingConfig(backend="mlflow", uri=uri, experiment=experiment), root or project_root())
     tracking.check_reachable(address)
-    return tracking.open_store(address)
+    return address
 
 
-def _search(client: Any, experiment_id: str, condition: str) -> list[Any]:
+def _find(store: StoreAddress, condition: str) -> list[StoredRun]:
+    tracking.open_store(store)
     try:
-        return history.search(client, experiment_id, condition)
+        return history.find(store, condition)
     except Exception as error:
         raise ConfigError(f"filter={condition!r} is not understood by MLflow: {str(error).splitlines()[0]}") from error
 
@@ -93,11 +95,11 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
 
 def _compare(settings: dict[str, str]) -> None:
     root = settings.get("root") or project_root()
-    client, experiment_id = _store(settings.get("experiment"), settings.get("uri"), root)
-    runs, title, axis = _chosen(client, experiment_id, settings)
+    store = _store(settings.get("experiment"), settings.get("uri"), root)
+    runs, title, axis = _chosen(store, settings)
     if not runs:
         raise ConfigError(f"There are no finished runs to compare ({title}).")
-    records = [history.record_of(client, run) for run in runs]
+    records = [history.record_of(store, run) for run in runs]
     axes = (settings.get("axis") or axis).split(",")
     objective = settings.get("objective", "best_val_accuracy")
     compared = compare_by_data(records, [name.strip() for name in axes], objective)
@@ -112,25 +114,20 @@ def _compare(settings: dict[str, str]) -> None:
     print(f"  report  {folder / 'report.html'}")
 
 
-def _chosen(client: Any, experiment_id: str, settings: dict[str, str]) -> tuple[list[Any], str, str]:
+def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredRun], str, str]:
     """The runs to compare, what they are, and the axis to compare them along."""
     if "filter" in settings:
-        runs = _search(client, experiment_id, settings["filter"])
-        children = [run for run in runs if run.data.tags.get("sweep.kind") != "parent" and _ended(run)]
+        runs = _find(store, settings["filter"])
+        children = [run for run in runs if run.tags.get("sweep.kind") != "parent" and run.status in COMPARED]
         return children, settings["filter"], "optimizer"
-    parents = _search(client, experiment_id, "tags.`sweep.kind` = 'parent'")
+    parents = _find(store, "tags.`sweep.kind` = 'parent'")
     wanted = settings.get("sweep")
     for parent in parents:
-        if wanted in (None, parent.info.run_id, parent.data.tags.get("sweep.id")):
-            ids = parent.data.tags.get("sweep.runs", "").split()
-            runs = [client.get_run(run_id) for run_id in ids]
-            return runs, f"sweep {parent.data.tags['sweep.id']}", parent.data.tags["sweep.axes"]
-    known = ", ".join(parent.data.tags["sweep.id"] for parent in parents[:10]) or "none yet"
+        if wanted in (None, parent.run_id, parent.tags.get("sweep.id")):
+            runs = history.with_ids(store, parent.tags.get("sweep.runs", "").split())
+            return runs, f"sweep {parent.tags['sweep.id']}", parent.tags["sweep.axes"]
+    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10]) or "none yet"
     raise ConfigError(f"There is no such sweep: {wanted or 'latest'}. Sweeps: {known}.")
-
-
-def _ended(run: Any) -> bool:
-    return run.info.status in ("FINISHED", "FAILED")
 
 
 if __name__ == "__main__":

@@ -135,10 +135,14 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class SweepPart:
-    """What a job knows of the sweep it belongs to: its name there and the tags that tie it to its parent run."""
+    """What a job knows of the sweep it belongs to: its name there and the tags that tie it to its parent run.
+
+    wait: whether it must see its record completed itself; in the sweep's own process the sweep does.
+    """
 
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    wait: bool = True
 
 
 @dataclass(kw_only=True)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import keras
@@ -15,31 +13,35 @@ import keras
 from mnistlab import (
     augmentation,
     evaluate,
-    history,
+    figures,
     loaders,
+    loading,
     models,
+    provenance,
     saving,
     tracking,
     training,
+    worker,
 )
 from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
-from mnistlab.data import Dataset, prepare
+from mnistlab.data import Dataset
+from mnistlab.mirror import RemoteRun
 from mnistlab.naming import run_name
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (
     Result,
     best_metrics,
     describe,
-    draw_figures,
+    figures_of,
     note_outcome,
     one_line,
     steps_per_epoch,
     summary,
     write_reports,
 )
-from mnistlab.sources import Images
+from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")
 
@@ -60,7 +62,7 @@ def run(config: Config) -> Result:
     own_callbacks = build_callbacks(config, model)
     engine = training.choose_engine(config.fit.engine, model, dataset, config.fit.resident_gigabytes)
 
-    with recording(open_record(config, dataset)) as record:
+    with recording(open_record(config, dataset), config.part.wait) as record:
         describe(record, config, dataset, model, batch_size, engine)
         epochs, best = LogEpochs(record), KeepBest(config.save.monitor)
         ended = training.fit(
@@ -79,16 +81,17 @@ def run(config: Config) -> Result:
             "train_seconds": ended.seconds,
             "steps_per_epoch": steps_per_epoch(dataset, batch_size),
         }
-        address = None
+        saved = None
         if best.best_epoch is not None:
             if config.save.which == "best":
                 best.restore()
             test_metrics, probabilities = training.predict(model, dataset, "test", engine)
-            judged = evaluate.evaluate(probabilities, dataset.test.labels, dataset.class_names)
+            judged = worker.call_anywhere(evaluate.evaluate, probabilities, dataset.test.labels, dataset.class_names)
             metrics |= {f"test_{name}": value for name, value in test_metrics.items()} | judged.class_metrics()
             write_reports(record, judged, dataset)
-            draw_figures(record.folder / "figures", dataset, epochs.epochs, best.best_epoch, judged)
-            address = save(record, config, model, dataset)
+            saved = save(record, config, model, dataset)
+            shown = figures_of(dataset, epochs.epochs, best.best_epoch, judged)
+            worker.send_anywhere(figures.draw, record.folder / "figures", shown)
         record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
         result = Result(
             name=record.name,
@@ -100,14 +103,17 @@ def run(config: Config) -> Result:
             reading=reading,
             objective=metrics.get(config.sweep.objective, math.nan),
         )
-        told = one_line if config.part.name else summary
-        log.info("%s", told(result, address, record, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        if config.part.name:
+            log.info("%s", one_line(result, seconds))
+        else:
+            log.info("%s", summary(result, record, seconds, saved))
     return result
 
 
 def load_dataset(config: Config) -> Dataset:
     """The data set of this configuration, with what the user must be told about it, once per process."""
-    dataset = dataset_of(config)
+    dataset = loading.load(config)
     if dataset.warning:
         rule = "=" * 100
         _tell_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
@@ -127,30 +133,13 @@ def _tell_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def dataset_of(config: Config) -> Dataset:
-    """The data set of this configuration; loaded and prepared once per process, however many jobs run in it."""
-    preparation = {key: value for key, value in asdict(config.data).items() if key not in ("scaling", "image_size")}
-    return _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
-
-
 def examine(config: Config) -> None:
     """Everything that can be refused before training: data, model, optimizer, callbacks, store.
 
     Raises:
         ConfigError: the first of them that cannot be.
     """
-    build_callbacks(config, build_model(config, dataset_of(config)))
-
-
-@functools.lru_cache(maxsize=2)
-def _prepared(source: str, preparation: str) -> Dataset:
-    return prepare(_loaded(source), **json.loads(preparation))
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(source: str) -> Images:
-    images: Images = build(json.loads(source), "source")
-    return images
+    build_callbacks(config, build_model(config, loading.load(config)))
 
 
 def build_model(config: Config, dataset: Dataset) -> keras.Model:
@@ -182,7 +171,8 @@ def _initial_file(start_from: str, config: Config) -> Path:
         return Path(start_from).expanduser()
     into = Path(config.paths.root) / "runs" / "downloads" / start_from
     into.mkdir(parents=True, exist_ok=True)
-    return tracking.model_file(start_from, config.tracking, config.paths.root, into)
+    found: Path = worker.call(tracking.model_file, start_from, config.tracking, config.paths.root, into)
+    return found
 
 
 def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.Callback]:
@@ -197,24 +187,27 @@ def open_record(config: Config, dataset: Dataset) -> Recorder:
     """The run's record: its own folder and, unless `tracking=none`, a run in the tracking store."""
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name = config.part.name or run_name(config, dataset.name)
-    tags = {"run.folder": str(folder), "run.name": name, "run.process": history.process_name(), **config.part.tags}
+    tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name(), **config.part.tags}
     if config.tracking.backend == "none":
         return Recorder(folder, name, tags)
     store = tracking.address(config.tracking, config.paths.root)
     tracking.check_reachable(store)
     if store.said:
         log.info("Recording where the environment says: %s", store.said)
-    client, experiment_id = tracking.open_store(store)
     source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
-    return Recorder(folder, name, tags, tracking.MlflowRun(client, experiment_id, store, name, {**source, **tags}))
+    return Recorder(folder, name, tags, RemoteRun(store, name, {**source, **tags}))
 
 
-def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> str:
-    """The model's files into the run's folder and, through MLflow, under one models:/ address, which is returned."""
-    saving.save_model(model, record.folder / "model_files", config.save.formats)
-    address: str | None = record.mirrored(
-        lambda mirror: mirror.log_model(model, dataset.image_shape, dataset.num_outputs)
+def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> Pending | None:
+    """The model's files into the run's folder and, through MLflow, into the store: its models:/ address there."""
+    folder = record.folder / "model_files"
+    saving.save_model(model, folder, config.save.formats)
+    file = folder / saving.FILE_NAMES["keras"]
+    extra = record.mirror is not None and not file.is_file()
+    if extra:
+        file = record.folder / "mlflow_model.keras"  # not asked for as a file, but MLflow's model is made of it
+        model.save(file)
+    address: Pending | None = record.mirrored(
+        lambda mirror: mirror.log_model(file, dataset.image_shape, dataset.num_outputs, extra)
     )
-    if address:
-        record.set_tags({"model.address": address})
-    return address or str(record.folder / "model_files")
+    return address

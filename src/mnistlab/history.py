@@ -1,57 +1,96 @@
-"""Runs that were: read out of the tracking store as plain records, found by fingerprint, mended after a crash."""
+"""Runs that were: found in the tracking store, read as plain records, mended after a crash.
+
+These functions need MLflow: a training calls them in the second process (`worker.call(history.find, store, ...)`).
+"""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
-import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from mnistlab.comparison import RunRecord
-from mnistlab.config import ConfigError
+from mnistlab import provenance, tracking
+from mnistlab.tracking import StoreAddress
+
+Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
+
+if TYPE_CHECKING:
+    from mnistlab.comparison import RunRecord
 
 PER_EPOCH = ("loss", "learning_rate", "epoch_seconds")
 MOST_RUNS = 50_000
 
 
-def search(client: Any, experiment_id: str, condition: str = "") -> list[Any]:
-    """All runs of an experiment that meet an MLflow filter, the newest first."""
-    found: list[Any] = []
+@dataclass(frozen=True)
+class StoredRun:
+    """What the store says of a run; metrics: the newest values; params: texts, as MLflow keeps them."""
+
+    run_id: str
+    name: str
+    status: Status
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    artifacts: str
+
+
+def find(store: StoreAddress, condition: str = "", at_most: int = MOST_RUNS) -> list[StoredRun]:
+    """The experiment's runs that meet an MLflow filter, the newest first."""
+    client, experiment_id = tracking.open_store(store)
+    found: list[StoredRun] = []
     token = None
-    while len(found) < MOST_RUNS:
-        page = client.search_runs([experiment_id], condition, max_results=1000, page_token=token)
-        found += page
+    while len(found) < at_most:
+        size = min(1000, at_most - len(found))
+        page = client.search_runs([experiment_id], condition, max_results=size, page_token=token)
+        found += [_stored(run) for run in page]
         token = page.token
         if not token:
             break
     return found
 
 
-def record_of(client: Any, run: Any) -> RunRecord:
-    """An MLflow run as a plain record: settings, history, final numbers and, if it finished, its predictions."""
-    names = [name for name in run.data.metrics if f"val_{name}" in run.data.metrics or name.startswith("val_")]
-    names += [name for name in PER_EPOCH if name in run.data.metrics and name not in names]
+def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
+    """The runs with these ids, in their order."""
+    client, _ = tracking.open_store(store)
+    return [_stored(client.get_run(run_id)) for run_id in run_ids]
+
+
+def _stored(run: Any) -> StoredRun:
+    info, data = run.info, run.data
+    name = info.run_name or info.run_id
+    return StoredRun(
+        info.run_id, name, info.status, dict(data.tags), dict(data.params), dict(data.metrics), info.artifact_uri
+    )
+
+
+def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
+    """A stored run as a plain record: settings, history, final numbers and, if it finished, its predictions."""
+    from mnistlab.comparison import RunRecord
+
+    client, _ = tracking.open_store(store)
+    names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
+    names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
     history = {
-        name: [entry.value for entry in sorted(client.get_metric_history(run.info.run_id, name), key=_step)]
+        name: [entry.value for entry in sorted(client.get_metric_history(run.run_id, name), key=_step)]
         for name in names
     }
-    params = {key: _value(text) for key, text in run.data.params.items()}
-    files = _files(client, run) if run.info.status == "FINISHED" else None
+    params = {key: _value(text) for key, text in run.params.items()}
+    files = _files(client, run) if run.status == "FINISHED" else None
     confusion, predictions, class_names = _judgement(files) if files else (None, None, ())
     return RunRecord(
-        run_id=run.info.run_id,
-        name=run.info.run_name or run.info.run_id,
-        status=run.info.status,
+        run_id=run.run_id,
+        name=run.name,
+        status=run.status,
         params={**params, "seed": int(params.get("seed", 0))},
         history=history,
-        metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
+        metrics=run.metrics,
+        tags=run.tags,
         confusion=confusion,
         class_names=class_names,
         predictions=predictions,
@@ -72,6 +111,8 @@ def _step(entry: Any) -> tuple[int, int]:
 
 def record_of_folder(folder: Path) -> RunRecord:
     """A run's own folder as a plain record, for runs without a tracking store."""
+    from mnistlab.comparison import RunRecord
+
     tags = _json(folder / "tags.json") or {}
     params = _json(folder / "parameters.json") or {}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -102,12 +143,12 @@ def _judgement(folder: Path) -> tuple[list[list[int]] | None, dict[str, np.ndarr
     return confusion.get("counts"), predictions, confusion.get("class_names", ())
 
 
-def _files(client: Any, run: Any) -> Path:
+def _files(client: Any, run: StoredRun) -> Path:
     """The run's artifacts as a folder; fetched from the server if they are not on this machine."""
-    location = urlsplit(run.info.artifact_uri)
+    location = urlsplit(run.artifacts)
     if location.scheme in ("", "file"):
         return Path(unquote(location.path))
-    return Path(client.download_artifacts(run.info.run_id, "reports")).parent
+    return Path(client.download_artifacts(run.run_id, "reports")).parent
 
 
 def _json(file: Path) -> Any:
@@ -117,65 +158,12 @@ def _json(file: Path) -> Any:
         return None
 
 
-def process_name() -> str:
-    """host:pid:start of this process, to tell later whether a run that says RUNNING still has one."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty where /proc does not say."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def is_gone(process: str) -> bool:
-    """Whether a process of this machine, as `process_name` wrote it, has ended. Of others nothing is known."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")[0], None, process.split(":")
-    if host != socket.gethostname():
-        return False
-    pid, started = int(rest[-2]), rest[-1]
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return bool(started) and _started(pid) != started
-
-
-def close_orphans(client: Any, experiment_id: str) -> list[Any]:
-    """Mark as KILLED the runs that say RUNNING but whose process has ended (kill -9, power failure); returns them."""
-    orphans = [
-        run
-        for run in search(client, experiment_id, "attributes.status = 'RUNNING'")
-        if is_gone(run.data.tags.get("run.process", "?:0:"))
-    ]
-    for run in orphans:
-        client.set_tag(run.info.run_id, "error", "the process ended without a word (killed, or the machine stopped)")
-        client.set_terminated(run.info.run_id, "KILLED")
+def close_orphans(store: StoreAddress) -> list[str]:
+    """Mark as KILLED the runs that say RUNNING but whose process has ended (kill -9, power failure); returns ids."""
+    client, _ = tracking.open_store(store)
+    running = find(store, "attributes.status = 'RUNNING'")
+    orphans = [run.run_id for run in running if provenance.is_gone(run.tags.get("run.process", "?:0:"))]
+    for run_id in orphans:
+        client.set_tag(run_id, "error", "the process ended without a word (killed, or the machine stopped)")
+        client.set_terminated(run_id, "KILLED")
     return orphans
-
-
-def finished_by_config(client: Any, experiment_id: str, config_hashes: Iterable[str]) -> dict[str, list[Any]]:
-    """Configuration hash -> its finished runs, the newest first."""
-    wanted = set(config_hashes)
-    found: dict[str, list[Any]] = {}
-    for run in search(client, experiment_id, "attributes.status = 'FINISHED'"):
-        key = run.data.tags.get("fingerprint.config")
-        if key in wanted:
-            found.setdefault(key, []).append(run)
-    return found
-
-
-def one_experiment(client: Any, name: str) -> str:
-    """The id of an experiment that exists.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        raise ConfigError(f"There is no experiment {name!r} in the tracking store yet: train something first.")
-    return str(found.experiment_id)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
-from mnistlab.config import Config, ConfigError, parameters
+import yaml
+
+from mnistlab.config import Config, ConfigError, conf_folder, parameters
 from mnistlab.preflight import compose_config
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
@@ -45,8 +48,14 @@ def _changed(config: Config) -> dict[str, Any]:
 
 
 def default_learning_rate(config: Config) -> Any:
-    """The learning rate that the chosen optimizer's option gives, whatever the command line made of it."""
-    return _usual(_groups(config), config.config_dir)[0].get("optimizer.learning_rate")
+    """The learning rate that the chosen optimizer's option gives, whatever presets and the command line made of it."""
+    option = f"optimizer/{config.choices.get('optimizer')}.yaml"
+    for folder in (config.config_dir, conf_folder()):
+        file = Path(folder or "", option)
+        if folder and file.is_file():
+            given: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+            return (given.get("optimizer") or given).get("learning_rate")
+    return None
 
 
 def _groups(config: Config) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
-"""Where a result comes from: the code's commit and the libraries' versions."""
+"""Where a result comes from: the code's commit, the libraries' versions, the process."""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import platform
+import socket
 import subprocess
 from pathlib import Path
 
@@ -57,3 +59,31 @@ def _git(*words: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def process_name() -> str:
+    """host:pid:start of this process, to tell later whether a run that says RUNNING still has one."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def _started(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty where /proc does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process of this machine, as `process_name` wrote it, has ended. Of others nothing is known."""
+    host, _, rest = process.rpartition(":")[0].rpartition(":")[0], None, process.split(":")
+    if host != socket.gethostname():
+        return False
+    pid, started = int(rest[-2]), rest[-1]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return bool(started) and _started(pid) != started

@@ -27,7 +27,8 @@ class PlainFormatter(logging.Formatter):
 
 
 class Mirror(Protocol):
-    """A tracking store's run, as `tracking.MlflowRun` implements it."""
+    """A tracking store's run, as `mirror.RemoteRun` implements it: what fails may be raised by a later call, at the
+    latest by `settle`."""
 
     run_id: str
 
@@ -37,6 +38,7 @@ class Mirror(Protocol):
     def log_folder(self, folder: Path) -> None: ...
     def viewing(self) -> str: ...
     def end(self, status: str) -> None: ...
+    def settle(self) -> None: ...
 
 
 class Recorder:
@@ -93,13 +95,15 @@ class Recorder:
     def write_json(self, name: str, content: Any) -> None:
         self.write_text(name, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
 
-    def end(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED; the folder's files go to the store as artifacts."""
+    def end(self, status: str, wait: bool = True) -> None:
+        """FINISHED, FAILED or KILLED; the folder's files go to the store as artifacts. wait: until they are there."""
         for handler in logging.getLogger().handlers:
             handler.flush()
         self.write_json("status.json", {"status": status, "ended": time.time()})
         self.mirrored(lambda mirror: mirror.log_folder(self.folder))
         self.mirrored(lambda mirror: mirror.end(status))
+        if wait:
+            self.mirrored(lambda mirror: mirror.settle())
 
     def mirrored(self, call: Callable[[Any], Any]) -> Any:
         """Do it in the store too. The first failure is said, kept as a tag of the folder, and ends the mirroring."""
@@ -121,8 +125,11 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recording(record: Recorder) -> Iterator[Recorder]:
-    """Ends the record with the true status: KILLED for Ctrl-C and SIGTERM, FAILED for any error, else FINISHED."""
+def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
+    """Ends the record with the true status: KILLED for Ctrl-C and SIGTERM, FAILED for any error, else FINISHED.
+
+    wait: until a finished run is complete in the store; if not, somebody else waits for it later.
+    """
     try:
         yield record
     except KeyboardInterrupt:
@@ -137,7 +144,7 @@ def recording(record: Recorder) -> Iterator[Recorder]:
         record.write_text("traceback.txt", traceback.format_exc())
         record.end("FAILED")
         raise
-    record.end("FINISHED")
+    record.end("FINISHED", wait)
 
 
 def finite(value: float) -> float | str:

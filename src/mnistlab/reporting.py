@@ -6,7 +6,6 @@ import functools
 import io
 import logging
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,8 +25,10 @@ from mnistlab import (
 from mnistlab.callbacks import LogEpochs
 from mnistlab.config import Config, parameters
 from mnistlab.data import Dataset, epoch_order, manifest_csv
+from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
 from mnistlab.naming import default_learning_rate
 from mnistlab.record import Recorder
+from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")
 
@@ -169,42 +170,44 @@ def write_reports(record: Recorder, judged: evaluate.Evaluation, dataset: Datase
     record.mirrored(lambda mirror: mirror.log_table(judged.table(), "reports/classification_report_table.json"))
 
 
-def draw_figures(
-    folder: Path,
+def figures_of(
     dataset: Dataset,
     epochs: Sequence[dict[str, float]],
     best_epoch: int | None,
     judged: evaluate.Evaluation,
-) -> None:
-    """Confusion matrix, learning curves, the most confidently wrong images."""
-    from mnistlab import plots
-
+) -> RunFigures:
+    """What the run's figures show: confusion matrix, learning curves, the most confidently wrong images, and one
+    training image augmented."""
     wrong = evaluate.most_wrong(judged)
     names = dataset.class_names
-    figures = {
-        "confusion_matrix": plots.confusion_matrix(judged.confusion, names, "Test images"),
-        "learning_curves": plots.learning_curves(epochs, best_epoch),
-        "wrong_images": plots.wrong_images(
-            dataset.test.images[wrong],
+    augmented = None
+    if dataset.augmentation:
+        image = dataset.train.images[np.arange(1)]
+        versions = loaders.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
+        augmented = AugmentedImage(image, versions, names[dataset.train.labels[0]], dataset.augmentation)
+    return RunFigures(
+        class_names=names,
+        confusion=judged.confusion,
+        epochs=list(epochs),
+        best_epoch=best_epoch,
+        wrong=WrongImages(
+            np.asarray(dataset.test.images[wrong]),
             [names[label] for label in judged.labels[wrong]],
             [names[label] for label in judged.predicted[wrong]],
             judged.confidence[wrong],
         ),
-    }
-    if dataset.augmentation:
-        image = dataset.train.images[np.arange(1)]
-        versions = loaders.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
-        label = names[dataset.train.labels[0]]
-        figures["augmented_images"] = plots.augmented_images(image, versions, label, dataset.augmentation)
-    folder.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
-        for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png", dpi=110, pil_kwargs={"compress_level": 1})
+        augmented=augmented,
+    )
 
 
-def summary(result: Result, address: str | None, record: Recorder, seconds: float) -> str:
-    """The end of a run in a few lines: a small table, the reading, where things are."""
+def summary(result: Result, record: Recorder, seconds: float, saved: Pending | None) -> str:
+    """The end of a run in a few lines: a small table, the reading, where things are.
+
+    saved: the model's address in the store, which is waited for; None if there is no store.
+    """
+    address = record.mirrored(lambda mirror: saved.result()) if saved else None
+    if address is None and result.best_epoch is not None:
+        address = str(result.folder / "model_files")
     names = sorted({name.removeprefix("test_") for name in result.metrics if name.startswith("test_")})
     names.sort(key=lambda name: name != "loss")
     names = [name for name in names if "." not in name]
@@ -224,8 +227,8 @@ def summary(result: Result, address: str | None, record: Recorder, seconds: floa
     return "\n".join(["", f"{result.name}", *lines])
 
 
-def one_line(result: Result, address: str | None, record: Recorder, seconds: float) -> str:
+def one_line(result: Result, seconds: float) -> str:
     """The end of a job of a sweep; the sweep's own end says the rest."""
     names = ("best_val_accuracy", "best_val_loss", "test_accuracy")
     numbers = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in names if name in result.metrics)
-    return f"{result.name}: {numbers}  {result.reading.verdict}  {seconds:.1f} s  run {result.run_id or record.folder}"
+    return f"{result.name}: {numbers}  {result.reading.verdict}  {seconds:.1f} s  run {result.run_id or result.folder}"

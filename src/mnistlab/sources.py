@@ -6,12 +6,15 @@ A `source` option names one of these functions, or one of the user's own that re
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import importlib.util
+import os
 import socket
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +36,7 @@ CLOTHES = (
     "Ankle boot",
 )
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"  # as keras.datasets.mnist has it
 DOWNLOAD_TIMEOUT_SECONDS = 20
 
 
@@ -109,6 +113,9 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
         raise ConfigError(f"source.offline is fallback or error. Received: {offline}.")
     if path is not None:
         return _from_file(path, "mnist", DIGITS)
+    cached = _cached_mnist()
+    if cached is not None:
+        return replace(_from_file(str(cached), "mnist", DIGITS), origin="keras.datasets.mnist")
     try:
         return _from_keras("mnist", DIGITS)
     except ConfigError as error:
@@ -119,7 +126,7 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
             f"images): its numbers are not MNIST's.\n{error}"
         )
         embedded = mnist_5k()
-        return Images(**{**vars(embedded), "warning": warning})
+        return replace(embedded, warning=warning)
 
 
 def mnist_5k() -> Images:
@@ -159,6 +166,25 @@ def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
         ConfigError: missing or damaged file, missing arrays, shapes or numbers that do not match.
     """
     return _from_file(path, Path(path).stem, tuple(class_names) if class_names else None)
+
+
+def loads_without_keras(source: Mapping[str, Any]) -> bool:
+    """Whether this source is known to import no Keras when it loads."""
+    target = source.get("_target_")
+    if target == "mnistlab.sources.mnist" and not source.get("path"):
+        return _cached_mnist() is not None
+    return str(target).startswith("mnistlab.") and (target != "mnistlab.sources.fashion_mnist" or bool(source["path"]))
+
+
+@functools.cache
+def _cached_mnist() -> Path | None:
+    """The mnist.npz in Keras's cache, its hash checked as Keras does."""
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    file = home / "datasets" / "mnist.npz"
+    try:
+        return file if hashlib.sha256(file.read_bytes()).hexdigest() == MNIST_SHA256 else None
+    except OSError:
+        return None
 
 
 def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:

@@ -1,7 +1,8 @@
 """A multirun as one thing: planned, not done twice, under one parent run, and ended with a verdict.
 
 The sweep plans in the process that starts it and hands each job its part through a file (`sweep.plan`), so it is the
-same on whatever launcher the jobs run.
+same on whatever launcher the jobs run. Whatever needs MLflow or draws is done in the second process: `history.py` finds
+runs, `verdict.py` compares them and writes the report.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mnistlab import comparison, experiment, fingerprint, history, tracking
-from mnistlab.comparison import RunRecord
-from mnistlab.comparison.report import write_report
+from mnistlab import experiment, fingerprint, history, loading, provenance, tracking, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
+from mnistlab.history import StoredRun
+from mnistlab.mirror import RemoteRun
 from mnistlab.preflight import Command
 
 SUMMARY_FILE = "sweep.json"
@@ -43,17 +43,19 @@ class Job:
 
 @dataclass
 class Sweep:
-    """A sweep under way. store, client, experiment_id: None without tracking; parent: its run there."""
+    """A sweep under way. store: None without tracking; parent: its run there."""
 
     jobs: list[Job]
     axes: list[str]
     folder: Path
     id: str
     store: tracking.StoreAddress | None = None
-    client: Any = None
-    experiment_id: str = ""
-    parent: tracking.MlflowRun | None = None
-    lost: dict[str, str] = field(default_factory=dict)
+    parent: RemoteRun | None = None
+
+    def find(self, condition: str, at_most: int = history.MOST_RUNS) -> list[StoredRun]:
+        """Runs in the store, the newest first; none without tracking."""
+        found: list[StoredRun] = worker.call(history.find, self.store, condition, at_most) if self.store else []
+        return found
 
 
 def conduct(command: Command, launch: Callable[[list[str]], None]) -> int:
@@ -103,8 +105,7 @@ def plan(command: Command) -> Sweep:
     if first.tracking.backend == "mlflow":
         sweep.store = tracking.address(first.tracking, first.paths.root)
         tracking.check_reachable(sweep.store)
-        sweep.client, sweep.experiment_id = tracking.open_store(sweep.store)
-        history.close_orphans(sweep.client, sweep.experiment_id)
+        worker.call(history.close_orphans, sweep.store)
         _find_done(sweep, force=first.sweep.force)
     return sweep
 
@@ -130,7 +131,7 @@ def examined(configs: Sequence[Config]) -> Sequence[Config]:
 def _job(config: Config, swept: Sequence[str]) -> Job:
     settings = parameters(config)
     values = [f"{_short(axis)}{settings.get(axis)}" for axis in swept]
-    parts = fingerprint.fingerprint(config, experiment.dataset_of(config).digests)
+    parts = fingerprint.fingerprint(config, loading.load(config).digests)
     return Job(config, parts["fingerprint.config"], "-".join(values) or "run", parts)
 
 
@@ -142,21 +143,20 @@ def _short(axis: str) -> str:
 
 def _find_done(sweep: Sweep, force: bool) -> None:
     """Give each job that has a finished run with its fingerprint that run; say of the others why they run."""
-    before = history.finished_by_config(sweep.client, sweep.experiment_id, [job.key for job in sweep.jobs])
-    failed = {
-        run.data.tags.get("fingerprint"): run.info.status.lower()
-        for run in history.search(sweep.client, sweep.experiment_id, "attributes.status != 'FINISHED'")
-    }
+    before: dict[str, list[StoredRun]] = {}
+    for run in sweep.find("attributes.status = 'FINISHED'"):
+        before.setdefault(run.tags.get("fingerprint.config", ""), []).append(run)
+    failed = {run.tags.get("fingerprint"): run.status.lower() for run in sweep.find("attributes.status != 'FINISHED'")}
     for job in sweep.jobs:
         earlier = before.get(job.key, [])
-        same = [run for run in earlier if run.data.tags.get("fingerprint") == job.fingerprint["fingerprint"]]
+        same = [run for run in earlier if run.tags.get("fingerprint") == job.fingerprint["fingerprint"]]
         if force:
             job.reason = "forced"
         elif same:
-            job.run_id, job.reason = same[0].info.run_id, "done"
-            job.objective = same[0].data.metrics.get(job.config.sweep.objective)
+            job.run_id, job.reason = same[0].run_id, "done"
+            job.objective = same[0].metrics.get(job.config.sweep.objective)
         elif earlier:
-            job.reason = fingerprint.why_again(job.fingerprint, earlier[0].data.tags)
+            job.reason = fingerprint.why_again(job.fingerprint, earlier[0].tags)
         elif job.fingerprint["fingerprint"] in failed:
             job.reason = f"{failed[job.fingerprint['fingerprint']]} before"
 
@@ -183,44 +183,33 @@ def say_plan(sweep: Sweep) -> None:
 
 def _expected_seconds(sweep: Sweep, job: Job) -> float | None:
     """How long a job will take, from the newest finished run with its model, data and batch size."""
-    if sweep.client is None:
-        return None
     settings = parameters(job.config)
     alike = ("model", "optimizer", "fit.batch_size", "source", "data")
     condition = " and ".join(f"params.`{key}` = '{settings[key]}'" for key in alike if key in settings)
-    found = sweep.client.search_runs(
-        [sweep.experiment_id], f"{condition} and attributes.status = 'FINISHED'", max_results=1
-    )
-    if not found or "train_seconds" not in found[0].data.metrics:
+    found = sweep.find(f"{condition} and attributes.status = 'FINISHED'", 1)
+    if not found or "train_seconds" not in found[0].metrics:
         return None
-    epochs = int(found[0].data.params.get("fit.epochs", 1))
-    return float(found[0].data.metrics["train_seconds"]) / epochs * job.config.fit.epochs + 0.7
+    epochs = int(found[0].params.get("fit.epochs", 1))
+    return found[0].metrics["train_seconds"] / epochs * job.config.fit.epochs + 0.7
 
 
 def open_parent(sweep: Sweep) -> None:
     """The sweep's one parent run: a new one, or that of an earlier, interrupted start of the same sweep."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    if sweep.client is None or sweep.store is None:
+    if sweep.store is None:
         return
+    words = dict.fromkeys(word for job in sweep.jobs for word in job.config.overrides)
     tags = {
         "sweep.id": sweep.id,
         "sweep.kind": "parent",
         "sweep.axes": ", ".join(sweep.axes),
         "sweep.num_jobs": str(len(sweep.jobs)),
-        "run.process": history.process_name(),
-        "mlflow.note.content": " ".join(dict.fromkeys(word for job in sweep.jobs for word in job.config.overrides))[
-            :4000
-        ],
+        "run.process": provenance.process_name(),
+        "mlflow.note.content": " ".join(words)[:4000],
     }
-    name = f"sweep {' x '.join(sweep.axes)}"
-    condition = f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'"
-    earlier = history.search(sweep.client, sweep.experiment_id, condition)
-    if earlier and not sweep.jobs[0].config.sweep.force:
-        sweep.parent = tracking.MlflowRun(
-            sweep.client, sweep.experiment_id, sweep.store, name, tags, run_id=earlier[0].info.run_id
-        )
-    else:
-        sweep.parent = tracking.MlflowRun(sweep.client, sweep.experiment_id, sweep.store, name, tags)
+    earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
+    again = earlier[0].run_id if earlier and not sweep.jobs[0].config.sweep.force else None
+    sweep.parent = RemoteRun(sweep.store, f"sweep {' x '.join(sweep.axes)}", tags, again)
 
 
 def write_plan(sweep: Sweep) -> Path:
@@ -228,6 +217,7 @@ def write_plan(sweep: Sweep) -> Path:
     file = sweep.folder / f"plan-{time.time_ns()}.json"
     content = {
         "sweep": sweep.id,
+        "process": provenance.process_name(),
         "parent": sweep.parent.run_id if sweep.parent else None,
         "folder": str(sweep.folder),
         "jobs": {
@@ -250,96 +240,77 @@ def write_plan(sweep: Sweep) -> Path:
 
 def find_results(sweep: Sweep) -> dict[str, str]:
     """Give each job its newest run; returns job name -> one-line cause for all that have not finished."""
+    worker.settle()
     said = {}
     for file in (sweep.folder / "failures").glob("*.json"):
         entry = json.loads(file.read_text(encoding="utf-8"))
         said[entry["key"]] = entry["cause"]
-    runs: dict[str, Any] = {}
-    if sweep.client is not None:
-        for run in history.search(sweep.client, sweep.experiment_id, f"tags.`sweep.id` = '{sweep.id}'"):
-            runs.setdefault(run.data.tags.get("fingerprint", ""), run)
+    runs: dict[str, StoredRun] = {}
+    for run in sweep.find(f"tags.`sweep.id` = '{sweep.id}'"):
+        runs.setdefault(run.tags.get("fingerprint", ""), run)
     failures = {}
     for job in sweep.jobs:
-        run = runs.get(job.fingerprint["fingerprint"])
-        if run is not None and not (job.is_done and job.reason == "done"):
-            job.run_id = run.info.run_id
-        ended = run.info.status if run is not None else "FINISHED" if job.is_done else None
+        newest = runs.get(job.fingerprint["fingerprint"])
+        if newest is not None and not (job.is_done and job.reason == "done"):
+            job.run_id = newest.run_id
+        ended = newest.status if newest is not None else "FINISHED" if job.is_done else None
         if job.key in said:
             failures[job.name] = said[job.key]
-        elif sweep.client is not None and job.reason != "done" and ended != "FINISHED":
-            failures[job.name] = (run.data.tags.get("error") if run is not None else None) or "did not run"
+        elif sweep.store is not None and job.reason != "done" and ended != "FINISHED":
+            failures[job.name] = (newest.tags.get("error") if newest is not None else None) or "did not run"
     return failures
-
-
-def records_of(sweep: Sweep) -> list[RunRecord]:
-    """The jobs' runs as plain records, reused ones included."""
-    if sweep.client is None:
-        folders = [Path(file.read_text(encoding="utf-8")) for file in sorted(sweep.folder.glob("done/*"))]
-        return [history.record_of_folder(folder) for folder in folders if (folder / "metrics.jsonl").is_file()]
-    ids = dict.fromkeys(job.run_id for job in sweep.jobs if job.run_id)
-    return [history.record_of(sweep.client, sweep.client.get_run(run_id)) for run_id in ids]
 
 
 def report(sweep: Sweep, failures: dict[str, str], status: str) -> None:
     """Compare, write the report, show the verdict and every failure. A sweep cut short is compared as far as it got."""
-    records = records_of(sweep)
     if failures and status != "KILLED":
         print(f"\n{len(failures)} of {len(sweep.jobs)} jobs failed:")
         for name, cause in failures.items():
             print(f"  {name:32} {cause[:200]}")
-    if not any(record.status == "FINISHED" for record in records):
+    settings = sweep.jobs[0].config.sweep
+    test = loading.load(sweep.jobs[0].config).test
+    told = worker.call_anywhere(
+        verdict.reach,
+        verdict.Question(
+            store=sweep.store,
+            run_ids=list(dict.fromkeys(job.run_id for job in sweep.jobs if job.run_id)),
+            axes=sweep.axes,
+            objective=settings.objective,
+            targets=settings.targets,
+            folder=sweep.folder,
+            images=test.images,
+            labels=test.labels,
+        ),
+    )
+    if told is None:
         print("\nNothing finished, so there is nothing to compare.")
         return
-    settings = sweep.jobs[0].config.sweep
-    images, labels = _test_images(sweep)
-    compared = comparison.compare_by_data(records, sweep.axes, settings.objective, targets=settings.targets)
-    write_report(compared, records, sweep.folder, images, labels)
-    for one in compared:
-        print()
-        print(comparison.terminal_summary(one))
-    _keep(sweep, compared)
+    for summary in told.summaries:
+        print(f"\n{summary}")
+    _keep(sweep, told)
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None:
         print(f"  open    {sweep.parent.viewing()}")
 
 
-def _test_images(sweep: Sweep) -> tuple[Any, Any]:
-    dataset = experiment.dataset_of(sweep.jobs[0].config)
-    return dataset.test.images, dataset.test.labels
-
-
-def _keep(sweep: Sweep, compared: Sequence[comparison.Comparison]) -> None:
+def _keep(sweep: Sweep, told: verdict.Verdict) -> None:
     """The verdict, the best option and the report on the parent run."""
     summary = {
         "sweep": sweep.id,
         "axes": sweep.axes,
         "jobs": [{"name": job.name, "run_id": job.run_id, "reason": job.reason} for job in sweep.jobs],
-        "comparisons": [json.loads(comparison.to_json(one)) for one in compared],
+        "comparisons": told.comparisons,
     }
     (sweep.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    for leftover in [*sweep.folder.glob("failures/*"), *sweep.folder.glob("done/*"), *sweep.folder.glob("plan-*.json")]:
+        leftover.unlink()
     if sweep.parent is None:
         return
     with _forgiving(sweep):
         runs = " ".join(job.run_id for job in sweep.jobs if job.run_id)
-        sweep.parent.set_tags({"sweep.verdict": compared[0].verdict, "sweep.runs": runs})
-        best = compared[0].options[0]
-        if best.mean is not None:
-            sweep.parent.set_tags({"sweep.best": best.name})
-            sweep.parent.log_metrics({f"best_mean_{compared[0].objective}": best.mean}, 0, int(time.time() * 1000))
-        child = max(
-            (run for run in records_of(sweep) if compared[0].objective in run.metrics),
-            key=lambda run: run.metrics[compared[0].objective] * (-1 if compared[0].direction == "lower" else 1),
-            default=None,
-        )
-        if child is not None:
-            value = child.metrics[compared[0].objective]
-            sweep.parent.set_tags({"sweep.best_child": child.run_id, "sweep.best_child_name": child.name})
-            sweep.parent.log_metrics({f"best_child_{compared[0].objective}": value}, 0, int(time.time() * 1000))
-        for old in ("failures", "done"):
-            for file in (sweep.folder / old).glob("*"):
-                file.unlink()
-        for file in sweep.folder.glob("plan-*.json"):
-            file.unlink()
+        sweep.parent.set_tags({"sweep.runs": runs, **told.tags})
+        if told.metrics:
+            sweep.parent.log_metrics(told.metrics, 0, int(time.time() * 1000))
         sweep.parent.log_folder(sweep.folder)
 
 
@@ -351,6 +322,7 @@ def close_parent(sweep: Sweep, failures: dict[str, str], status: str) -> None:
         if failures:
             sweep.parent.set_tags({"error": f"{len(failures)} of {len(sweep.jobs)} jobs did not finish"})
         sweep.parent.end(status)
+        sweep.parent.settle()
 
 
 @contextlib.contextmanager

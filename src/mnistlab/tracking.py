@@ -1,15 +1,20 @@
 """The only owner of MLflow: the store, and a run in it.
 
 Runs are addressed by explicit ids through `MlflowClient`, never through MLflow's active run, so a stray MLFLOW_RUN_ID
-or a lost race for an experiment's name cannot send a run elsewhere.
+or a lost race for an experiment's name cannot send a run elsewhere. A training has all this done in the second process
+(`worker.py`), through `mirror.py`; so what is asked for and answered here is plain data.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.metadata
+import json
 import logging
 import os
 import re
+import shutil
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -110,8 +115,9 @@ def _check_writable(file: Path) -> None:
         ) from error
 
 
+@functools.cache
 def open_store(store: StoreAddress) -> tuple[Any, str]:
-    """An `MlflowClient` and the experiment's id; store and experiment are created if need be.
+    """An `MlflowClient` and the experiment's id, once per process; store and experiment are created if need be.
 
     Several processes may do this at once on an empty folder: a file lock lets one of them create, the others wait.
 
@@ -136,6 +142,12 @@ def open_store(store: StoreAddress) -> tuple[Any, str]:
         raise ConfigError(
             f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from error
+
+
+def prepare_store(store: StoreAddress) -> None:
+    """Open the store, and create it if need be, before it is wanted; a failure is told to whoever wants it."""
+    with contextlib.suppress(Exception):
+        open_store(store)
 
 
 def _create_database(file: Path) -> None:
@@ -246,8 +258,6 @@ class MlflowRun:
         Args:
             digests: train, validation, test -> digest; profile: split -> plain facts, kept as JSON.
         """
-        import json
-
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         inputs = [
@@ -271,25 +281,26 @@ class MlflowRun:
     def log_folder(self, folder: Path) -> None:
         self.client.log_artifacts(self.run_id, str(folder))
 
-    def log_model(self, model: Any, input_shape: tuple[int, ...], num_outputs: int) -> str:
-        """Log a Keras model through `mlflow.keras.log_model`; returns its models:/ address.
+    def log_model(self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool) -> str:
+        """Log a Keras file as `mlflow.keras.log_model` logs the model in it; returns its models:/ address.
 
-        Its signature takes raw uint8 pixels, shape (n, *input_shape), and gives float32 (n, num_outputs).
+        remove: the file afterwards. The signature: raw uint8 pixels, shape (n, *input_shape), give float32
+        (n, num_outputs).
         """
-        import keras
         import mlflow
         import numpy as np
-        import tensorflow as tf
-        from mlflow.models import ModelSignature
+        from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
 
         signature = ModelSignature(
             Schema([TensorSpec(np.dtype("uint8"), (-1, *input_shape))]),
             Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
         )
-        requirements = [f"{package.__name__}=={package.__version__}" for package in (tf, keras, np)]
         with _fluent_store(self.store.uri), mlflow.start_run(run_id=self.run_id, nested=True):
-            info = mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
+            info = Model.log(None, _KerasFile(file, signature), name="model", flavor_name="mlflow.keras")
+        if remove:
+            file.unlink()
+        self.set_tags({"model.address": str(info.model_uri)})
         return str(info.model_uri)
 
     def end(self, status: str) -> None:
@@ -301,6 +312,39 @@ class MlflowRun:
         if self.store.uri.startswith("http"):
             return f"{hide_passwords(self.store.uri)}/{page}"
         return f"mlflow ui --backend-store-uri {self.store.uri}   then open http://127.0.0.1:5000/{page}"
+
+
+class _KerasFile:
+    """A model in a .keras file, written as MLflow's Keras flavor writes one, but without loading Keras for it."""
+
+    def __init__(self, file: Path, signature: Any) -> None:
+        self.file, self.signature = file, signature
+
+    def save_model(self, path: str, mlflow_model: Any) -> None:
+        """Make the folder that `mlflow.keras.load_model` and `mlflow.pyfunc.load_model` read."""
+        import yaml
+        from mlflow import pyfunc
+        from mlflow.utils.environment import _process_pip_requirements, _PythonEnv
+
+        folder = Path(path)
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "keras_module.txt").write_text("keras")
+        shutil.copyfile(self.file, folder / "data" / "model.keras")
+        version = importlib.metadata.version("keras")
+        mlflow_model.signature = self.signature
+        mlflow_model.add_flavor(
+            "keras", data="data", keras_version=version, keras_backend="tensorflow", save_exported_model=False
+        )
+        pyfunc.add_to_model(
+            mlflow_model, loader_module="mlflow.keras", conda_env="conda.yaml", python_env="python_env.yaml"
+        )
+        mlflow_model.model_size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        mlflow_model.save(str(folder / "MLmodel"))
+        needed = [f"{package}=={importlib.metadata.version(package)}" for package in ("tensorflow", "keras", "numpy")]
+        conda, pip, _ = _process_pip_requirements(None, needed, None)
+        (folder / "conda.yaml").write_text(yaml.safe_dump(conda, default_flow_style=False))
+        (folder / "requirements.txt").write_text("\n".join(pip))
+        _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
 
 
 @contextlib.contextmanager
@@ -340,3 +384,39 @@ def model_file(run_id: str, config: TrackingConfig, root: str, into: Path) -> Pa
     except MlflowException as error:
         raise ConfigError(f"init.from={run_id}: no such run in {hide_passwords(store.uri)}.") from error
     raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
+
+
+# ---- a process's runs, by their ids ---------------------------------------------------------------------------------
+
+_open_runs: dict[str, MlflowRun] = {}
+_failures: dict[str, Exception] = {}
+
+
+def open_run(store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> tuple[str, str]:
+    """Create a run, or open that of this id again; returns its id and where it can be looked at."""
+    client, experiment_id = open_store(store)
+    run = MlflowRun(client, experiment_id, store, name, tags, run_id)
+    _open_runs[run.run_id] = run
+    return run.run_id, run.viewing()
+
+
+def on_run(run_id: str, method: str, *arguments: Any) -> Any:
+    """Call a method of an open run; `end` closes it. After the first failure nothing more is tried: a store that is
+    gone would be waited for again and again."""
+    if run_id in _failures:
+        raise _failures[run_id]
+    run = _open_runs.pop(run_id) if method == "end" else _open_runs[run_id]
+    try:
+        return getattr(run, method)(*arguments)
+    except Exception as error:
+        _failures[run_id] = error
+        _open_runs.pop(run_id, None)
+        raise
+
+
+def abandon(reason: str) -> None:
+    """End all open runs as KILLED: whoever opened them is gone."""
+    for run in list(_open_runs.values()):
+        with contextlib.suppress(Exception):  # a store that fails as well: the next sweep or run closes its orphans
+            run.set_tags({"error": reason})
+            run.end("KILLED")

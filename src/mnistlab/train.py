@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import importlib
 import json
 import logging
 import os
 import shutil
 import signal
 import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -25,9 +21,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from mnistlab import loading, startup, tracking, worker
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.fingerprint import config_hash
 from mnistlab.preflight import check_command, checked, explain
+from mnistlab.provenance import process_name
 
 USER_MISTAKE = 2
 failures: list[tuple[str, Exception]] = []
@@ -55,9 +53,8 @@ def job(composed: DictConfig) -> float | None:
         if part.get("run_id"):
             _remove_if_unused(folder)
             return float(part["objective"])
-        _check_store(config)
-        _import_ahead()
-        with _silent_stderr():
+        _begin(config)
+        with startup.loading():
             from mnistlab.experiment import run
 
         objective = run(config).objective
@@ -84,7 +81,7 @@ def _part_in_sweep(config: Config) -> dict[str, Any]:
     tags = {"sweep.id": plan["sweep"], "sweep.kind": "job"}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
-    config.part = SweepPart(part.get("name", ""), tags)
+    config.part = SweepPart(part.get("name", ""), tags, wait=plan["process"] != process_name())
     if part and not part["run_id"]:
         logging.getLogger("mnistlab").info("\n%s", part["line"])
     return part
@@ -97,41 +94,14 @@ def _tell_sweep(config: Config, kind: str, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def _check_store(config: Config) -> None:
-    """An unreachable tracking store is found before TensorFlow is loaded."""
+def _begin(config: Config) -> None:
+    """Begin what can go on while TensorFlow loads; an unreachable tracking store is found before."""
     if config.tracking.backend == "mlflow":
-        from mnistlab.tracking import address, check_reachable
-
-        check_reachable(address(config.tracking, config.paths.root))
-
-
-def _import_ahead() -> None:
-    """Load what a run needs only later on the second core, while TensorFlow loads on the first: a second saved."""
-
-    def load() -> None:
-        for module in ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "seaborn", "sklearn.metrics"):
-            with contextlib.suppress(Exception):  # whoever needs it will import it again and see the error
-                importlib.import_module(module)
-
-    threading.Thread(target=load, name="import-ahead", daemon=True).start()
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Swallow what TensorFlow's C++ prints while it is imported; shown after all if the import fails."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            said.seek(0)
-            os.write(kept, said.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        store = tracking.address(config.tracking, config.paths.root)
+        tracking.check_reachable(store)
+        worker.send(tracking.prepare_store, store)
+    worker.begin()
+    loading.prefetch(config)
 
 
 def _remove_if_unused(folder: Path) -> None:
@@ -175,9 +145,8 @@ def _checked_command() -> int:
     if not command.multirun:
         _hydra()
         return _tell_failures()
-    _check_store(command.configs[0])
-    _import_ahead()
-    with _silent_stderr():
+    _begin(command.configs[0])
+    with startup.loading():
         from mnistlab import sweep
     return sweep.conduct(command, _hydra)
 

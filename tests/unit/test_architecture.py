@@ -22,6 +22,12 @@ ALLOWED = {
     "config": set(),
     "record": set(),
     "provenance": set(),
+    "startup": set(),
+    "worker": {"config", "tracking"},
+    "mirror": {"tracking", "worker"},
+    "figures": {"plots"},
+    "loading": {"build", "config", "data", "sources"},
+    "verdict": {"comparison", "history", "tracking"},
     "comparison": set(),
     "program": set(),
     "fused": {"program"},
@@ -44,7 +50,7 @@ ALLOWED = {
     "callbacks": {"record"},
     "training": {"config", "data", "fused", "loaders", "sources"},
     "fingerprint": {"config", "provenance"},
-    "history": {"comparison", "config"},
+    "history": {"comparison", "provenance", "tracking"},
     "preflight": {"build", "config"},
     "naming": {"config", "preflight"},
     "reporting": {
@@ -53,17 +59,23 @@ ALLOWED = {
         "config",
         "data",
         "evaluate",
+        "figures",
         "fingerprint",
         "loaders",
         "naming",
-        "plots",
-    }
-    | {"provenance", "record", "training"},
+        "provenance",
+        "record",
+        "training",
+        "worker",
+    },
     "experiment": set(MODULES)
-    - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "export", "fused", "program"},
+    - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "export", "fused", "program"}
+    - {"history", "plots", "startup", "verdict"},
     "compare": {"comparison", "config", "history", "tracking"},
-    "sweep": {"comparison", "config", "experiment", "fingerprint", "history", "preflight", "tracking"},
-    "train": {"config", "experiment", "fingerprint", "preflight", "sweep", "tracking"},
+    "sweep": {"config", "experiment", "fingerprint", "history", "loading", "mirror", "preflight", "provenance"}
+    | {"tracking", "verdict", "worker"},
+    "train": {"config", "experiment", "fingerprint", "loading", "preflight", "provenance", "startup", "sweep"}
+    | {"tracking", "worker"},
 }
 OWNERS = {
     "mlflow": {"tracking"},
@@ -73,7 +85,7 @@ OWNERS = {
     "hydra": {"config", "build", "preflight", "train"},
     "omegaconf": {"config", "preflight", "train"},
     "PIL": {"decode", "pixelcache", "export"},
-    "tensorflow": {"fused", "loaders", "program", "training", "tracking"},
+    "tensorflow": {"fused", "loaders", "program", "training"},
     "keras": {
         *(
             "augmentation",
@@ -87,7 +99,7 @@ OWNERS = {
             "saving",
             "sources",
         ),
-        *("tracking", "training"),
+        *("training",),
     },
 }
 

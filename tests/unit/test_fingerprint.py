@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mnistlab import fingerprint, history
+from mnistlab import fingerprint, provenance
 from mnistlab.preflight import compose_config
 
 DIGESTS = {"train": "a", "validation": "b", "test": "c"}
@@ -54,15 +54,15 @@ def test_changed_code_is_named() -> None:
 
 
 def test_a_process_that_ended_is_known_to_be_gone() -> None:
-    assert not history.is_gone(history.process_name())
+    assert not provenance.is_gone(provenance.process_name())
     ended = subprocess.run(
-        [sys.executable, "-c", "from mnistlab import history; print(history.process_name())"],
+        [sys.executable, "-c", "from mnistlab import provenance; print(provenance.process_name())"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.strip()
-    assert history.is_gone(ended)
-    host, pid, _ = history.process_name().rsplit(":", 2)
-    assert history.is_gone(f"{host}:{pid}:1")  # the number was given to another process since
-    assert not history.is_gone(f"elsewhere:{os.getpid()}:1")
-    assert not history.is_gone("?:0:")
+    assert provenance.is_gone(ended)
+    host, pid, _ = provenance.process_name().rsplit(":", 2)
+    assert provenance.is_gone(f"{host}:{pid}:1")  # the number was given to another process since
+    assert not provenance.is_gone(f"elsewhere:{os.getpid()}:1")
+    assert not provenance.is_gone("?:0:")

@@ -1,0 +1,282 @@
+"""A second process for what needs MLflow, scikit-learn or matplotlib: it loads and works while TensorFlow trains.
+
+What is waited for (`call`) runs there at once; all else (`send`) in a thread of its own, one after the other in the
+order in which it was asked for. Functions are named by reference, `worker.call(tracking.open_run, ...)`, take and give
+plain data, and must stand in modules that load nothing heavy when they are imported.
+
+The process is begun by the first who asks and ends with this one. When this one dies without a word (kill -9), it does
+what it was asked for and then closes the runs that are still open as KILLED.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import itertools
+import logging
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from typing import IO, Any, NoReturn
+
+LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
+BEGIN = "import sys; sys.path[:] = {path!r}; from mnistlab.worker import main; main({modules!r})"
+
+log = logging.getLogger("mnistlab")
+
+
+class RemoteError(RuntimeError):
+    """A function failed in the second process, or the process did. details: the traceback there."""
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+class WorkerDied(RemoteError):
+    """The second process has ended before it did what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("mnistlab's second process has ended (killed, or out of memory?)")
+
+
+class Pending:
+    """A result that is not there yet."""
+
+    def __init__(self) -> None:
+        self._arrived = threading.Event()
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    def arrive(self, value: Any = None, error: Exception | None = None) -> None:
+        self._value, self._error = value, error
+        self._arrived.set()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or a failure."""
+        return self._arrived.is_set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is known already that there will be no result."""
+        return self.done and self._error is not None
+
+    def result(self) -> Any:
+        """Wait for it; raises what the function raised."""
+        self._arrived.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Worker:
+    """The second process, as this one sees it.
+
+    Args:
+        modules: what it loads unasked; the first are loaded before it does anything.
+    """
+
+    def __init__(self, modules: tuple[Sequence[str], Sequence[str]] = (LOADED_FIRST, LOADED_NEXT)) -> None:
+        code = BEGIN.format(path=sys.path, modules=modules)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C at the terminal is this process's affair
+        )
+        self._numbers = itertools.count()
+        self._pending: dict[int, Pending] = {}
+        self._lock = threading.Lock()
+        self._dead = False
+        threading.Thread(target=self._listen, name="worker-listener", daemon=True).start()
+
+    def send(self, function: Callable[..., Any], *arguments: Any, urgent: bool = False) -> Pending:
+        """Ask for `function(*arguments)` and go on. urgent: beside what was asked for before, not after it."""
+        pending = Pending()
+        with self._lock:
+            if self._dead:
+                pending.arrive(error=WorkerDied())
+                return pending
+            number = next(self._numbers)
+            self._pending[number] = pending
+            with contextlib.suppress(OSError):  # it has ended: the listener finds out and tells all who wait
+                _write(self._stdin, (urgent, number, pickle.dumps((function, arguments))))
+        return pending
+
+    def settle(self) -> None:
+        """Wait until everything that was asked for is done, whatever came of it."""
+        for pending in list(self._pending.values()):
+            pending._arrived.wait()
+
+    def close(self) -> None:
+        """Let it do what it was asked for, and end."""
+        self.settle()
+        with self._lock, contextlib.suppress(OSError):
+            _write(self._stdin, None)
+            self._stdin.close()
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+            while True:
+                number, value, error = pickle.load(self._process.stdout)
+                if number is None:
+                    log.log(*value)
+                else:
+                    self._pending.pop(number).arrive(value, error)
+        self._process.wait()
+        with self._lock:
+            self._dead = True
+            left, self._pending = list(self._pending.values()), {}
+        for pending in left:
+            pending.arrive(error=WorkerDied())
+
+
+@functools.cache
+def _worker() -> Worker:
+    worker = Worker()
+    atexit.register(worker.close)
+    return worker
+
+
+def begin() -> None:
+    """Start the process, so that it loads its libraries while this one loads others."""
+    _worker()
+
+
+def send(function: Callable[..., Any], *arguments: Any) -> Pending:
+    """Ask the second process for `function(*arguments)` and go on."""
+    return _worker().send(function, *arguments)
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` in the second process.
+
+    Raises:
+        ConfigError: as the function raised it; RemoteError: anything else that it raised.
+    """
+    return _worker().send(function, *arguments, urgent=True).result()
+
+
+def call_anywhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """`function(*arguments)` in the second process or, if that has ended, in this one."""
+    try:
+        return call(function, *arguments)
+    except WorkerDied:
+        return function(*arguments)
+
+
+def send_anywhere(function: Callable[..., Any], *arguments: Any) -> None:
+    """Ask the second process for `function(*arguments)` or, if that has ended, do it now."""
+    pending = send(function, *arguments)
+    if pending.failed:
+        function(*arguments)
+
+
+def settle() -> None:
+    """Wait until everything that was asked for is done."""
+    if _worker.cache_info().currsize:
+        _worker().settle()
+
+
+def _write(stream: IO[bytes], message: Any) -> None:
+    pickle.dump(message, stream)
+    stream.flush()
+
+
+# ---- in the second process ------------------------------------------------------------------------------------------
+
+
+def main(modules: tuple[Sequence[str], Sequence[str]]) -> NoReturn:
+    """Do what is asked for until the first process closes its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what anybody prints must not come among the answers
+    answer = _Answers(answers)
+    logging.getLogger().addHandler(answer)
+    _load(modules[0])
+    threading.Thread(target=_load, args=(modules[1],), daemon=True).start()
+    farewell = _serve(sys.stdin.buffer, answer)
+    if not farewell:
+        from mnistlab import tracking
+
+        tracking.abandon("the process ended without a word (killed, or the machine stopped)")
+    logging.shutdown()
+    os._exit(0)
+
+
+class _Answers(logging.Handler):
+    """Sends results and log lines to the first process."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(logging.WARNING)
+        self.stream = stream
+        self.one_at_a_time = threading.Lock()
+
+    def __call__(self, number: int | None, value: Any = None, error: Exception | None = None) -> None:
+        with self.one_at_a_time, contextlib.suppress(BrokenPipeError):  # nobody listens any more: the work goes on
+            _write(self.stream, (number, value, error))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self(None, (record.levelno, "%s", record.getMessage()))
+
+
+def _serve(stream: IO[bytes], answer: _Answers) -> bool:
+    """Do all that is asked for; whether the first process ended in good order."""
+    lanes: dict[bool, queue.SimpleQueue[tuple[int, bytes] | None]] = {
+        True: queue.SimpleQueue(),
+        False: queue.SimpleQueue(),
+    }
+    threads = [threading.Thread(target=_work, args=(lane, answer)) for lane in lanes.values()]
+    for thread in threads:
+        thread.start()
+    farewell = False
+    with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+        # Read at once whatever comes, so that the first process never waits for a full pipe.
+        while (message := pickle.load(stream)) is not None:
+            urgent, number, wanted = message
+            lanes[urgent].put((number, wanted))
+        farewell = True
+    for lane in lanes.values():
+        lane.put(None)
+    for thread in threads:
+        thread.join()
+    return farewell
+
+
+def _work(lane: queue.SimpleQueue[tuple[int, bytes] | None], answer: _Answers) -> None:
+    while (message := lane.get()) is not None:
+        number, wanted = message
+        try:
+            function, arguments = pickle.loads(wanted)
+            answer(number, function(*arguments))
+        except Exception as error:
+            from mnistlab.config import ConfigError
+
+            told = f"{type(error).__name__}: {error}"
+            answer(number, None, error if isinstance(error, ConfigError) else RemoteError(told, traceback.format_exc()))
+
+
+def _load(modules: Sequence[str]) -> None:
+    gc.disable()
+    for module in modules:
+        with contextlib.suppress(Exception):  # whoever needs it will import it again and see the error
+            importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
