@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -37,8 +38,8 @@ AUGMENTATIONS = (
     "interpolation_order",
 )
 NO_AUGMENTATIONS = {
-    "rescale": "set data.scaling=unit for 1/255; the scaling is part of the saved model",
-    "validation_split": "set data.validation_fraction, and data.split=keras for ImageDataGenerator's own split",
+    "rescale": "it is for all images and part of the saved model: set data.rescale=1/255 (or data.scaling=unit)",
+    "validation_split": "set data.validation_split, and data.split=keras for ImageDataGenerator's own split",
     **dict.fromkeys(
         ("featurewise_center", "featurewise_std_normalization", "samplewise_center", "samplewise_std_normalization"),
         "a normalization must hold in validation and in the saved model too: add keras.layers.Normalization, "
@@ -79,10 +80,13 @@ class DataConfig:
     labels: str = _choice("one_hot", "integer")
     class_mode: str | None = _choice("binary", "categorical", "sparse")
     scaling: str = _choice("unit", "centered", "none")
+    rescale: Any
     image_size: Any
+    target_size: Any
     split: str = _choice("stratified", "keras")
     validation: str = _choice("holdout", "test")
     validation_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
+    validation_split: float
     test_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
     split_seed: int = _number("value >= 0", lambda value: value >= 0)
     class_weight: Any
@@ -215,6 +219,7 @@ def typed(composed: DictConfig) -> Config:
     problems = [*_field_problems(config), *_meaning_problems(config)]
     if problems:
         raise ConfigError(problems)
+    config.data.rescale = _factor(config.data.rescale)  # 1/255 is a text until here
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int):  # Keras takes learning_rate=1.0 and refuses learning_rate=1
         config.optimizer["learning_rate"] = float(rate)
@@ -224,6 +229,14 @@ def typed(composed: DictConfig) -> Config:
         if isinstance(value, str) and "${oc.env:" in value
     }
     return config
+
+
+def _factor(value: Any) -> float | None:
+    """A number, also one written as a fraction: '1/255'. None if it is none."""
+    try:
+        return None if value is None else float(Fraction(str(value).replace(" ", "")))
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 def _missing_or_unresolved(error: OmegaConfBaseException) -> str:
@@ -311,6 +324,9 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     weight = config.data.class_weight
     if isinstance(weight, str) and weight != "balanced":
         yield f"data.class_weight is null, balanced or a mapping of classes to weights. Received: {weight}."
+    factor = config.data.rescale
+    if factor is not None and not (_factor(factor) or 0) > 0:
+        yield f"data.rescale is null or a factor above 0, such as 1/255. Received: {factor}."
     yield from _image_problems(config)
     yield from _class_mapping_problems("data.class_weight", weight, 0.0, math.inf)
     yield from _class_mapping_problems("data.keep", config.data.keep, 0.0, 1.0)

@@ -151,12 +151,13 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
         num_outputs=dataset.num_outputs,
         output_activation=dataset.output_activation,
     )
+    scaling = config.data.rescale or config.data.scaling
     augmenting = (
         []
         if dataset.loader == "generator"
-        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.SCALINGS[config.data.scaling])
+        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling))
     )
-    model = models.with_preprocessing(network, dataset.image_shape, config.data.scaling, augmenting)
+    model = models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
     optimizer = build(config.optimizer, "optimizer")
     training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     start_from = config.init.get("from")

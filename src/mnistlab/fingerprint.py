@@ -20,6 +20,12 @@ WITHOUT_EFFECT = ("paths", "tracking", "sweep")
 # Modules that look at results and do not make them: a new figure is no reason to train again.
 ONLY_LOOKING = (
     "plots.py",
+    "figures.py",
+    "verdict.py",
+    "history.py",
+    "worker.py",
+    "mirror.py",
+    "startup.py",
     "compare.py",
     "naming.py",
     "tracking.py",

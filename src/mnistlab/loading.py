@@ -14,6 +14,8 @@ from mnistlab.config import Config
 from mnistlab.data import Dataset, prepare
 from mnistlab.sources import Images
 
+OF_THE_MODEL_OR_SOURCE = ("scaling", "rescale", "image_size", "target_size", "validation_split")
+
 _ahead: list[threading.Thread] = []
 
 
@@ -29,7 +31,7 @@ def load(config: Config) -> Dataset:
 
 
 def _load(config: Config) -> Dataset:
-    preparation = {key: value for key, value in asdict(config.data).items() if key not in ("scaling", "image_size")}
+    preparation = {key: value for key, value in asdict(config.data).items() if key not in OF_THE_MODEL_OR_SOURCE}
     return _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
 
 

@@ -79,16 +79,22 @@ def stack(
     )
 
 
+def scale_and_offset(scaling: str | float) -> tuple[float, float]:
+    """What 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1), 'none' (only a cast to float) or a factor
+    make of a pixel: pixel * scale + offset."""
+    return SCALINGS[scaling] if isinstance(scaling, str) else (scaling, 0.0)
+
+
 def with_preprocessing(
-    network: keras.Model, input_shape: Sequence[int], scaling: str, augmenting: Sequence[keras.Layer] = ()
+    network: keras.Model, input_shape: Sequence[int], scaling: str | float, augmenting: Sequence[keras.Layer] = ()
 ) -> keras.Model:
     """The network with its scaling in front: raw uint8 pixels in, (n, height, width, channels).
 
     Args:
-        scaling: 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1) or 'none' (only a cast to float).
+        scaling: as for `scale_and_offset`.
         augmenting: random layers between the scaling and the network; they do nothing outside training.
     """
-    scale, offset = SCALINGS[scaling]
+    scale, offset = scale_and_offset(scaling)
     front = [
         keras.Input(tuple(input_shape), dtype="uint8", name="pixels"),
         kl.Rescaling(scale, offset, name="scaling"),

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab import build
 from mnistlab.config import (
     AUGMENTATIONS,
+    NO_AUGMENTATIONS,
     Config,
     ConfigError,
     conf_folder,
@@ -187,6 +188,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
 
 def _no_such_key(key: str, overrides: list[str]) -> str:
     if key.startswith("data.augmentation."):
+        elsewhere = NO_AUGMENTATIONS.get(key.rpartition(".")[2])
+        if elsewhere:
+            return f"{key} is no augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
     message = no_such_setting(key, _known_keys(overrides))

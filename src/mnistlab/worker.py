@@ -97,21 +97,18 @@ class Worker:
         )
         self._numbers = itertools.count()
         self._pending: dict[int, Pending] = {}
-        self._lock = threading.Lock()
-        self._dead = False
-        threading.Thread(target=self._listen, name="worker-listener", daemon=True).start()
+        self._dead = threading.Event()
+        self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for target in (self._listen, self._speak):
+            threading.Thread(target=target, name=f"worker{target.__name__}", daemon=True).start()
 
     def send(self, function: Callable[..., Any], *arguments: Any, urgent: bool = False) -> Pending:
         """Ask for `function(*arguments)` and go on. urgent: beside what was asked for before, not after it."""
-        pending = Pending()
-        with self._lock:
-            if self._dead:
-                pending.arrive(error=WorkerDied())
-                return pending
-            number = next(self._numbers)
-            self._pending[number] = pending
-            with contextlib.suppress(OSError):  # it has ended: the listener finds out and tells all who wait
-                _write(self._stdin, (urgent, number, pickle.dumps((function, arguments))))
+        pending, number = Pending(), next(self._numbers)
+        self._pending[number] = pending
+        self._outbox.put((urgent, number, pickle.dumps((function, arguments))))
+        if self._dead.is_set():
+            self._tell_the_waiting()
         return pending
 
     def settle(self) -> None:
@@ -122,14 +119,17 @@ class Worker:
     def close(self) -> None:
         """Let it do what it was asked for, and end."""
         self.settle()
-        with self._lock, contextlib.suppress(OSError):
-            _write(self._stdin, None)
-            self._stdin.close()
+        self._outbox.put(None)
+        self._dead.wait()
 
-    @property
-    def _stdin(self) -> IO[bytes]:
+    def _speak(self) -> None:
+        """Write in a thread of its own: a Ctrl-C, which strikes the main thread, must not cut a message in two."""
         assert self._process.stdin is not None
-        return self._process.stdin
+        with contextlib.suppress(OSError):  # it has ended: the listener finds out and tells all who wait
+            message = True
+            while message is not None:
+                message = self._outbox.get()
+                _write(self._process.stdin, message)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -140,12 +140,13 @@ class Worker:
                     log.log(*value)
                 else:
                     self._pending.pop(number).arrive(value, error)
-        self._process.wait()
-        with self._lock:
-            self._dead = True
-            left, self._pending = list(self._pending.values()), {}
-        for pending in left:
-            pending.arrive(error=WorkerDied())
+        self._dead.set()
+        self._tell_the_waiting()
+
+    def _tell_the_waiting(self) -> None:
+        while self._pending:
+            with contextlib.suppress(KeyError):  # the other thread was quicker
+                self._pending.pop(next(iter(self._pending))).arrive(error=WorkerDied())
 
 
 @functools.cache
