@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import commands, epochs, machine, memory, report, where
+from benchmarks import commands, epochs, folders, machine, memory, report, where
 from benchmarks.common import Bench, Section
 from benchmarks.data import find_images
 from benchmarks.scale import DEFAULT, FULL, QUICK
@@ -24,6 +24,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "run": commands.default_run,
     "sweep": commands.sweep,
     "help": commands.help_page,
+    "folders": folders.folders,
     "memory": memory.memory,
 }
 HERE = Path(__file__).resolve().parent

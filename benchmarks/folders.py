@@ -1,14 +1,13 @@
 """Image folders: the three loaders beside Keras's ImageDataGenerator, measured side by side in one process.
 
-    python benchmarks/folders.py            about three minutes
-    python benchmarks/folders.py --full     a larger stream: 10 GB of decoded images within a budget of 1 GB
+Usage: python -m benchmarks.folders OUT.json REPEATS [--full]     (started by `folders` below)
 
-Each comparison is made several times, one after the other, and the median of the ratios is given.
+Each comparison is made several times, one after the other, and the median of the ratios is given. --full: a larger
+stream, 10 GB of decoded images within a budget of 1 GB.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import io
@@ -27,25 +26,45 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmarks.common import Bench, Section, python
+
 Row = dict[str, Any]
 BATCH = 32
 
 
-def main(repeats: int = 5, full: bool = False) -> list[Row]:
-    """Measure everything, print a Markdown table, return its rows."""
+def folders(bench: Bench) -> Section:
+    """The loaders against ImageDataGenerator, in a process of their own."""
+    out = bench.folder / "folders.json"
+    full = ["--full"] if bench.scale.name == "full" else []
+    python(bench, "-m", "benchmarks.folders", str(out), str(bench.scale.folder_rounds), *full)
+    rows: list[Row] = json.loads(out.read_text(encoding="utf-8"))
+    return Section(
+        "Image folders, against Keras's ImageDataGenerator",
+        ["", "images/s", "beside", "images/s", "ratio"],
+        [cells(row) for row in rows],
+        [
+            f"Medians of {bench.scale.folder_rounds} rounds, one after the other in a process; the ratio is the median "
+            "of each round's. A training is of multinomial regression: what is measured is the way of the images.",
+        ],
+        {row["figure"]: row["ratio"] for row in rows},
+        {"rows": rows},
+    )
+
+
+def measure(out: Path, repeats: int, full: bool) -> None:
+    """Measure everything and write the rows as JSON."""
     with tempfile.TemporaryDirectory(prefix="mnistlab-bench-") as name:
         folder = Path(name)
         digits, photos = make_digits(folder / "digits"), make_photos(folder / "photos", 800)
         rows = []
-        for what, path, size, mode in (
-            ("28x28 PNG", digits, (28, 28), "grayscale"),
-            ("400x300 JPEG to 150x150", photos, (150, 150), "rgb"),
+        for kind, what, path, size, mode in (
+            ("png", "28x28 PNG", digits, (28, 28), "grayscale"),
+            ("jpeg", "400x300 JPEG to 150x150", photos, (150, 150), "rgb"),
         ):
-            rows += compare_resident(what, path, size, mode, repeats)
-            rows += [compare_stream(what, path, size, mode, workers, repeats) for workers in (1, 2)]
+            rows += compare_resident(kind, what, path, size, mode, repeats)
+            rows += [compare_stream(kind, what, path, size, mode, workers, repeats) for workers in (1, 2)]
         rows.append(stream_memory(folder, full))
-    print(table(rows))
-    return rows
+    out.write_text(json.dumps(rows), encoding="utf-8")
 
 
 def make_digits(folder: Path) -> Path:
@@ -77,7 +96,7 @@ def make_photos(folder: Path, count: int, size: tuple[int, int] = (400, 300), di
     return folder
 
 
-def compare_resident(what: str, path: Path, size: tuple[int, int], mode: str, repeats: int) -> list[Row]:
+def compare_resident(kind: str, what: str, path: Path, size: tuple[int, int], mode: str, repeats: int) -> list[Row]:
     """The first pass (scan, check, hash, decode, cache), later epochs' batches, and later epochs of a training."""
     firsts, batches, trainings = [], [], []
     dataset = resident(path, size)
@@ -88,18 +107,22 @@ def compare_resident(what: str, path: Path, size: tuple[int, int], mode: str, re
         batches.append((generator, rate(lambda: iterate_resident(dataset))))
         trainings.append((train_generator(path, size, mode, 1), train_dataset(dataset)))
     return [
-        row(f"resident, first pass, {what}", "ImageDataGenerator, 1 worker: one pass", firsts, 1.7),
-        row(f"resident, batches of a later epoch, {what}", "ImageDataGenerator, 1 worker: one pass", batches, 10),
-        row(f"resident, training epoch after the first, {what}", "fit on ImageDataGenerator, 1 worker", trainings, 10),
+        row(f"folders.{kind}_first", f"resident, first pass, {what}", "one pass, 1 worker", firsts),
+        row(f"folders.{kind}_batches", f"resident, batches of a later epoch, {what}", "one pass, 1 worker", batches),
+        row(
+            f"folders.{kind}_resident", f"resident, training epoch after the first, {what}", "fit, 1 worker", trainings
+        ),
     ]
 
 
-def compare_stream(what: str, path: Path, size: tuple[int, int], mode: str, workers: int, repeats: int) -> Row:
+def compare_stream(
+    kind: str, what: str, path: Path, size: tuple[int, int], mode: str, workers: int, repeats: int
+) -> Row:
     """A training epoch from files, decoded anew."""
     dataset = prepared(path, size, loader="stream", workers=workers, memory_budget_mb=64)
     pairs = [(train_generator(path, size, mode, workers), train_dataset(dataset)) for _ in range(repeats)]
-    ours = f"stream, training epoch, {workers} worker{'s' if workers > 1 else ''}, {what}"
-    return row(ours, f"fit on ImageDataGenerator, {workers} worker{'s' if workers > 1 else ''}", pairs, 1.5)
+    said = f"{workers} worker{'s' if workers > 1 else ''}"
+    return row(f"folders.{kind}_stream_{workers}", f"stream, training epoch, {said}, {what}", f"fit, {said}", pairs)
 
 
 def resident(path: Path, size: tuple[int, int]) -> Any:
@@ -202,15 +225,16 @@ def rate(work: Callable[[], int]) -> float:
     return work() / (time.perf_counter() - started)
 
 
-def row(ours: str, theirs: str, pairs: list[tuple[float, float]], goal: float) -> Row:
+def row(figure: str, ours: str, theirs: str, pairs: list[tuple[float, float]]) -> Row:
     """Images per second of both, medians; the median of the ratios within a pair."""
     return {
+        "figure": figure,
         "measured": ours,
         "beside": theirs,
         "beside_per_second": statistics.median(pair[0] for pair in pairs),
         "ours_per_second": statistics.median(pair[1] for pair in pairs),
         "ratio": statistics.median(ours / theirs for theirs, ours in pairs),
-        "goal": goal,
+        "pairs": pairs,
     }
 
 
@@ -221,12 +245,16 @@ def stream_memory(folder: Path, full: bool) -> Row:
     photos = make_photos(folder / "many", count, (640, 480) if full else (400, 300), distinct=200)
     words = [str(photos), str(budget), *map(str, size)]
     answer = subprocess.run(
-        [sys.executable, __file__, "--only-stream", *words], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", "benchmarks.folders", "--only-stream", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     said = json.loads(answer.stdout.splitlines()[-1])
     grown = said["peak_mb"] - said["before_mb"]
     before = f"{said['loaded_mb']:,.0f} MB before any training, {said['before_mb']:,.0f} after one on 128 images"
     return {
+        "figure": "folders.stream_memory",
         "measured": f"stream, {count:,} images of {size[0]}x{size[1]}, {said['decoded_mb']:,.0f} MB decoded",
         "beside": f"memory budget {budget} MB; {before}",
         "beside_per_second": None,
@@ -234,7 +262,6 @@ def stream_memory(folder: Path, full: bool) -> Row:
         "grown_mb": grown,
         "peak_mb": said["peak_mb"],
         "ratio": grown / budget,
-        "goal": 1.2,
     }
 
 
@@ -277,26 +304,17 @@ def resident_megabytes() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown; images per second."""
-    lines = ["| measured | images/s | beside | images/s | ratio | goal |", "|---|---|---|---|---|---|"]
-    for entry in rows:
-        memory = "grown_mb" in entry
-        theirs = "" if memory else f"{entry['beside_per_second']:,.0f}"
-        ratio = f"{entry['grown_mb']:.0f} MB, {entry['ratio']:.2f} of it" if memory else f"{entry['ratio']:.2f}x"
-        goal = f"{'<=' if memory else '>='} {entry['goal']:g}"
-        cells = [entry["measured"], f"{entry['ours_per_second']:,.0f}", entry["beside"], theirs, ratio, goal]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def cells(row: Row) -> list[str]:
+    """A row of the table."""
+    memory = "grown_mb" in row
+    theirs = "" if memory else f"{row['beside_per_second']:,.0f}"
+    ratio = f"{row['grown_mb']:.0f} MB more, {row['ratio']:.2f} of it" if memory else f"{row['ratio']:.2f}x"
+    return [row["measured"], f"{row['ours_per_second']:,.0f}", row["beside"], theirs, ratio]
 
 
 if __name__ == "__main__":
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if "--only-stream" in sys.argv:
+    if sys.argv[1] == "--only-stream":
         measure_memory(*sys.argv[2:])
     else:
-        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-        parser.add_argument("--full", action="store_true", help="the larger stream")
-        parser.add_argument("--repeats", type=int, default=5)
-        chosen = parser.parse_args()
-        main(chosen.repeats, chosen.full)
+        measure(Path(sys.argv[1]), int(sys.argv[2]), "--full" in sys.argv)

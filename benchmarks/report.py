@@ -53,6 +53,15 @@ GOALS = (
     Goal("memory growth, the same job", "memory.same_percent", 10, True, " %"),
     Goal("memory growth, seven optimizers in turn", "memory.mix_percent", 10, True, " %"),
     Goal("cnn: fused / keras engine (1 and noise)", "cnn.fused_over_keras", 1.05, True),
+    Goal("folders: resident epoch / ImageDataGenerator's, 28x28 PNG", "folders.png_resident", 10, False),
+    Goal("folders: resident epoch / ImageDataGenerator's, 400x300 JPEG", "folders.jpeg_resident", 10, False),
+    Goal("folders: the first pass / ImageDataGenerator's, PNG", "folders.png_first", 1.7, False),
+    Goal("folders: the first pass / ImageDataGenerator's, JPEG", "folders.jpeg_first", 1.7, False),
+    Goal("folders: stream / ImageDataGenerator, 1 worker each, PNG", "folders.png_stream_1", 1.5, False),
+    Goal("folders: stream / ImageDataGenerator, 2 workers each, PNG", "folders.png_stream_2", 1.5, False),
+    Goal("folders: stream / ImageDataGenerator, 1 worker each, JPEG", "folders.jpeg_stream_1", 1.5, False),
+    Goal("folders: stream / ImageDataGenerator, 2 workers each, JPEG", "folders.jpeg_stream_2", 1.5, False),
+    Goal("folders: memory of a stream, beyond TensorFlow's / its budget", "folders.stream_memory", 1.2, True),
 )
 
 

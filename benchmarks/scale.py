@@ -13,7 +13,8 @@ class Scale:
     best_images_1: of Keras at its best and of PyTorch at batch 1; threads_images_32, threads_images_1: of PyTorch with
     its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
     sgd_images: of the notebook's sgd among its seven strategies.
-    run_rounds, sweep_rounds, help_rounds: measurements of a whole command; jobs: in one process, for its memory.
+    run_rounds, sweep_rounds, help_rounds: measurements of a whole command; folder_rounds: of every way
+    through image folders; jobs: in one process, for its memory.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Scale:
     run_rounds: int = 5
     sweep_rounds: int = 3
     help_rounds: int = 15
+    folder_rounds: int = 5
     jobs: int = 50
 
 
@@ -48,6 +50,7 @@ DEFAULT = Scale(
     run_rounds=2,
     sweep_rounds=2,
     help_rounds=7,
+    folder_rounds=3,
 )
 FULL = Scale("full", rounds=10)
 QUICK = Scale(

@@ -146,9 +146,9 @@ def examine_all(
     Args:
         out: uint8, shape (len(files), *decoding.shape), mapped from an .npy file if processes are to share the work.
     """
-    into = str(out.filename) if isinstance(out, np.memmap) else out
-    shared = len(indices) >= WORTH_PROCESSES and not isinstance(into, np.ndarray)
-    ask = decoders(workers).ask if shared else _here
+    file = str(out.filename) if isinstance(out, np.memmap) else None
+    shared = len(indices) >= WORTH_PROCESSES and (out is None or file is not None)
+    ask, into = (decoders(workers).ask, file) if shared else (_here, out)
 
     def work(chunk: Sequence[int]) -> list[Facts]:
         return ask("examine", [files[index] for index in chunk], max_pixels, decoding, into, chunk)

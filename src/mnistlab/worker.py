@@ -125,8 +125,8 @@ class Worker:
     def _speak(self) -> None:
         """Write in a thread of its own: a Ctrl-C, which strikes the main thread, must not cut a message in two."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # it has ended: the listener finds out and tells all who wait
-            message = True
+        with contextlib.suppress(OSError, ValueError):  # it has ended: the listener finds out and tells all who wait
+            message: Any = True
             while message is not None:
                 message = self._outbox.get()
                 _write(self._process.stdin, message)
@@ -140,7 +140,12 @@ class Worker:
                     log.log(*value)
                 else:
                     self._pending.pop(number).arrive(value, error)
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                pipe.close() if pipe else None
         self._dead.set()
+        self._outbox.put(None)
         self._tell_the_waiting()
 
     def _tell_the_waiting(self) -> None:

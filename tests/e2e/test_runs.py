@@ -254,6 +254,56 @@ def test_a_stopped_run_is_killed_not_running(tmp_path, stop, code) -> None:
     assert run.info.status == "KILLED"
 
 
+def started(folder: Path, *words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "mnistlab.train", *words],
+        cwd=folder,
+        env={**os.environ, "MNISTLAB_ROOT": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def second_process_of(process: subprocess.Popen) -> int:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (found,) = (child for child in children if b"mnistlab.worker" in Path(f"/proc/{child}/cmdline").read_bytes())
+    return int(found)
+
+
+def test_a_run_that_is_killed_outright_says_so_at_once(tmp_path) -> None:
+    process = started(tmp_path, "source=mnist_5k", "fit.epochs=10000")
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            break
+    process.kill()
+    process.communicate(timeout=60)
+    (run,) = runs(tmp_path)
+    assert run.info.status == "KILLED"
+    assert "without a word" in run.data.tags["error"]
+    assert run.data.metrics["loss"] > 0
+
+
+def test_a_run_outlives_its_second_process(tmp_path) -> None:
+    process = started(tmp_path, "source=mnist_5k", "data.limit=256", "fit.epochs=300")
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("epoch 2/"):
+            os.kill(second_process_of(process), signal.SIGKILL)
+            break
+    said.append(process.communicate(timeout=120)[0])
+    assert process.returncode == 0, said
+    assert "".join(said).count("the tracking store failed") == 1
+    (folder,) = (tmp_path / "runs").glob("*/*/status.json")
+    folder = folder.parent
+    assert json.loads((folder / "status.json").read_text())["status"] == "FINISHED"
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 301
+    assert (folder / "figures" / "confusion_matrix.png").stat().st_size > 1000
+    assert (folder / "model_files" / "model.keras").exists()
+    assert "has ended" in json.loads((folder / "tags.json").read_text())["tracking.error"]
+
+
 def test_init_from_a_run_and_from_a_file(train, tmp_path) -> None:
     assert train(*QUICK, "optimizer.learning_rate=0.001").code == 0
     (first,) = runs(tmp_path)
