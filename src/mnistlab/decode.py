@@ -124,6 +124,15 @@ def read(file: str | Path, decoding: Decoding) -> np.ndarray:
         raise OSError(f"{file} cannot be read as an image (any more): {error}") from error
 
 
+def glance(file: str) -> Facts:
+    """What the header of a file says, without decoding it: a guess."""
+    try:
+        with opened(Path(file).read_bytes()) as image:
+            return Facts("", image.width, image.height, image.mode)
+    except Exception as error:
+        return Facts("", problem=str(error) or type(error).__name__)
+
+
 def examine(
     file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Facts, np.ndarray | None]:

@@ -245,7 +245,7 @@ class _Reading:
     def peek(self) -> list[Facts]:
         """The facts of a few files, to guess what the rest is like."""
         few = range(0, len(self.files), max(1, len(self.files) // PEEKED))
-        return list(decoders.examine_all(self.files, few, max_pixels=self.max_pixels).values())
+        return [decode.glance(self.files[index]) for index in few]
 
     def examine(
         self, indices: Sequence[int], decoding: Decoding | None = None, out: np.ndarray | None = None

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")  # those that ImageDataGenerator reads
 SPLIT_NAMES = {
@@ -27,8 +28,7 @@ LAYOUTS = "Layouts: PATH/CLASS/..., or PATH/train/CLASS/... with validation (or 
 SHOWN = 20
 
 
-@dataclass(frozen=True)
-class ImageFile:
+class ImageFile(NamedTuple):
     """A file that should be an image.
 
     path: below the root, with slashes; split: 'train', 'validation', 'test' or '' if the folders do not say;
@@ -159,7 +159,9 @@ class _Walk:
             elif entry.path[self.prefix :] in self.found.skipped:
                 continue
             elif entry.name.casefold().endswith(ENDINGS):
-                yield from self._file(entry, class_name, split)
+                stamp = self._stamp(entry)
+                if stamp is not None:
+                    yield ImageFile(entry.path[self.prefix :].replace(os.sep, "/"), class_name, split, stamp)
             else:
                 self._skip(entry, f"no image: {Path(entry.name).suffix or 'no ending'}")
 
@@ -191,20 +193,20 @@ class _Walk:
             return False
         return True
 
-    def _file(self, entry: os.DirEntry[str], class_name: str, split: str) -> Iterator[ImageFile]:
+    def _stamp(self, entry: os.DirEntry[str]) -> tuple[int, int, int, int] | None:
+        """An ordinary file's stamp; None, and skipped, if it is none or lies outside."""
         try:
             if entry.is_symlink() and not self.follow_links and not self._inside(entry.path):
                 self._skip(entry, "a link to a file outside (source.follow_links=false)")
-                return
+                return None
             status = entry.stat()
         except (OSError, RuntimeError):
             self._skip(entry, "a link that leads nowhere or to itself")
-            return
+            return None
         if not stat.S_ISREG(status.st_mode):
             self._skip(entry, "no ordinary file")
-            return
-        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        yield ImageFile(entry.path[self.prefix :].replace(os.sep, "/"), class_name, split, stamp)
+            return None
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
     def _inside(self, path: str) -> bool:
         return Path(path).resolve(strict=True).is_relative_to(self.found.root)

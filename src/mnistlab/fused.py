@@ -98,6 +98,8 @@ class _Driver(keras.callbacks.Callback):
         self.order, self.batch_size = order, batch_size
         self.validation_rows = np.empty(0, np.int32) if validation_rows is None else validation_rows
         self.epoch, self.step, self.rows = 0, 0, np.empty(0, np.int32)
+        self.losses: list[tf.Tensor] = []
+        self.sizes: list[int] = []
         self.last_finite = float("nan")
         self.diverged: NonFiniteLoss | None = None
 
@@ -112,7 +114,14 @@ class _Driver(keras.callbacks.Callback):
         rows = self.rows[self.step * self.batch_size : stop * self.batch_size]
         outcome = self.program.train(self.network, self.data, rows, self.batch_size)
         self._check(outcome.losses.numpy())
-        return _record(self.network, self.data.labels, outcome, self.data.sample_weights)
+        if self.step == 0:
+            self.losses, self.sizes = [], []
+        self.losses.append(outcome.losses)
+        self.sizes += outcome.sizes
+        # The mean of all steps so far, not of blocks: how many there are depends on the machine's speed.
+        so_far = outcome._replace(losses=tf.concat(self.losses, 0), sizes=self.sizes)
+        self.network.metrics[0].reset_state()
+        return _record(self.network, self.data.labels, so_far, self.data.sample_weights)
 
     def test(self, _iterator: object) -> dict[str, tf.Tensor]:
         return _record(

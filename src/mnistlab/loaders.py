@@ -181,14 +181,14 @@ def stream_batches(
 
     workers = images.folder.workers
     room = _memory_budget(images) // (2 * group_size * _image_bytes(images))
-    ahead = int(np.clip(room - workers, 1, 2 * workers))
-    made = tf.data.Dataset.range(groups).map(loaded, num_parallel_calls=workers).prefetch(ahead).flat_map(batches)
+    ahead = int(np.clip(room - workers - 1, 1, 2 * workers))  # one more is handed over while all decode
+    made = tf.data.Dataset.range(groups).map(loaded, num_parallel_calls=workers + 1).prefetch(ahead).flat_map(batches)
     return made.apply(tf.data.experimental.assert_cardinality(-(-len(images) // batch_size)))
 
 
 def _batches_in_group(images: ImagesInFiles, batch_size: int) -> int:
     batch_bytes = batch_size * _image_bytes(images)
-    room = min(GROUP_BYTES, _memory_budget(images) // (2 * (images.folder.workers + 1)))
+    room = min(GROUP_BYTES, _memory_budget(images) // (2 * (images.folder.workers + 2)))
     return max(1, min(-(-GROUP_IMAGES // batch_size), room // batch_bytes))
 
 

@@ -241,6 +241,18 @@ def test_jobs_of_one_shape_share_the_program_but_not_the_weights() -> None:
     assert results[0] != results[1]
 
 
+def test_the_machine_s_speed_changes_no_number(monkeypatch) -> None:
+    dataset = prepare(mnist_5k(), limit=1000)
+    results = []
+    for block in (1, 7, 1000):
+        monkeypatch.setattr(program.Plan, "block_length", block)
+        network = compiled(Case(lambda: optimizers.Adam(0.01)))
+        history = keras.callbacks.History()
+        training.fit(network, dataset, epochs=2, batch_size=16, seed=0, engine="fused", callbacks=[history])
+        results.append(history.history)
+    assert results[0] == results[1] == results[2]
+
+
 @pytest.mark.parametrize("engine", ["fused", "keras"])
 def test_a_loss_that_is_no_number_ends_the_training_and_says_where(engine: str) -> None:
     dataset = prepare(mnist_5k(), limit=640)
