@@ -39,7 +39,7 @@ TIMED = (
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
     ("mnistlab.worker", "call_anywhere", "evaluate"),
-    ("mnistlab.tracking", "check_reachable", "database"),
+    ("mnistlab.stores", "check_reachable", "database"),
     ("mnistlab.experiment", "open_record", "database"),
     ("mnistlab.experiment", "describe", "record"),
     ("mnistlab.record", "Recorder.log_metrics", "record"),

@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnistlab import history, tracking
+from mnistlab import history, stores, tracking
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
 from mnistlab.config import ConfigError, TrackingConfig, project_root
 from mnistlab.history import StoredRun
-from mnistlab.tracking import StoreAddress
+from mnistlab.stores import StoreAddress
 
 __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
 
@@ -59,8 +59,8 @@ def load_runs(
 
 
 def _store(experiment: str | None, uri: str | None, root: str | None) -> StoreAddress:
-    address = tracking.address(TrackingConfig(backend="mlflow", uri=uri, experiment=experiment), root or project_root())
-    tracking.check_reachable(address)
+    address = stores.address(TrackingConfig(backend="mlflow", uri=uri, experiment=experiment), root or project_root())
+    stores.check_reachable(address)
     return address
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from mnistlab import decode, decoders
 from mnistlab.config import ConfigError, suggest
 from mnistlab.decode import Decoding, Facts
-from mnistlab.folders import ImageFile, Scan, listed, scan
+from mnistlab.folder_images import Folder, FolderImages
+from mnistlab.folders import Scan, listed, scan
 from mnistlab.pixelcache import FolderCache, pixels_name
 from mnistlab.sources import Images, Split
 
@@ -32,92 +30,7 @@ TRAITS = {
     "rotated": ("an EXIF rotation", "it is not applied, they are used as they are stored"),
 }
 PEEKED = 16
-FEW = 8  # images that are decoded here rather than by another process
 MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder's images, checked: what all splits of one source share.
-
-    files, facts: aligned; decoding: how pixels are made; loader: 'generator', 'stream' or 'resident';
-    pixels: uint8, shape (len(files), *decoding.shape), only with the resident loader (rows of unusable files are 0).
-    """
-
-    root: Path
-    files: tuple[ImageFile, ...]
-    facts: tuple[Facts, ...]
-    decoding: Decoding
-    loader: str
-    workers: int
-    memory_budget: int
-    pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
-
-    def path(self, index: int) -> str:
-        return f"{self.root}/{self.files[index].path}"
-
-
-class FolderImages:
-    """Images in files, to be used like the array of their pixels: `len`, `shape`, `take` and indexing, which decodes.
-
-    Args:
-        folder: what they are taken from; indices: which of its files, int, shape (n,).
-    """
-
-    def __init__(self, folder: Folder, indices: np.ndarray) -> None:
-        self.folder = folder
-        self.indices = np.asarray(indices, dtype=np.int64)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (len(self.indices), *self.folder.decoding.shape)
-
-    @property
-    def loader(self) -> str:
-        return self.folder.loader
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, chosen: Any) -> np.ndarray:
-        """uint8 pixels, shape (chosen, height, width, channels); the files are read and decoded now.
-
-        Raises:
-            OSError: a file has gone or was damaged since it was checked; the message names it.
-        """
-        rows = np.atleast_1d(self.indices[chosen])
-        if self.folder.pixels is not None:
-            return self.folder.pixels[rows]
-        files = [self.folder.path(index) for index in rows]
-        if len(files) < FEW:
-            return decoders.read(files, self.folder.decoding)
-        return decoders.decoders(self.folder.workers).ask("read", files, self.folder.decoding)
-
-    def take(self, indices: np.ndarray, axis: int = 0) -> FolderImages:
-        return FolderImages(self.folder, self.indices[indices])
-
-    def settled(self) -> np.ndarray | FolderImages:
-        """The pixels themselves if the loader is resident, else these files."""
-        return self[:] if self.loader == "resident" else self
-
-    def paths(self) -> list[str]:
-        return [self.folder.path(index) for index in self.indices]
-
-    def digest(self) -> bytes:
-        """A hash of the files' contents in order, and of how they are decoded: the same for every loader."""
-        sha = hashlib.sha256(repr((len(self), astuple(self.folder.decoding))).encode())
-        for index in self.indices:
-            sha.update(self.folder.facts[index].sha256.encode())
-        return sha.digest()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row of the manifest for each image."""
-        rows = []
-        for index in self.indices:
-            file, facts = self.folder.files[index], self.folder.facts[index]
-            size = {"bytes": file.stamp[0], "width": facts.width, "height": facts.height, "mode": facts.mode}
-            rows.append({"path": file.path, "class": file.class_name, **size, "sha256": facts.sha256})
-        return rows
 
 
 def directory(

@@ -19,6 +19,7 @@ from mnistlab import (
     models,
     provenance,
     saving,
+    stores,
     tracking,
     training,
     worker,
@@ -191,8 +192,8 @@ def open_record(config: Config, dataset: Dataset) -> Recorder:
     tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name(), **config.part.tags}
     if config.tracking.backend == "none":
         return Recorder(folder, name, tags)
-    store = tracking.address(config.tracking, config.paths.root)
-    tracking.check_reachable(store)
+    store = stores.address(config.tracking, config.paths.root)
+    stores.check_reachable(store)
     if store.said:
         log.info("Recording where the environment says: %s", store.said)
     source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}

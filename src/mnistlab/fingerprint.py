@@ -29,6 +29,7 @@ ONLY_LOOKING = (
     "compare.py",
     "naming.py",
     "tracking.py",
+    "stores.py",
     "preflight.py",
     "sweep.py",
     "train.py",

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from mnistlab import provenance, tracking
-from mnistlab.tracking import StoreAddress
+from mnistlab.stores import StoreAddress
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab import tracking, worker
-from mnistlab.tracking import StoreAddress
+from mnistlab.stores import StoreAddress
 from mnistlab.worker import Pending
 
 

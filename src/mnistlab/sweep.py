@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnistlab import experiment, fingerprint, history, loading, provenance, tracking, verdict, worker
+from mnistlab import experiment, fingerprint, history, loading, provenance, stores, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
 from mnistlab.preflight import Command
+from mnistlab.stores import StoreAddress
 
 SUMMARY_FILE = "sweep.json"
 
@@ -49,7 +50,7 @@ class Sweep:
     axes: list[str]
     folder: Path
     id: str
-    store: tracking.StoreAddress | None = None
+    store: StoreAddress | None = None
     parent: RemoteRun | None = None
 
     def find(self, condition: str, at_most: int = history.MOST_RUNS) -> list[StoredRun]:
@@ -103,8 +104,8 @@ def plan(command: Command) -> Sweep:
     folder = Path(first.paths.root) / "runs" / "sweeps" / key
     sweep = Sweep(jobs, axes, folder, key)
     if first.tracking.backend == "mlflow":
-        sweep.store = tracking.address(first.tracking, first.paths.root)
-        tracking.check_reachable(sweep.store)
+        sweep.store = stores.address(first.tracking, first.paths.root)
+        stores.check_reachable(sweep.store)
         worker.call(history.close_orphans, sweep.store)
         _find_done(sweep, force=first.sweep.force)
     return sweep

@@ -15,13 +15,10 @@ import logging
 import os
 import re
 import shutil
-import socket
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
@@ -30,89 +27,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
+from mnistlab.stores import StoreAddress, address, check_reachable, sqlite_file
 
-DEFAULT_EXPERIMENT = "mnistlab"
-CONNECT_SECONDS = 5
 MAX_PARAMETERS_A_CALL = 100
 MAX_METRICS_A_CALL = 1000
 MAX_PARAMETER_LENGTH = 6000
-
-
-@dataclass(frozen=True)
-class StoreAddress:
-    """Where runs are recorded, known before MLflow is loaded.
-
-    uri: of the store; experiment: its name there; artifacts: folder for a new local experiment's files, else None;
-    said: what the user is told if the environment chose it.
-    """
-
-    uri: str
-    experiment: str
-    artifacts: Path | None
-    said: str = ""
-
-
-def address(config: TrackingConfig, root: str) -> StoreAddress:
-    """The store that the configuration names, else the environment, else SQLite in `<root>/mlruns`."""
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    said = []
-    if uri and not config.uri:
-        said.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
-    if experiment != DEFAULT_EXPERIMENT and not config.experiment:
-        said.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
-    mlruns = Path(root).expanduser().resolve() / "mlruns"
-    if uri is None:
-        return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(said))
-    artifacts = mlruns / "artifacts" if uri.startswith("sqlite:") else None
-    return StoreAddress(uri, experiment, artifacts, ", ".join(said))
-
-
-def check_reachable(store: StoreAddress) -> None:
-    """Refuse a store that cannot be used, within seconds and before anything heavy is loaded.
-
-    Raises:
-        ConfigError: a folder that cannot be written, a plain folder as store, a server that does not answer.
-    """
-    parts = urlsplit(store.uri)
-    if parts.scheme in ("http", "https"):
-        _check_server(store.uri, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-    elif parts.scheme == "sqlite":
-        _check_writable(_sqlite_file(store.uri))
-    elif parts.scheme in ("", "file"):
-        raise ConfigError(
-            "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
-            f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
-        )
-
-
-def _check_server(uri: str, host: str, port: int) -> None:
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ConfigError(
-            f"The tracking server does not answer: {hide_passwords(uri)} ({error}). Start it, correct tracking.uri or "
-            "MLFLOW_TRACKING_URI, or record locally with tracking=none."
-        ) from error
-
-
-def _sqlite_file(uri: str) -> Path:
-    return Path(uri.removeprefix("sqlite:///")).resolve()
-
-
-def _check_writable(file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.parent / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        if file.exists() and not os.access(file, os.W_OK):
-            raise PermissionError(f"{file} is read-only")
-    except OSError as error:
-        raise ConfigError(
-            f"The tracking store's folder cannot be written: {file.parent} ({error}). "
-            "Make it writable, choose another with paths.root=FOLDER, or record locally with tracking=none."
-        ) from error
 
 
 @functools.cache
@@ -132,7 +51,7 @@ def open_store(store: StoreAddress) -> tuple[Any, str]:
         if not store.uri.startswith("sqlite:"):
             client = MlflowClient(store.uri)
             return client, _experiment_id(client, store)
-        file = _sqlite_file(store.uri)
+        file = sqlite_file(store.uri)
         with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
             if not file.exists():
                 _create_database(file)

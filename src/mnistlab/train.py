@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab import loading, startup, tracking, worker
+from mnistlab import loading, startup, stores, tracking, worker
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.fingerprint import config_hash
 from mnistlab.preflight import check_command, checked, explain
@@ -97,8 +97,8 @@ def _tell_sweep(config: Config, kind: str, text: str) -> None:
 def _begin(config: Config) -> None:
     """Begin what can go on while TensorFlow loads; an unreachable tracking store is found before."""
     if config.tracking.backend == "mlflow":
-        store = tracking.address(config.tracking, config.paths.root)
-        tracking.check_reachable(store)
+        store = stores.address(config.tracking, config.paths.root)
+        stores.check_reachable(store)
         worker.send(tracking.prepare_store, store)
     worker.begin()
     loading.prefetch(config)

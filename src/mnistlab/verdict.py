@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnistlab import history
-from mnistlab.tracking import StoreAddress
+from mnistlab.stores import StoreAddress
 
 if TYPE_CHECKING:
     from mnistlab.comparison import Comparison, RunRecord

@@ -10,7 +10,7 @@ import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from mnistlab import tracking
+from mnistlab import stores, tracking
 from mnistlab.config import TrackingConfig
 
 
@@ -43,8 +43,8 @@ def test_the_folder_is_mlflow_s_own(model, tmp_path) -> None:
 
 
 def test_it_loads_as_a_keras_model_and_as_a_function(model, tmp_path) -> None:
-    store = tracking.address(TrackingConfig(backend="mlflow", uri=None, experiment="models"), str(tmp_path))
-    tracking.check_reachable(store)
+    store = stores.address(TrackingConfig(backend="mlflow", uri=None, experiment="models"), str(tmp_path))
+    stores.check_reachable(store)
     run_id, _ = tracking.open_run(store, "a run", {})
     file = tmp_path / "saved.keras"
     model.save(file)

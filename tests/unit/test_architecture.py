@@ -24,10 +24,10 @@ ALLOWED = {
     "provenance": set(),
     "startup": set(),
     "worker": {"config", "tracking"},
-    "mirror": {"tracking", "worker"},
+    "mirror": {"stores", "tracking", "worker"},
     "figures": {"plots"},
     "loading": {"build", "config", "data", "sources"},
-    "verdict": {"comparison", "history", "tracking"},
+    "verdict": {"comparison", "history", "stores"},
     "comparison": set(),
     "program": set(),
     "fused": {"program"},
@@ -37,20 +37,22 @@ ALLOWED = {
     "build": {"config"},
     "sources": {"config"},
     "saving": {"config"},
-    "tracking": {"config"},
+    "stores": {"config"},
+    "tracking": {"config", "stores"},
     "data": {"config", "sources"},
     "folders": set(),
     "decode": set(),
     "decoders": {"decode"},
     "pixelcache": {"decode"},
-    "directory": {"config", "decode", "decoders", "folders", "pixelcache", "sources"},
+    "folder_images": {"decode", "decoders", "folders"},
+    "directory": {"config", "decode", "decoders", "folder_images", "folders", "pixelcache", "sources"},
     "augmentation": {"config"},
     "loaders": {"augmentation", "config", "data", "sources"},
     "export": {"build", "config", "preflight", "sources"},
     "callbacks": {"record"},
     "training": {"config", "data", "fused", "loaders", "sources"},
     "fingerprint": {"config", "provenance"},
-    "history": {"comparison", "provenance", "tracking"},
+    "history": {"comparison", "provenance", "stores", "tracking"},
     "preflight": {"build", "config"},
     "naming": {"config", "preflight"},
     "reporting": {
@@ -71,11 +73,11 @@ ALLOWED = {
     "experiment": set(MODULES)
     - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "export", "fused", "program"}
     - {"history", "plots", "startup", "verdict"},
-    "compare": {"comparison", "config", "history", "tracking"},
+    "compare": {"comparison", "config", "history", "stores", "tracking"},
     "sweep": {"config", "experiment", "fingerprint", "history", "loading", "mirror", "preflight", "provenance"}
-    | {"tracking", "verdict", "worker"},
-    "train": {"config", "experiment", "fingerprint", "loading", "preflight", "provenance", "startup", "sweep"}
-    | {"tracking", "worker"},
+    | {"stores", "verdict", "worker"},
+    "train": {"config", "experiment", "fingerprint", "loading", "preflight", "provenance", "startup", "stores"}
+    | {"sweep", "tracking", "worker"},
 }
 OWNERS = {
     "mlflow": {"tracking"},

@@ -1,0 +1,92 @@
+"""Where runs are recorded: known and checked before MLflow is loaded."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
+
+DEFAULT_EXPERIMENT = "mnistlab"
+CONNECT_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class StoreAddress:
+    """Where runs are recorded, known before MLflow is loaded.
+
+    uri: of the store; experiment: its name there; artifacts: folder for a new local experiment's files, else None;
+    said: what the user is told if the environment chose it.
+    """
+
+    uri: str
+    experiment: str
+    artifacts: Path | None
+    said: str = ""
+
+
+def address(config: TrackingConfig, root: str) -> StoreAddress:
+    """The store that the configuration names, else the environment, else SQLite in `<root>/mlruns`."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
+    said = []
+    if uri and not config.uri:
+        said.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
+    if experiment != DEFAULT_EXPERIMENT and not config.experiment:
+        said.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
+    mlruns = Path(root).expanduser().resolve() / "mlruns"
+    if uri is None:
+        return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(said))
+    artifacts = mlruns / "artifacts" if uri.startswith("sqlite:") else None
+    return StoreAddress(uri, experiment, artifacts, ", ".join(said))
+
+
+def check_reachable(store: StoreAddress) -> None:
+    """Refuse a store that cannot be used, within seconds and before anything heavy is loaded.
+
+    Raises:
+        ConfigError: a folder that cannot be written, a plain folder as store, a server that does not answer.
+    """
+    parts = urlsplit(store.uri)
+    if parts.scheme in ("http", "https"):
+        _check_server(store.uri, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    elif parts.scheme == "sqlite":
+        _check_writable(sqlite_file(store.uri))
+    elif parts.scheme in ("", "file"):
+        raise ConfigError(
+            "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
+            f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
+        )
+
+
+def _check_server(uri: str, host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConfigError(
+            f"The tracking server does not answer: {hide_passwords(uri)} ({error}). Start it, correct tracking.uri or "
+            "MLFLOW_TRACKING_URI, or record locally with tracking=none."
+        ) from error
+
+
+def sqlite_file(uri: str) -> Path:
+    """The database of a sqlite address."""
+    return Path(uri.removeprefix("sqlite:///")).resolve()
+
+
+def _check_writable(file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = file.parent / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        if file.exists() and not os.access(file, os.W_OK):
+            raise PermissionError(f"{file} is read-only")
+    except OSError as error:
+        raise ConfigError(
+            f"The tracking store's folder cannot be written: {file.parent} ({error}). "
+            "Make it writable, choose another with paths.root=FOLDER, or record locally with tracking=none."
+        ) from error
