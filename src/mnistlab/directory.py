@@ -29,6 +29,7 @@ TRAITS = {
     "animated": ("several frames", "the first is used"),
     "rotated": ("an EXIF rotation", "it is not applied, they are used as they are stored"),
 }
+KERAS_SIZE = (256, 256)  # flow_from_directory's target_size if none is given
 PEEKED = 16
 MEGABYTE = 1 << 20
 
@@ -53,7 +54,7 @@ def directory(
     Args:
         loader: 'resident' decodes once and keeps the pixels, 'stream' decodes in every epoch beside the training,
             'generator' is Keras's ImageDataGenerator; 'auto' is resident within the memory budget, else stream.
-        image_size: (height, width) that all are resized to; None if they have one size already.
+        image_size: (height, width) that all are resized to; None: their own if they have one, else Keras's 256 x 256.
         color_mode: 'grayscale', 'rgb', 'rgba', or 'auto': grayscale if all images are, else rgb.
         interpolation: Keras's names: nearest, bilinear, bicubic, hamming, box, lanczos.
         keep_aspect_ratio: cut the middle out instead of distorting.
@@ -79,12 +80,12 @@ def directory(
     budget = round(memory_budget_mb * MEGABYTE)
     facts, pixels, decoding = _read(reading, wanted, loader, budget)
     problems = [*found.problems, *_bad_images(found, facts, on_bad_image)]
-    if decoding is None and any(not known.problem for known in facts):
-        problems.append(_different_sizes(facts))
     if problems or decoding is None:
         raise ConfigError(problems or [f"{path} holds no image that can be used."])
     loader = _chosen_loader(loader, decoding, len(found.files), budget)
     folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, reading.workers, budget, pixels)
+    if wanted.size is None and len({(known.height, known.width) for known in facts if not known.problem}) > 1:
+        found.notes.append(_sizes_note(folder))
     return _as_images(found, folder)
 
 
@@ -121,12 +122,12 @@ class _Wanted:
     keep_aspect_ratio: bool
 
     def decoding(self, facts: Sequence[Facts]) -> Decoding | None:
-        """How to decode images of these kinds; None if they have several sizes and none was asked for."""
+        """How to decode images of these kinds; None if none of them can be used."""
         usable = [known for known in facts if not known.problem]
         sizes = {(known.height, known.width) for known in usable}
-        size = self.size or (sizes.pop() if len(sizes) == 1 else None)
-        if size is None or not usable:
+        if not usable:
             return None
+        size = self.size or (sizes.pop() if len(sizes) == 1 else KERAS_SIZE)
         grey = all(known.mode in ("L", "LA", "1") for known in usable)
         mode = ("grayscale" if grey else "rgb") if self.color_mode == "auto" else self.color_mode
         return Decoding(mode, size, self.interpolation, self.keep_aspect_ratio)
@@ -188,7 +189,7 @@ def _read(
 ) -> tuple[list[Facts], np.ndarray | None, Decoding | None]:
     """The facts of all files and, for the resident loader, their pixels; every file is decoded once, as a check.
 
-    Returns the decoding too: None if the images have several sizes and none was asked for.
+    Returns the decoding too: None if no image can be used.
     """
     count = len(reading.files)
     known = reading.known()
@@ -277,13 +278,14 @@ def _bad_images(found: Scan, facts: Sequence[Facts], on_bad_image: str) -> Itera
         yield f"{found.root / split / name}: none of the {before[split, name]} images of this class can be used."
 
 
-def _different_sizes(facts: Sequence[Facts]) -> str:
-    sizes = [(known.height, known.width) for known in facts if not known.problem]
-    (low, _), (high, _) = min(sizes), max(sizes)
-    widths = [width for _, width in sizes]
+def _sizes_note(folder: Folder) -> str:
+    """Images of several sizes are made equal, as `flow_from_directory` does it: said if nobody asked for it."""
+    sizes = {(known.height, known.width) for known in folder.facts if not known.problem}
+    heights, widths = zip(*sizes, strict=True)
     return (
-        f"The images have {len(set(sizes)):,} sizes, {low} to {high} high and {min(widths)} to {max(widths)} wide; "
-        "a network needs one. Give it: data.image_size='[150,150]' (height, width)."
+        f"NOTE: the images have {len(sizes):,} sizes, {min(heights)} to {max(heights)} high and {min(widths)} to "
+        f"{max(widths)} wide: all are resized to {KERAS_SIZE[0]}x{KERAS_SIZE[1]}, Keras's default. Choose another size "
+        "with data.image_size='[HEIGHT,WIDTH]'."
     )
 
 

@@ -255,12 +255,16 @@ def test_class_names_with_spaces_accents_or_only_another_case(tmp_path) -> None:
     assert any("Cat and cat differ only in case" in note for note in images.notes)
 
 
-def test_several_sizes_need_a_size(pets) -> None:
+def test_several_sizes_become_keras_s_own_and_it_is_said(pets) -> None:
+    assert directory(str(pets)).train.images.shape[1:] == (10, 12, 3)
     write(pets / "dog" / "wide.png", size=(40, 20))
-    message = refused(pets)
-    assert "2 sizes, 10 to 20 high and 12 to 40 wide" in message
-    assert "data.image_size='[150,150]'" in message
-    assert directory(str(pets), image_size=[5, 6]).train.images.shape == (11, 5, 6, 3)
+    images = directory(str(pets))
+    assert images.train.images.shape == (11, 256, 256, 3)
+    assert "2 sizes, 10 to 20 high and 12 to 40 wide: all are resized to 256x256" in images.notes[-1]
+    assert "data.image_size='[HEIGHT,WIDTH]'" in images.notes[-1]
+    chosen = directory(str(pets), image_size=[5, 6])
+    assert chosen.train.images.shape == (11, 5, 6, 3)
+    assert not any("sizes" in note for note in chosen.notes)
 
 
 def test_the_colour_mode_follows_the_images_unless_given(tmp_path) -> None:
