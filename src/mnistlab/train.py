@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -126,6 +127,7 @@ def _leave(status: int) -> NoReturn:
     registered for the end is done and all output written, then the system may have the rest back at once."""
     if "tensorflow" not in sys.modules:
         sys.exit(status)
+    threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
     logging.shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -225,6 +226,21 @@ def test_two_sweeps_at_once_on_a_new_store(tmp_path) -> None:
         families.setdefault(run.data.tags["mlflow.parentRunId"], set()).add(run.data.params["optimizer"])
     assert sorted(map(sorted, families.values())) == [["adagrad", "rmsprop"], ["adam", "momentum"]]
     assert set(families) == parents
+
+
+def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_path) -> None:
+    begun = time.monotonic()
+    parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = train("--multirun", *SMALL, "optimizer=momentum,adam", *parallel, timeout=120)
+    assert done.code == 0, done.err
+    assert time.monotonic() - begun < 100  # joblib's idle processes would hold the output open for five minutes
+    store = Store(tmp_path)
+    (parent,) = store.runs("parent")
+    jobs = store.runs("job")
+    assert {run.info.status for run in (parent, *jobs)} == {"FINISHED"}
+    assert {run.data.params["optimizer"] for run in jobs} == {"momentum", "adam"}
+    for run in jobs:
+        assert (Path(run.data.tags["run.folder"]) / "figures" / "confusion_matrix.png").is_file()
 
 
 def test_a_preset_without_tracking_still_ends_in_a_report(train, tmp_path) -> None:
