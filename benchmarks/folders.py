@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import Bench, Section, python
+from benchmarks.memory import resident_megabytes
 from mnistlab import startup
 
 Row = dict[str, Any]
@@ -310,17 +311,6 @@ def measure_memory(path: str, budget: str, height: str, width: str) -> None:
     said = {"loaded_mb": loaded, "before_mb": before, "peak_mb": peak[0], "decoded_mb": decoded}
     said["per_second"] = per_second
     print(json.dumps(said))
-
-
-def resident_megabytes() -> float:
-    """The resident set of this process and its children (Linux)."""
-    own = os.getpid()
-    listed = Path(f"/proc/{own}/task/{own}/children").read_text(encoding="utf-8").split()
-    pages = 0
-    for process in [str(own), *listed]:
-        with contextlib.suppress(OSError, IndexError):
-            pages += int(Path(f"/proc/{process}/statm").read_text(encoding="utf-8").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def cells(row: Row) -> list[str]:
