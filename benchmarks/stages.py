@@ -38,7 +38,7 @@ TIMED = (
     ("mnistlab.program", "Program.prepare", "compile"),
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
-    ("mnistlab.worker", "call_anywhere", "evaluate"),
+    ("mnistlab.worker", "Pending.result", "second"),
     ("mnistlab.stores", "check_reachable", "database"),
     ("mnistlab.experiment", "open_record", "database"),
     ("mnistlab.experiment", "describe", "record"),
