@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -86,7 +85,7 @@ class DataConfig:
     split: str = _choice("stratified", "keras")
     validation: str = _choice("holdout", "test")
     validation_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
-    validation_split: float
+    validation_split: float | None = _number("0 < value < 1", lambda value: 0 < value < 1)
     test_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
     split_seed: int = _number("value >= 0", lambda value: value >= 0)
     class_weight: Any
@@ -219,7 +218,6 @@ def typed(composed: DictConfig) -> Config:
     problems = [*_field_problems(config), *_meaning_problems(config)]
     if problems:
         raise ConfigError(problems)
-    config.data.rescale = _factor(config.data.rescale)  # 1/255 is a text until here
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int):  # Keras takes learning_rate=1.0 and refuses learning_rate=1
         config.optimizer["learning_rate"] = float(rate)
@@ -232,11 +230,48 @@ def typed(composed: DictConfig) -> Config:
 
 
 def _factor(value: Any) -> float | None:
-    """A number, also one written as a fraction: '1/255'. None if it is none."""
+    """A number, also one written as a fraction: '1/255', '1./255'. None if it is none."""
+    above, _, below = str(value).replace(" ", "").partition("/")
     try:
-        return None if value is None else float(Fraction(str(value).replace(" ", "")))
+        factor = float(above) / float(below or 1)
     except (ValueError, ZeroDivisionError):
         return None
+    return factor if 0 < factor < math.inf else None
+
+
+def take_keras_words(config: Config, given: Iterable[str] = ()) -> list[str]:
+    """Put what is said in Keras's words where mnistlab's own word for it is, so that equal settings are equal.
+
+    Args:
+        given: the names of the settings on the command line.
+
+    Returns:
+        What is wrong: both words for one setting, with different values.
+    """
+    data, given, problems = config.data, set(given), []
+    for own, keras in (("validation_fraction", "validation_split"), ("image_size", "target_size")):
+        value, before = getattr(data, keras), getattr(data, own)
+        if value is None:
+            continue
+        if before != value and {f"data.{own}", f"data.{keras}"} <= given:
+            problems.append(
+                f"data.{own} and data.{keras} are two words for one setting. Received: {before} and {value}."
+            )
+        setattr(data, own, value)
+        setattr(data, keras, None)
+    if "image_size" in config.source and data.image_size is not None:
+        config.source["image_size"] = data.image_size
+    if data.rescale is not None:
+        if {"data.rescale", "data.scaling"} <= given:
+            problems.append(
+                "data.rescale and data.scaling are two words for one setting. "
+                f"Received: {data.rescale} and {data.scaling}."
+            )
+        data.rescale = _factor(data.rescale)
+        if data.rescale is not None and math.isclose(data.rescale, 1 / 255, rel_tol=1e-9):
+            data.rescale = None
+        data.scaling = "unit" if data.rescale is None else "none"
+    return problems
 
 
 def _missing_or_unresolved(error: OmegaConfBaseException) -> str:
@@ -325,7 +360,7 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     if isinstance(weight, str) and weight != "balanced":
         yield f"data.class_weight is null, balanced or a mapping of classes to weights. Received: {weight}."
     factor = config.data.rescale
-    if factor is not None and not (_factor(factor) or 0) > 0:
+    if factor is not None and _factor(factor) is None:
         yield f"data.rescale is null or a factor above 0, such as 1/255. Received: {factor}."
     yield from _image_problems(config)
     yield from _class_mapping_problems("data.class_weight", weight, 0.0, math.inf)
@@ -333,12 +368,14 @@ def _meaning_problems(config: Config) -> Iterator[str]:
 
 
 def _image_problems(config: Config) -> Iterator[str]:
-    size = config.data.image_size
+    name, size = "image_size", config.data.image_size
+    if config.data.target_size is not None:
+        name, size = "target_size", config.data.target_size
     whole = isinstance(size, list) and len(size) == 2 and all(type(side) is int and side >= 1 for side in size)
     if size is not None and not whole:
-        yield f"data.image_size is null or two whole numbers, '[height,width]'. Received: {size}."
+        yield f"data.{name} is null or two whole numbers, '[height,width]'. Received: {size}."
     elif size is not None and "image_size" not in config.source:
-        yield f"data.image_size={size} has no effect: this source's images have one size. It is for source=directory."
+        yield f"data.{name}={size} has no effect: this source's images have one size. It is for source=directory."
     for name in config.data.augmentation:
         if name in NO_AUGMENTATIONS:
             yield f"data.augmentation.{name} is no augmentation: {NO_AUGMENTATIONS[name]}."

@@ -6,7 +6,9 @@ import functools
 import logging
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -92,7 +94,8 @@ def run(config: Config) -> Result:
             write_reports(record, judged, dataset)
             saved = save(record, config, model, dataset)
             shown = figures_of(dataset, epochs.epochs, best.best_epoch, judged)
-            worker.send_anywhere(figures.draw, record.folder / "figures", shown)
+            drawing = (figures.draw, record.folder.resolve() / "figures", shown)
+            record.later(functools.partial(finish, worker.send(*drawing), *drawing))
         record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
         result = Result(
             name=record.name,
@@ -173,7 +176,9 @@ def _initial_file(start_from: str, config: Config) -> Path:
         return Path(start_from).expanduser()
     into = Path(config.paths.root) / "runs" / "downloads" / start_from
     into.mkdir(parents=True, exist_ok=True)
-    found: Path = worker.call(tracking.model_file, start_from, config.tracking, config.paths.root, into)
+    store = stores.address(config.tracking, config.paths.root)
+    stores.check_reachable(store)
+    found: Path = worker.call(tracking.model_file, start_from, store, into.resolve())
     return found
 
 
@@ -183,6 +188,14 @@ def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.
     training.check_callbacks(built, model, config.fit.metrics)
     training.check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
     return list(built.values())
+
+
+def finish(under_way: Pending, function: Callable[..., None], *arguments: Any) -> None:
+    """See to it that what the second process was asked for is done: here, if that process died."""
+    try:
+        under_way.result()
+    except worker.WorkerDied:
+        function(*arguments)
 
 
 def open_record(config: Config, dataset: Dataset) -> Recorder:

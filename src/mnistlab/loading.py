@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
+import logging
 import threading
 from dataclasses import asdict
 
 from mnistlab import sources
 from mnistlab.build import build
-from mnistlab.config import Config
+from mnistlab.config import Config, ConfigError
 from mnistlab.data import Dataset, prepare
 from mnistlab.sources import Images
+
+log = logging.getLogger("mnistlab")
 
 OF_THE_MODEL_OR_SOURCE = ("scaling", "rescale", "image_size", "target_size", "validation_split")
 
 _ahead: list[threading.Thread] = []
+_refusals: dict[tuple[str, str], ConfigError] = {}  # what the thread was refused with
 
 
 def load(config: Config) -> Dataset:
@@ -27,12 +30,17 @@ def load(config: Config) -> Dataset:
     """
     while _ahead:
         _ahead.pop().join()
-    return _load(config)
+    wanted = _wanted(config)
+    refused = _refusals.pop(wanted, None)
+    if refused is not None:
+        raise refused
+    return _prepared(*wanted)
 
 
-def _load(config: Config) -> Dataset:
+def _wanted(config: Config) -> tuple[str, str]:
+    """The settings of the source and those of its preparation."""
     preparation = {key: value for key, value in asdict(config.data).items() if key not in OF_THE_MODEL_OR_SOURCE}
-    return _prepared(json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True))
+    return json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True)
 
 
 def prefetch(config: Config) -> None:
@@ -42,8 +50,12 @@ def prefetch(config: Config) -> None:
         return
 
     def begin() -> None:
-        with contextlib.suppress(Exception):
-            _load(config)
+        try:
+            _prepared(*_wanted(config))
+        except ConfigError as error:
+            _refusals[_wanted(config)] = error
+        except Exception as error:
+            log.debug("loading ahead failed, so it is done again: %r", error)
 
     thread = threading.Thread(target=begin, name="prefetch", daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 from mnistlab import tracking, worker
 from mnistlab.stores import StoreAddress
-from mnistlab.worker import Pending
+from mnistlab.worker import Pending, WorkerDied
 
 
 class RemoteRun:
@@ -23,6 +23,7 @@ class RemoteRun:
 
     def __init__(self, store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
         self.run_id, self._viewing = worker.call(tracking.open_run, store, name, dict(tags), run_id)
+        self._store = store
         self._under_way: list[Pending] = []
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -41,11 +42,11 @@ class RemoteRun:
         self._send("log_table", dict(columns), file)
 
     def log_folder(self, folder: Path) -> None:
-        self._send("log_folder", folder)
+        self._send("log_folder", folder.resolve())
 
     def log_model(self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool) -> Pending:
         """The model's models:/ address, once it is there."""
-        return self._send("log_model", file, input_shape, num_outputs, remove)
+        return self._send("log_model", file.resolve(), input_shape, num_outputs, remove)
 
     def end(self, status: str) -> None:
         self._send("end", status)
@@ -56,9 +57,14 @@ class RemoteRun:
 
     def settle(self) -> None:
         """Wait until all is in the store; raises the first failure."""
-        for pending in self._under_way:
-            pending.result()
-        self._under_way.clear()
+        try:
+            for pending in self._under_way:
+                pending.result()
+        except WorkerDied:  # a new one, which knows nothing of what was under way, can at least say so
+            worker.send(tracking.close_incomplete, self._store, self.run_id)
+            raise
+        finally:
+            self._under_way.clear()
 
     def _send(self, method: str, *arguments: Any) -> Pending:
         self._under_way = [earlier for earlier in self._under_way if not earlier.done or earlier.failed]

@@ -30,6 +30,7 @@ from mnistlab.config import (
     no_such_setting,
     register,
     suggest,
+    take_keras_words,
     typed,
 )
 
@@ -83,7 +84,8 @@ def checked(
 ) -> Config:
     """The typed configuration of a composed one, the arguments of mnistlab's own callables checked too."""
     config = typed(composed)
-    problems = build.argument_problems(config)
+    given = [word.lstrip("+~").split("=", 1)[0] for word in overrides]
+    problems = [*take_keras_words(config, given), *build.argument_problems(config)]
     if problems:
         raise ConfigError(problems)
     config.overrides = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]

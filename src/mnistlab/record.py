@@ -58,6 +58,7 @@ class Recorder:
         self.mirror = mirror
         self.run_id = mirror.run_id if mirror else None
         self.mirror_error = ""
+        self._later: list[Callable[[], None]] = []
         self._tags: dict[str, str] = {**(tags or {}), **({"run.id": mirror.run_id} if mirror else {})}
         folder.mkdir(parents=True, exist_ok=True)
         self.write_json("tags.json", self._tags)
@@ -95,15 +96,28 @@ class Recorder:
     def write_json(self, name: str, content: Any) -> None:
         self.write_text(name, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
 
+    def later(self, finish: Callable[[], None]) -> None:
+        """Have something finished that is under way elsewhere, before the run is complete."""
+        self._later.append(finish)
+
     def end(self, status: str, wait: bool = True) -> None:
-        """FINISHED, FAILED or KILLED; the folder's files go to the store as artifacts. wait: until they are there."""
+        """FINISHED, FAILED or KILLED; the folder's files go to the store as artifacts.
+
+        wait: until they are there; if not, `settle` must be called.
+        """
         for handler in logging.getLogger().handlers:
             handler.flush()
         self.write_json("status.json", {"status": status, "ended": time.time()})
         self.mirrored(lambda mirror: mirror.log_folder(self.folder))
         self.mirrored(lambda mirror: mirror.end(status))
         if wait:
-            self.mirrored(lambda mirror: mirror.settle())
+            self.settle()
+
+    def settle(self) -> None:
+        """Wait until everything is in the folder and in the store."""
+        while self._later:
+            self._later.pop(0)()
+        self.mirrored(lambda mirror: mirror.settle())
 
     def mirrored(self, call: Callable[[Any], Any]) -> Any:
         """Do it in the store too. The first failure is said, kept as a tag of the folder, and ends the mirroring."""
@@ -122,6 +136,9 @@ class Recorder:
             )
             log.debug("tracking store failed", exc_info=True)
             return None
+
+
+unsettled: list[Recorder] = []  # of runs that have ended without waiting
 
 
 @contextlib.contextmanager
@@ -145,6 +162,20 @@ def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
         record.end("FAILED")
         raise
     record.end("FINISHED", wait)
+    if not wait:
+        unsettled.append(record)
+
+
+def settle_all() -> dict[str, str]:
+    """Wait for all that ended without waiting; run id -> why its record in the store is incomplete, if it is."""
+    lost = {}
+    while unsettled:
+        record = unsettled.pop(0)
+        record.settle()
+        if record.mirror_error:
+            reason = f"its record in the tracking store is incomplete: {record.mirror_error}"
+            lost[record.run_id or record.name] = reason
+    return lost
 
 
 def finite(value: float) -> float | str:

@@ -60,7 +60,8 @@ def loading() -> Iterator[None]:
         with _silent_stderr(), _lean_keras():
             yield
     finally:
-        gc.freeze()
+        if not gc.get_freeze_count():  # once: later on there is garbage among the objects
+            gc.freeze()
         gc.enable()
 
 

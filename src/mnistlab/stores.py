@@ -40,7 +40,9 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
     mlruns = Path(root).expanduser().resolve() / "mlruns"
     if uri is None:
         return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(said))
-    artifacts = mlruns / "artifacts" if uri.startswith("sqlite:") else None
+    if not uri.startswith("sqlite:"):
+        return StoreAddress(uri, experiment, None, ", ".join(said))
+    uri, artifacts = f"sqlite:///{sqlite_file(uri)}", mlruns / "artifacts"  # wherever one stands later
     return StoreAddress(uri, experiment, artifacts, ", ".join(said))
 
 

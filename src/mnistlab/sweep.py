@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnistlab import experiment, fingerprint, history, loading, provenance, stores, verdict, worker
@@ -20,6 +20,7 @@ from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
 from mnistlab.preflight import Command
+from mnistlab.record import settle_all
 from mnistlab.stores import StoreAddress
 
 SUMMARY_FILE = "sweep.json"
@@ -44,7 +45,8 @@ class Job:
 
 @dataclass
 class Sweep:
-    """A sweep under way. store: None without tracking; parent: its run there."""
+    """A sweep under way. store: None without tracking; parent: its run there; lost: run id -> why its record is not
+    complete in the store."""
 
     jobs: list[Job]
     axes: list[str]
@@ -52,10 +54,13 @@ class Sweep:
     id: str
     store: StoreAddress | None = None
     parent: RemoteRun | None = None
+    lost: dict[str, str] = field(default_factory=dict)
 
     def find(self, condition: str, at_most: int = history.MOST_RUNS) -> list[StoredRun]:
         """Runs in the store, the newest first; none without tracking."""
-        found: list[StoredRun] = worker.call(history.find, self.store, condition, at_most) if self.store else []
+        found: list[StoredRun] = (
+            worker.call_anywhere(history.find, self.store, condition, at_most) if self.store else []
+        )
         return found
 
 
@@ -85,8 +90,10 @@ def conduct(command: Command, launch: Callable[[list[str]], None]) -> int:
         status = "FAILED" if find_results(sweep) else "FINISHED"
     finally:
         failures = find_results(sweep)
-        report(sweep, failures, status)
-        close_parent(sweep, failures, status)
+        try:
+            report(sweep, failures, status)
+        finally:
+            close_parent(sweep, failures, status)
     return 1 if failures else 0
 
 
@@ -106,7 +113,7 @@ def plan(command: Command) -> Sweep:
     if first.tracking.backend == "mlflow":
         sweep.store = stores.address(first.tracking, first.paths.root)
         stores.check_reachable(sweep.store)
-        worker.call(history.close_orphans, sweep.store)
+        worker.call_anywhere(history.close_orphans, sweep.store)
         _find_done(sweep, force=first.sweep.force)
     return sweep
 
@@ -241,7 +248,7 @@ def write_plan(sweep: Sweep) -> Path:
 
 def find_results(sweep: Sweep) -> dict[str, str]:
     """Give each job its newest run; returns job name -> one-line cause for all that have not finished."""
-    worker.settle()
+    sweep.lost |= settle_all()
     said = {}
     for file in (sweep.folder / "failures").glob("*.json"):
         entry = json.loads(file.read_text(encoding="utf-8"))
@@ -258,7 +265,8 @@ def find_results(sweep: Sweep) -> dict[str, str]:
         if job.key in said:
             failures[job.name] = said[job.key]
         elif sweep.store is not None and job.reason != "done" and ended != "FINISHED":
-            failures[job.name] = (newest.tags.get("error") if newest is not None else None) or "did not run"
+            known = (sweep.lost.get(newest.run_id), newest.tags.get("error")) if newest is not None else ()
+            failures[job.name] = next(filter(None, known), "did not run")
     return failures
 
 

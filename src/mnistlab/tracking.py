@@ -8,7 +8,6 @@ or a lost race for an experiment's name cannot send a run elsewhere. A training 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.metadata
 import json
 import logging
@@ -26,41 +25,54 @@ from filelock import FileLock
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
-from mnistlab.stores import StoreAddress, address, check_reachable, sqlite_file
+from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.stores import StoreAddress, sqlite_file
 
 MAX_PARAMETERS_A_CALL = 100
 MAX_METRICS_A_CALL = 1000
 MAX_PARAMETER_LENGTH = 6000
 
 
-@functools.cache
 def open_store(store: StoreAddress) -> tuple[Any, str]:
-    """An `MlflowClient` and the experiment's id, once per process; store and experiment are created if need be.
+    """An `MlflowClient` and the experiment's id; store and experiment are created if need be.
 
     Several processes may do this at once on an empty folder: a file lock lets one of them create, the others wait.
 
     Raises:
         ConfigError: the store cannot be opened, or the experiment was deleted.
     """
-    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing MLflow sets it to INFO
     try:
         if not store.uri.startswith("sqlite:"):
-            client = MlflowClient(store.uri)
+            client = _client(store.uri)
             return client, _experiment_id(client, store)
         file = sqlite_file(store.uri)
         with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
             if not file.exists():
                 _create_database(file)
-            client = MlflowClient(f"sqlite:///{file}")
+            client = _client(f"sqlite:///{file}", file.stat().st_ino)
             return client, _experiment_id(client, store)
     except MlflowException as error:
         raise ConfigError(
             f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from error
+
+
+_clients: dict[str, tuple[int, Any]] = {}
+
+
+def _client(uri: str, file: int = 0) -> Any:
+    """A client of this store, kept; a database that was replaced by another file is opened anew."""
+    from mlflow import MlflowClient
+
+    known = _clients.get(uri)
+    if known is None or known[0] != file:
+        if known is not None:
+            _dispose_engine(uri)
+        _clients[uri] = known = (file, MlflowClient(uri))
+    return known[1]
 
 
 def prepare_store(store: StoreAddress) -> None:
@@ -206,7 +218,6 @@ class MlflowRun:
         remove: the file afterwards. The signature: raw uint8 pixels, shape (n, *input_shape), give float32
         (n, num_outputs).
         """
-        import mlflow
         import numpy as np
         from mlflow.models import Model, ModelSignature
         from mlflow.types import Schema, TensorSpec
@@ -215,8 +226,12 @@ class MlflowRun:
             Schema([TensorSpec(np.dtype("uint8"), (-1, *input_shape))]),
             Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
         )
-        with _fluent_store(self.store.uri), mlflow.start_run(run_id=self.run_id, nested=True):
-            info = Model.log(None, _KerasFile(file, signature), name="model", flavor_name="mlflow.keras")
+        params = {key: str(value) for key, value in self.client.get_run(self.run_id).data.params.items()}
+        model = self.client.create_logged_model(self.experiment_id, "model", source_run_id=self.run_id, params=params)
+        with _fluent_store(self.store.uri):
+            info = Model.log(
+                None, _KerasFile(file, signature), name="model", run_id=self.run_id, model_id=model.model_id
+            )
         if remove:
             file.unlink()
         self.set_tags({"model.address": str(info.model_uri)})
@@ -284,7 +299,7 @@ def _fluent_store(uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
-def model_file(run_id: str, config: TrackingConfig, root: str, into: Path) -> Path:
+def model_file(run_id: str, store: StoreAddress, into: Path) -> Path:
     """Fetch the Keras file that a finished run saved as its artifact.
 
     Raises:
@@ -292,8 +307,6 @@ def model_file(run_id: str, config: TrackingConfig, root: str, into: Path) -> Pa
     """
     from mlflow.exceptions import MlflowException
 
-    store = address(config, root)
-    check_reachable(store)
     client, _ = open_store(store)
     try:
         saved = [entry.path for entry in client.list_artifacts(run_id, "model_files")]
@@ -315,6 +328,7 @@ def open_run(store: StoreAddress, name: str, tags: Mapping[str, str], run_id: st
     """Create a run, or open that of this id again; returns its id and where it can be looked at."""
     client, experiment_id = open_store(store)
     run = MlflowRun(client, experiment_id, store, name, tags, run_id)
+    _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run
     return run.run_id, run.viewing()
 
@@ -336,6 +350,13 @@ def on_run(run_id: str, method: str, *arguments: Any) -> Any:
 def abandon(reason: str) -> None:
     """End all open runs as KILLED: whoever opened them is gone."""
     for run in list(_open_runs.values()):
-        with contextlib.suppress(Exception):  # a store that fails as well: the next sweep or run closes its orphans
+        with contextlib.suppress(Exception):  # a store that fails as well: the next command closes its orphans
             run.set_tags({"error": reason})
             run.end("KILLED")
+
+
+def close_incomplete(store: StoreAddress, run_id: str) -> None:
+    """End a run whose last entries were lost with the process that should have written them."""
+    client, _ = open_store(store)
+    client.set_tag(run_id, "error", "its record is incomplete here: the process that wrote it died; its folder has all")
+    client.set_terminated(run_id, "FAILED")

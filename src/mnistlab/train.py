@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import math
 import os
 import shutil
 import signal
@@ -22,13 +23,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab import loading, startup, stores, tracking, worker
+from mnistlab import history, loading, startup, stores, tracking, worker
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.fingerprint import config_hash
 from mnistlab.preflight import check_command, checked, explain
 from mnistlab.provenance import process_name
 
 USER_MISTAKE = 2
+STOPPED = (130, 143)  # by Ctrl-C, by SIGTERM
 failures: list[tuple[str, Exception]] = []
 
 
@@ -53,7 +55,7 @@ def job(composed: DictConfig) -> float | None:
         part = _part_in_sweep(config)
         if part.get("run_id"):
             _remove_if_unused(folder)
-            return float(part["objective"])
+            return math.nan if part["objective"] is None else float(part["objective"])
         _begin(config)
         with startup.loading():
             from mnistlab.experiment import run
@@ -69,6 +71,8 @@ def job(composed: DictConfig) -> float | None:
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
         else:
+            if not (folder / "traceback.txt").exists():  # it failed before there was a record
+                logging.getLogger("mnistlab").debug("failed", exc_info=True)
             print(f"The traceback is in {folder / (started.job.name + '.log')}", file=sys.stderr)
     return None
 
@@ -101,6 +105,7 @@ def _begin(config: Config) -> None:
         store = stores.address(config.tracking, config.paths.root)
         stores.check_reachable(store)
         worker.send(tracking.prepare_store, store)
+        worker.send(history.close_orphans, store)
     worker.begin()
     loading.prefetch(config)
 
@@ -125,9 +130,10 @@ def main() -> None:
 def _leave(status: int) -> NoReturn:
     """End the process. With TensorFlow loaded, Python's own way takes two seconds and more to take it apart; what is
     registered for the end is done and all output written, then the system may have the rest back at once."""
-    if "tensorflow" not in sys.modules:
+    if "tensorflow" not in sys.modules and status not in STOPPED:
         sys.exit(status)
-    threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
+    if status not in STOPPED or "joblib.externals.loky" in sys.modules:
+        threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
     logging.shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -171,7 +177,7 @@ def _told(command: Callable[[], int]) -> int:
         return USER_MISTAKE
     except KeyboardInterrupt as error:
         print("\nStopped.", file=sys.stderr)
-        return 143 if isinstance(error, Terminated) else 130
+        return STOPPED[isinstance(error, Terminated)]
 
 
 def _tell_failures() -> int:

@@ -5,14 +5,14 @@ order in which it was asked for. Functions are named by reference, `worker.call(
 plain data, and must stand in modules that load nothing heavy when they are imported.
 
 The process is begun by the first who asks and ends with this one. When this one dies without a word (kill -9), it does
-what it was asked for and then closes the runs that are still open as KILLED.
+what it was asked for and then closes the runs that are still open as KILLED. When it dies itself, who waits is told so
+(`WorkerDied`), and the next who asks begins another.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import gc
 import importlib
 import itertools
@@ -36,11 +36,12 @@ log = logging.getLogger("mnistlab")
 
 
 class RemoteError(RuntimeError):
-    """A function failed in the second process, or the process did. details: the traceback there."""
+    """A function failed in the second process, or the process did. details: the traceback there, kept as a note."""
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
-        self.details = details
+        if details:
+            self.add_note(f"In mnistlab's second process:\n{details}")
 
 
 class WorkerDied(RemoteError):
@@ -88,7 +89,7 @@ class Worker:
     """
 
     def __init__(self, modules: tuple[Sequence[str], Sequence[str]] = (LOADED_FIRST, LOADED_NEXT)) -> None:
-        code = BEGIN.format(path=sys.path, modules=modules)
+        code = BEGIN.format(path=[str(entry) for entry in sys.path], modules=modules)
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
             stdin=subprocess.PIPE,
@@ -105,11 +106,16 @@ class Worker:
     def send(self, function: Callable[..., Any], *arguments: Any, urgent: bool = False) -> Pending:
         """Ask for `function(*arguments)` and go on. urgent: beside what was asked for before, not after it."""
         pending, number = Pending(), next(self._numbers)
+        wanted = pickle.dumps((function, arguments))
         self._pending[number] = pending
-        self._outbox.put((urgent, number, pickle.dumps((function, arguments))))
+        self._outbox.put((urgent, number, wanted))
         if self._dead.is_set():
             self._tell_the_waiting()
         return pending
+
+    @property
+    def has_ended(self) -> bool:
+        return self._dead.is_set()
 
     def settle(self) -> None:
         """Wait until everything that was asked for is done, whatever came of it."""
@@ -133,13 +139,14 @@ class Worker:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        with contextlib.suppress(EOFError, OSError, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # mostly EOFError; whatever it is, nobody may wait for ever
             while True:
                 number, value, error = pickle.load(self._process.stdout)
                 if number is None:
                     log.log(*value)
                 else:
                     self._pending.pop(number).arrive(value, error)
+        self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(OSError):
@@ -150,15 +157,19 @@ class Worker:
 
     def _tell_the_waiting(self) -> None:
         while self._pending:
-            with contextlib.suppress(KeyError):  # the other thread was quicker
+            with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread does the same
                 self._pending.pop(next(iter(self._pending))).arrive(error=WorkerDied())
 
 
-@functools.cache
+_begun: list[Worker] = []
+
+
 def _worker() -> Worker:
-    worker = Worker()
-    atexit.register(worker.close)
-    return worker
+    if not _begun or _begun[-1].has_ended:
+        if not _begun:
+            atexit.register(lambda: _begun[-1].close())
+        _begun.append(Worker())
+    return _begun[-1]
 
 
 def begin() -> None:
@@ -181,24 +192,17 @@ def call(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def call_anywhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """`function(*arguments)` in the second process or, if that has ended, in this one."""
+    """`function(*arguments)` in the second process or, if that dies of it or before, in this one."""
     try:
         return call(function, *arguments)
     except WorkerDied:
         return function(*arguments)
 
 
-def send_anywhere(function: Callable[..., Any], *arguments: Any) -> None:
-    """Ask the second process for `function(*arguments)` or, if that has ended, do it now."""
-    pending = send(function, *arguments)
-    if pending.failed:
-        function(*arguments)
-
-
 def settle() -> None:
     """Wait until everything that was asked for is done."""
-    if _worker.cache_info().currsize:
-        _worker().settle()
+    if _begun:
+        _begun[-1].settle()
 
 
 def _write(stream: IO[bytes], message: Any) -> None:
@@ -211,7 +215,8 @@ def _write(stream: IO[bytes], message: Any) -> None:
 
 def main(modules: tuple[Sequence[str], Sequence[str]]) -> NoReturn:
     """Do what is asked for until the first process closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for stop in (signal.SIGINT, signal.SIGTERM):  # meant for the first process, which ends this one
+        signal.signal(stop, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not come among the answers
     answer = _Answers(answers)
@@ -219,10 +224,9 @@ def main(modules: tuple[Sequence[str], Sequence[str]]) -> NoReturn:
     _load(modules[0])
     threading.Thread(target=_load, args=(modules[1],), daemon=True).start()
     farewell = _serve(sys.stdin.buffer, answer)
-    if not farewell:
-        from mnistlab import tracking
+    from mnistlab import tracking
 
-        tracking.abandon("the process ended without a word (killed, or the machine stopped)")
+    tracking.abandon(f"the process ended {'before' if farewell else 'without a word before'} the run did")
     logging.shutdown()
     os._exit(0)
 
@@ -272,7 +276,7 @@ def _work(lane: queue.SimpleQueue[tuple[int, bytes] | None], answer: _Answers) -
         try:
             function, arguments = pickle.loads(wanted)
             answer(number, function(*arguments))
-        except Exception as error:
+        except BaseException as error:
             from mnistlab.config import ConfigError
 
             told = f"{type(error).__name__}: {error}"

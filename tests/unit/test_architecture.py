@@ -75,8 +75,18 @@ ALLOWED = {
     - {"history", "plots", "startup", "verdict"},
     "compare": {"comparison", "config", "history", "stores", "tracking"},
     "sweep": {"config", "experiment", "fingerprint", "history", "loading", "mirror", "preflight", "provenance"}
-    | {"stores", "verdict", "worker"},
-    "train": {"config", "experiment", "fingerprint", "loading", "preflight", "provenance", "startup", "stores"}
+    | {"record", "stores", "verdict", "worker"},
+    "train": {
+        "config",
+        "experiment",
+        "fingerprint",
+        "history",
+        "loading",
+        "preflight",
+        "provenance",
+        "startup",
+        "stores",
+    }
     | {"sweep", "tracking", "worker"},
 }
 OWNERS = {

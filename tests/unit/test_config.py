@@ -135,3 +135,36 @@ def test_a_multirun_is_expanded() -> None:
     ]
     every, _ = expand(["optimizer=glob(*)"])
     assert len(every) == len(list((conf_folder() / "optimizer").glob("*.yaml")))
+
+
+def test_keras_s_words_and_ours_are_one_setting() -> None:
+    directory = ["source=directory", "source.path=x"]
+    theirs = ["data.rescale=1./255", "data.validation_split=0.2", "data.target_size=[20,30]"]
+    ours = ["data.scaling=unit", "data.validation_fraction=0.2", "data.image_size=[20,30]"]
+    keras, own = (compose_config([*directory, *words]) for words in (theirs, ours))
+    assert keras.data == own.data
+    assert keras.source == own.source
+    assert keras.source["image_size"] == [20, 30]
+    assert compose_config(["data.rescale=1/127.5"]).data.rescale == pytest.approx(1 / 127.5)
+    assert compose_config(["data.rescale=1/127.5"]).data.scaling == "none"
+    assert compose_config(["data.rescale=2"]).data.rescale == 2.0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["data.validation_split=0.3", "data.validation_fraction=0.2"], "two words for one setting"),
+        (["data.rescale=1/255", "data.scaling=centered"], "two words for one setting"),
+        (["data.validation_split=2"], "data.validation_split must satisfy 0 < value < 1. Received: 2.0"),
+        (["data.rescale=many"], "a factor above 0, such as 1/255. Received: many"),
+        (["data.rescale=-1"], "a factor above 0"),
+        ([f"data.rescale=1{'0' * 400}"], "a factor above 0"),
+        (["data.rescale=1/0"], "a factor above 0"),
+        (["data.target_size=[20,30]"], "It is for source=directory"),
+        (["source=directory", "source.path=x", "data.target_size=20"], "two whole numbers"),
+    ],
+)
+def test_keras_s_words_are_checked(words, expected) -> None:
+    with pytest.raises(ConfigError) as refused:
+        compose_config(words)
+    assert expected in str(refused.value)

@@ -31,8 +31,9 @@ def test_the_environment_is_honoured_and_said_but_the_configuration_wins(tmp_pat
     assert (store.uri, store.experiment) == ("http://me:secret@host:1", "theirs")
     assert "MLFLOW_TRACKING_URI=http://me:<hidden>@host:1" in store.said
     assert "MLFLOW_EXPERIMENT_NAME=theirs" in store.said
+    monkeypatch.chdir(tmp_path)
     own = address(config("sqlite:///x.db", "mine"), str(tmp_path))
-    assert (own.uri, own.experiment, own.said) == ("sqlite:///x.db", "mine", "")
+    assert (own.uri, own.experiment, own.said) == (f"sqlite:///{tmp_path}/x.db", "mine", "")
 
 
 def test_a_server_that_is_down_is_refused_in_seconds(tmp_path) -> None:
