@@ -11,6 +11,7 @@ from typing import Any
 
 from mnistlab import tracking, worker
 from mnistlab.stores import StoreAddress
+from mnistlab.tracking import RunName
 from mnistlab.worker import Pending, WorkerDied
 
 
@@ -23,7 +24,7 @@ class RemoteRun:
 
     def __init__(self, store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
         self.run_id, self._viewing = worker.call(tracking.open_run, store, name, dict(tags), run_id)
-        self._store = store
+        self._known = RunName(store, name, self.run_id)
         self._under_way: list[Pending] = []
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class RemoteRun:
             for pending in self._under_way:
                 pending.result()
         except WorkerDied:  # a new one, which knows nothing of what was under way, can at least say so
-            worker.send(tracking.close_incomplete, self._store, self.run_id)
+            worker.send(tracking.close_incomplete, self._known.store, self.run_id)
             raise
         finally:
             self._under_way.clear()
@@ -70,6 +71,6 @@ class RemoteRun:
         self._under_way = [earlier for earlier in self._under_way if not earlier.done or earlier.failed]
         if any(earlier.failed for earlier in self._under_way):
             self.settle()
-        pending = worker.send(tracking.on_run, self.run_id, method, *arguments)
+        pending = worker.send(tracking.on_run, self._known, method, *arguments)
         self._under_way.append(pending)
         return pending

@@ -15,9 +15,10 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock
 
@@ -85,9 +86,9 @@ def _create_database(file: Path) -> None:
     """Migrate into a temporary file, set the write-ahead log, then rename: a kill leaves no half-made database."""
     from mlflow import MlflowClient
 
-    half = file.with_name(f".{file.name}.half")
-    for leftover in file.parent.glob(f"{half.name}*"):
+    for leftover in file.parent.glob(f".{file.name}.*.half*"):
         leftover.unlink()
+    half = file.with_name(f".{file.name}.{time.time_ns()}.half")  # a name that MLflow has not migrated in this process
     MlflowClient(f"sqlite:///{half}").search_experiments(max_results=1)
     _dispose_engine(f"sqlite:///{half}")
     with sqlite3.connect(half) as connection:
@@ -333,17 +334,34 @@ def open_run(store: StoreAddress, name: str, tags: Mapping[str, str], run_id: st
     return run.run_id, run.viewing()
 
 
-def on_run(run_id: str, method: str, *arguments: Any) -> Any:
-    """Call a method of an open run; `end` closes it. After the first failure nothing more is tried: a store that is
-    gone would be waited for again and again."""
+class RunName(NamedTuple):
+    """What it takes to find a run again."""
+
+    store: StoreAddress
+    name: str
+    run_id: str
+
+
+def on_run(known: RunName, method: str, *arguments: Any) -> Any:
+    """Call a method of an open run; `end` closes it. A run that another process had open is opened again.
+
+    After the first failure nothing more is tried: a store that is gone would be waited for again and again.
+    """
+    run_id = known.run_id
     if run_id in _failures:
         raise _failures[run_id]
+    if run_id not in _open_runs:
+        open_run(known.store, known.name, {}, run_id)
     run = _open_runs.pop(run_id) if method == "end" else _open_runs[run_id]
     try:
         return getattr(run, method)(*arguments)
     except Exception as error:
         _failures[run_id] = error
         _open_runs.pop(run_id, None)
+        if run.store.uri.startswith("sqlite:"):  # a server that does not answer would be waited for once more
+            with contextlib.suppress(Exception):
+                run.set_tags({"error": f"its record is incomplete here: {type(error).__name__}: {error}"})
+                run.end("FAILED")
         raise
 
 

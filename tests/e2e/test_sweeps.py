@@ -209,6 +209,53 @@ def test_interrupted_and_gone_on_with(train, tmp_path, stop) -> None:
         }
 
 
+def test_the_second_process_may_die_in_a_sweep(train, tmp_path) -> None:
+    words = ["--multirun", *SMALL, "optimizer=sgd,momentum,adam,rmsprop", "fit.batch_size=32"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mnistlab.train", *words],
+        cwd=tmp_path,
+        env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    said = ""
+    for line in process.stdout:
+        said += line
+        if line.startswith("[2/4]"):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            (second,) = (c for c in children if b"mnistlab.worker" in Path(f"/proc/{c}/cmdline").read_bytes())
+            os.kill(int(second), signal.SIGKILL)
+            break
+    said += process.communicate(timeout=120)[0]
+    store = Store(tmp_path)
+    statuses = {run.data.params["optimizer"]: run.info.status for run in store.runs("job")}
+    assert statuses["adam"] == statuses["rmsprop"] == "FINISHED", said
+    assert "RUNNING" not in {*statuses.values(), *(run.info.status for run in store.runs("parent"))}, said
+    lost = [name for name, status in statuses.items() if status == "FAILED"]
+    assert said.count("the tracking store failed") == said.count("its record in the tracking store is") == len(lost)
+    assert process.returncode == bool(lost), said
+    assert (next((tmp_path / "runs" / "sweeps").iterdir()) / "report.html").is_file()
+    again = train(*words)
+    assert again.code == 0, again.err
+    assert {run.info.status for run in store.runs("parent")} == {"FINISHED"}
+
+
+def test_artifacts_that_cannot_be_kept_are_told_in_a_sweep(train, tmp_path) -> None:
+    (tmp_path / "mlruns").mkdir()
+    (tmp_path / "mlruns" / "artifacts").write_text("in the way")
+    done = train("--multirun", *SMALL, "optimizer=momentum,adam")
+    assert done.code == 1
+    assert done.out.count("the tracking store failed") == 2
+    assert done.out.count("its record in the tracking store is incomplete") == 2
+    assert {run.info.status for run in Store(tmp_path).runs("job")} == {"FAILED"}
+    folders = [file.parent for file in (tmp_path / "runs").rglob("status.json")]
+    assert len(folders) == 2
+    for folder in folders:
+        assert "tracking.error" in json.loads((folder / "tags.json").read_text())
+        assert (folder / "figures" / "confusion_matrix.png").is_file()
+
+
 def test_two_sweeps_at_once_on_a_new_store(tmp_path) -> None:
     base = [sys.executable, "-m", "mnistlab.train", "--multirun", *SMALL]
     environment = {**os.environ, "MNISTLAB_ROOT": str(tmp_path)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import keras
 import mlflow
 import numpy as np
@@ -48,8 +50,9 @@ def test_it_loads_as_a_keras_model_and_as_a_function(model, tmp_path) -> None:
     run_id, _ = tracking.open_run(store, "a run", {})
     file = tmp_path / "saved.keras"
     model.save(file)
-    address = tracking.on_run(run_id, "log_model", file, (4, 4, 1), 3, True)
-    tracking.on_run(run_id, "end", "FINISHED")
+    address = tracking.on_run(tracking.RunName(store, "a run", run_id), "log_model", file, (4, 4, 1), 3, True)
+    assert tracking.open_store(store)[0].get_run(run_id).info.status == "RUNNING"
+    tracking.on_run(tracking.RunName(store, "a run", run_id), "end", "FINISHED")
     assert not file.exists()
     images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 1)).astype(np.uint8)
     expected = model.predict(images, verbose=0)
@@ -59,3 +62,30 @@ def test_it_loads_as_a_keras_model_and_as_a_function(model, tmp_path) -> None:
     run = tracking.open_store(store)[0].get_run(run_id)
     assert run.data.tags["model.address"] == address
     assert [output.model_id for output in run.outputs.model_outputs] == [address.removeprefix("models:/")]
+
+
+def test_a_failing_store_is_not_tried_again_and_its_run_has_not_finished(tmp_path) -> None:
+    store = stores.address(TrackingConfig(backend="mlflow", uri=None, experiment="models"), str(tmp_path))
+    stores.check_reachable(store)
+    run_id, _ = tracking.open_run(store, "a run", {})
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one.txt").touch()
+    (tmp_path / "mlruns" / "artifacts").write_text("in the way")
+    with pytest.raises(Exception, match="mlruns/artifacts"):
+        tracking.on_run(tracking.RunName(store, "a run", run_id), "log_folder", tmp_path / "files")
+    with pytest.raises(Exception, match="mlruns/artifacts"):
+        tracking.on_run(tracking.RunName(store, "a run", run_id), "end", "FINISHED")
+    run = tracking.open_store(store)[0].get_run(run_id)
+    assert run.info.status == "FAILED"
+    assert "incomplete" in run.data.tags["error"]
+
+
+def test_a_store_that_was_removed_is_made_anew(tmp_path) -> None:
+    store = stores.address(TrackingConfig(backend="mlflow", uri=None, experiment="models"), str(tmp_path))
+    for _ in range(2):
+        stores.check_reachable(store)
+        run_id, _ = tracking.open_run(store, "a run", {})
+        tracking.on_run(tracking.RunName(store, "a run", run_id), "end", "FINISHED")
+        (found,) = tracking.open_store(store)[0].search_runs([tracking.open_store(store)[1]])
+        assert found.info.run_id == run_id
+        shutil.rmtree(tmp_path / "mlruns")

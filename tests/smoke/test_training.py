@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 
 import keras
 import numpy as np
 import pytest
 
-from mnistlab import models, saving, training
+from mnistlab import experiment, models, saving, training, worker
 from mnistlab.callbacks import KeepBest, LogEpochs
 from mnistlab.config import ConfigError
 from mnistlab.data import prepare
+from mnistlab.preflight import compose_config
 from mnistlab.record import Recorder
 from mnistlab.sources import mnist_5k
 
@@ -183,3 +186,15 @@ def test_a_damaged_or_missing_model_is_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"must be a .keras"):
         (tmp_path / "model.pkl").write_text("")
         saving.load_weights(new_model(), tmp_path / "model.pkl")
+
+
+def test_a_run_is_complete_when_it_returns_whatever_became_of_the_second_process(tmp_path) -> None:
+    small = ["source=mnist_5k", "data.limit=100", "fit.epochs=1", "tracking=none"]
+    for name in ("first", "second"):
+        result = experiment.run(compose_config([*small, f"paths.run={tmp_path / name}"]))
+        assert {file.name for file in (result.folder / "figures").iterdir()} == {
+            "confusion_matrix.png",
+            "learning_curves.png",
+            "wrong_images.png",
+        }
+        os.kill(worker.call(os.getpid), signal.SIGKILL)
