@@ -65,7 +65,8 @@ class Decoder:
         return getattr(self.child, name)
 
     def close(self) -> None:
-        """Let it end: it does when its requests do."""
+        """End it, whatever it is at: nobody waits for its answer."""
+        self.child.kill()
         for pipe in (self._pipe("stdin"), self._pipe("stdout")):
             with contextlib.suppress(OSError):
                 pipe.close()

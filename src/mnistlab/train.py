@@ -134,6 +134,8 @@ def _leave(status: int) -> NoReturn:
         sys.exit(status)
     if status not in STOPPED or "joblib.externals.loky" in sys.modules:
         threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
+    if status in STOPPED:
+        worker.forget()
     logging.shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

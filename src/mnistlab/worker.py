@@ -167,9 +167,19 @@ _begun: list[Worker] = []
 def _worker() -> Worker:
     if not _begun or _begun[-1].has_ended:
         if not _begun:
-            atexit.register(lambda: _begun[-1].close())
+            atexit.register(_close)
         _begun.append(Worker())
     return _begun[-1]
+
+
+def _close() -> None:
+    if _begun:
+        _begun[-1].close()
+
+
+def forget() -> None:
+    """Leave it alone at this process's end: it does what it was asked for, closes what is open, and ends by itself."""
+    _begun.clear()
 
 
 def begin() -> None:
