@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab import history, loading, startup, stores, tracking, worker
+from mnistlab import startup
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.fingerprint import config_hash
 from mnistlab.preflight import check_command, checked, explain
@@ -101,6 +101,8 @@ def _tell_sweep(config: Config, kind: str, text: str) -> None:
 
 def _begin(config: Config) -> None:
     """Begin what can go on while TensorFlow loads; an unreachable tracking store is found before."""
+    from mnistlab import history, loading, stores, tracking, worker
+
     if config.tracking.backend == "mlflow":
         store = stores.address(config.tracking, config.paths.root)
         stores.check_reachable(store)
@@ -134,8 +136,8 @@ def _leave(status: int) -> NoReturn:
         sys.exit(status)
     if status not in STOPPED or "joblib.externals.loky" in sys.modules:
         threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
-    if status in STOPPED:
-        worker.forget()
+    if status in STOPPED and "mnistlab.worker" in sys.modules:
+        sys.modules["mnistlab.worker"].forget()
     logging.shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
