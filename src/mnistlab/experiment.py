@@ -6,9 +6,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -94,8 +92,7 @@ def run(config: Config) -> Result:
             write_reports(record, judged, dataset)
             saved = save(record, config, model, dataset)
             shown = figures_of(dataset, epochs.epochs, best.best_epoch, judged)
-            drawing = (figures.draw, record.folder.resolve() / "figures", shown)
-            record.later(functools.partial(finish, worker.send(*drawing), *drawing))
+            record.later(worker.send_anywhere(figures.draw, record.folder.resolve() / "figures", shown))
         record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
         result = Result(
             name=record.name,
@@ -188,14 +185,6 @@ def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.
     training.check_callbacks(built, model, config.fit.metrics)
     training.check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
     return list(built.values())
-
-
-def finish(under_way: Pending, function: Callable[..., None], *arguments: Any) -> None:
-    """See to it that what the second process was asked for is done: here, if that process died."""
-    try:
-        under_way.result()
-    except worker.WorkerDied:
-        function(*arguments)
 
 
 def open_record(config: Config, dataset: Dataset) -> Recorder:

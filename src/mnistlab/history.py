@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,25 @@ def find(store: StoreAddress, condition: str = "", at_most: int = MOST_RUNS) -> 
         if not token:
             break
     return found
+
+
+def earlier_runs(
+    store: StoreAddress, config_hashes: Collection[str]
+) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:
+    """What was done before with these configurations.
+
+    Returns:
+        configuration hash -> its finished runs, the newest first; fingerprint -> status, of runs that did not finish.
+    """
+    finished: dict[str, list[StoredRun]] = {}
+    others: dict[str, str] = {}
+    for run in find(store):
+        key = run.tags.get("fingerprint.config", "")
+        if key in config_hashes and run.status == "FINISHED":
+            finished.setdefault(key, []).append(run)
+        elif key in config_hashes:
+            others.setdefault(run.tags.get("fingerprint", ""), run.status)
+    return finished, others
 
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:

@@ -83,13 +83,14 @@ def conduct(command: Command, launch: Callable[[list[str]], None]) -> int:
     if settings.dry_run:
         return 0
     open_parent(sweep)
-    status = "KILLED"
+    ended = False
     try:
         if not all(job.is_done for job in sweep.jobs):
             launch([*command.extra, f"sweep.plan={write_plan(sweep)}"])
-        status = "FAILED" if find_results(sweep) else "FINISHED"
+        ended = True
     finally:
         failures = find_results(sweep)
+        status = ("FAILED" if failures else "FINISHED") if ended else "KILLED"
         try:
             report(sweep, failures, status)
         finally:
@@ -151,10 +152,10 @@ def _short(axis: str) -> str:
 
 def _find_done(sweep: Sweep, force: bool) -> None:
     """Give each job that has a finished run with its fingerprint that run; say of the others why they run."""
-    before: dict[str, list[StoredRun]] = {}
-    for run in sweep.find("attributes.status = 'FINISHED'"):
-        before.setdefault(run.tags.get("fingerprint.config", ""), []).append(run)
-    failed = {run.tags.get("fingerprint"): run.status.lower() for run in sweep.find("attributes.status != 'FINISHED'")}
+    if sweep.store is None:
+        return
+    keys = {job.key for job in sweep.jobs}
+    before, failed = worker.call_anywhere(history.earlier_runs, sweep.store, keys)
     for job in sweep.jobs:
         earlier = before.get(job.key, [])
         same = [run for run in earlier if run.tags.get("fingerprint") == job.fingerprint["fingerprint"]]
@@ -166,7 +167,7 @@ def _find_done(sweep: Sweep, force: bool) -> None:
         elif earlier:
             job.reason = fingerprint.why_again(job.fingerprint, earlier[0].tags)
         elif job.fingerprint["fingerprint"] in failed:
-            job.reason = f"{failed[job.fingerprint['fingerprint']]} before"
+            job.reason = f"{failed[job.fingerprint['fingerprint']].lower()} before"
 
 
 def say_plan(sweep: Sweep) -> None:

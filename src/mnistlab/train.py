@@ -56,7 +56,8 @@ def job(composed: DictConfig) -> float | None:
         if part.get("run_id"):
             _remove_if_unused(folder)
             return math.nan if part["objective"] is None else float(part["objective"])
-        _begin(config)
+        if config.part.wait:  # else the sweep has begun all of it in this process
+            _begin(config, mend=config.sweep.plan is None)
         with startup.loading():
             from mnistlab.experiment import run
 
@@ -99,15 +100,19 @@ def _tell_sweep(config: Config, kind: str, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def _begin(config: Config) -> None:
-    """Begin what can go on while TensorFlow loads; an unreachable tracking store is found before."""
+def _begin(config: Config, mend: bool) -> None:
+    """Begin what can go on while TensorFlow loads; an unreachable tracking store is found before.
+
+    mend: whether to close the runs that earlier, killed commands left open; a sweep does it when it plans.
+    """
     from mnistlab import history, loading, stores, tracking, worker
 
     if config.tracking.backend == "mlflow":
         store = stores.address(config.tracking, config.paths.root)
         stores.check_reachable(store)
         worker.send(tracking.prepare_store, store)
-        worker.send(history.close_orphans, store)
+        if mend:
+            worker.send(history.close_orphans, store)
     worker.begin()
     loading.prefetch(config)
 
@@ -157,7 +162,7 @@ def _checked_command() -> int:
     if not command.multirun:
         _hydra()
         return _tell_failures()
-    _begin(command.configs[0])
+    _begin(command.configs[0], mend=False)
     with startup.loading():
         from mnistlab import sweep
     return sweep.conduct(command, _hydra)

@@ -209,6 +209,20 @@ def call_anywhere(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments)
 
 
+def send_anywhere(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    """Ask for `function(*arguments)` and go on. What is returned waits for it, and does it here if the second process
+    died of it or before."""
+    under_way = send(function, *arguments)
+
+    def finish() -> None:
+        try:
+            under_way.result()
+        except WorkerDied:
+            function(*arguments)
+
+    return finish
+
+
 def settle() -> None:
     """Wait until everything that was asked for is done."""
     if _begun:
