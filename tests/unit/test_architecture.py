@@ -20,6 +20,7 @@ MODULES |= {folder.parent.name: sorted(folder.parent.glob("*.py")) for folder in
 ALLOWED = {
     "__init__": set(),
     "config": set(),
+    "checks": {"config"},
     "record": set(),
     "provenance": set(),
     "startup": set(),
@@ -53,7 +54,7 @@ ALLOWED = {
     "training": {"config", "data", "fused", "loaders", "sources"},
     "fingerprint": {"config", "provenance"},
     "history": {"comparison", "provenance", "stores", "tracking"},
-    "preflight": {"build", "config"},
+    "preflight": {"build", "checks", "config"},
     "naming": {"config", "preflight"},
     "reporting": {
         "augmentation",
@@ -72,7 +73,7 @@ ALLOWED = {
     },
     "experiment": set(MODULES)
     - {"experiment", "train", "preflight", "sweep", "compare", "comparison", "export", "fused", "program"}
-    - {"history", "plots", "startup", "verdict"},
+    - {"checks", "history", "plots", "startup", "verdict"},
     "compare": {"comparison", "config", "history", "stores", "tracking"},
     "sweep": {"config", "experiment", "fingerprint", "history", "loading", "mirror", "preflight", "provenance"}
     | {"record", "stores", "verdict", "worker"},
@@ -95,7 +96,7 @@ OWNERS = {
     "seaborn": {"plots"},
     "sklearn": {"evaluate", "data"},
     "hydra": {"config", "build", "preflight", "train"},
-    "omegaconf": {"config", "preflight", "train"},
+    "omegaconf": {"checks", "config", "preflight", "train"},
     "PIL": {"decode", "pixelcache", "export"},
     "tensorflow": {"fused", "loaders", "program", "training"},
     "keras": {
