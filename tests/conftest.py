@@ -55,6 +55,23 @@ def train(tmp_path: Path):
 
 
 @pytest.fixture
+def start(tmp_path: Path):
+    """Begin `python -m mnistlab.train` as `train` runs it, to be watched line by line, stopped or killed."""
+
+    def begin(*words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "mnistlab.train", *words],
+            cwd=tmp_path,
+            env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return begin
+
+
+@pytest.fixture
 def make_npz(tmp_path: Path):
     """Write an .npz with learnable images: class k is brighter than class k - 1. Returns its path."""
 

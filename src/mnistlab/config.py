@@ -1,8 +1,8 @@
 """The configuration's schema: what every setting is called, its type and range; how it becomes flat parameters.
 
 Everything that mnistlab's own code reads is typed here. What goes to a callable (`source`, `model`, `optimizer`,
-`callbacks`) is an open mapping: `build.py` checks it against the callable. Defaults live in conf/, not here; `checks.py`
-finds what is wrong with given values.
+`callbacks`) is an open mapping: `build.py` checks it against the callable. Defaults live in conf/, not here;
+`checks.py` finds what is wrong with given values.
 """
 
 from __future__ import annotations

@@ -235,15 +235,8 @@ def test_own_colour_images_with_two_named_classes(train, tmp_path, make_npz) -> 
 
 
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_is_killed_not_running(tmp_path, stop, code) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mnistlab.train", "source=mnist_5k", "fit.epochs=10000"],
-        cwd=tmp_path,
-        env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_stopped_run_is_killed_not_running(start, tmp_path, stop, code) -> None:
+    process = start("source=mnist_5k", "fit.epochs=10000")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
@@ -254,25 +247,14 @@ def test_a_stopped_run_is_killed_not_running(tmp_path, stop, code) -> None:
     assert run.info.status == "KILLED"
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "mnistlab.train", *words],
-        cwd=folder,
-        env={**os.environ, "MNISTLAB_ROOT": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def second_process_of(process: subprocess.Popen) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     (found,) = (child for child in children if b"mnistlab.worker" in Path(f"/proc/{child}/cmdline").read_bytes())
     return int(found)
 
 
-def test_a_run_that_is_killed_outright_says_so_at_once(tmp_path) -> None:
-    process = started(tmp_path, "source=mnist_5k", "fit.epochs=10000")
+def test_a_run_that_is_killed_outright_says_so_at_once(start, tmp_path) -> None:
+    process = start("source=mnist_5k", "fit.epochs=10000")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
@@ -284,8 +266,8 @@ def test_a_run_that_is_killed_outright_says_so_at_once(tmp_path) -> None:
     assert run.data.metrics["loss"] > 0
 
 
-def test_a_signal_to_both_processes_ends_the_run_as_killed(tmp_path) -> None:
-    process = started(tmp_path, "source=mnist_5k", "fit.epochs=10000")
+def test_a_signal_to_both_processes_ends_the_run_as_killed(start, tmp_path) -> None:
+    process = start("source=mnist_5k", "fit.epochs=10000")
     for line in process.stdout:
         if line.startswith("epoch 2/"):
             break
@@ -297,8 +279,8 @@ def test_a_signal_to_both_processes_ends_the_run_as_killed(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.8, 1.6, 2.4])
-def test_a_run_that_is_stopped_before_it_trains_leaves_none_running(tmp_path, seconds) -> None:
-    process = started(tmp_path, "source=mnist_5k", "fit.epochs=10000")
+def test_a_run_that_is_stopped_before_it_trains_leaves_none_running(start, tmp_path, seconds) -> None:
+    process = start("source=mnist_5k", "fit.epochs=10000")
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -307,8 +289,8 @@ def test_a_run_that_is_stopped_before_it_trains_leaves_none_running(tmp_path, se
         assert {run.info.status for run in runs(tmp_path)} <= {"KILLED"}
 
 
-def test_a_run_outlives_its_second_process(tmp_path) -> None:
-    process = started(tmp_path, "source=mnist_5k", "data.limit=256", "fit.epochs=300")
+def test_a_run_outlives_its_second_process(start, tmp_path) -> None:
+    process = start("source=mnist_5k", "data.limit=256", "fit.epochs=300")
     said = []
     for line in process.stdout:
         said.append(line)

@@ -169,16 +169,9 @@ def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> Non
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_and_gone_on_with(train, tmp_path, stop) -> None:
+def test_interrupted_and_gone_on_with(start, train, tmp_path, stop) -> None:
     words = ["--multirun", *SMALL, "fit.epochs=3", "optimizer=sgd,momentum,adam", "sweep.seeds=2"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "mnistlab.train", *words],
-        cwd=tmp_path,
-        env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(*words)
     for line in process.stdout:
         if line.startswith("[4/6]"):
             break
@@ -209,16 +202,9 @@ def test_interrupted_and_gone_on_with(train, tmp_path, stop) -> None:
         }
 
 
-def test_the_second_process_may_die_in_a_sweep(train, tmp_path) -> None:
+def test_the_second_process_may_die_in_a_sweep(start, train, tmp_path) -> None:
     words = ["--multirun", *SMALL, "optimizer=sgd,momentum,adam,rmsprop", "fit.batch_size=32"]
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "mnistlab.train", *words],
-        cwd=tmp_path,
-        env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = start(*words)
     said = ""
     for line in process.stdout:
         said += line
