@@ -154,7 +154,7 @@ def project_root() -> str:
     """The folder that `mlruns/` and `runs/` lie in, wherever one stands: $MNISTLAB_ROOT, else the checkout that the
     package is installed from, else ~/mnistlab."""
     named = os.environ.get("MNISTLAB_ROOT")
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[3]
     if named:
         return str(Path(named).expanduser().resolve())
     return str(checkout if (checkout / "pyproject.toml").is_file() else Path.home() / "mnistlab")
@@ -162,8 +162,8 @@ def project_root() -> str:
 
 def conf_folder() -> Path:
     """The folder of the config groups: inside an installed package, beside `src/` in a checkout."""
-    inside = Path(__file__).resolve().parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).resolve().parents[2] / "conf"
+    inside = Path(__file__).resolve().parents[1] / "conf"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[3] / "conf"
 
 
 def register() -> None:
