@@ -24,9 +24,9 @@ from mnistlab import (
     training,
     worker,
 )
-from mnistlab.build import build
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
+from mnistlab.config.build import build
 from mnistlab.data import Dataset
 from mnistlab.mirror import RemoteRun
 from mnistlab.naming import run_name

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnistlab.build import build
 from mnistlab.config import ConfigError
+from mnistlab.config.build import build
 from mnistlab.preflight import compose_config
 from mnistlab.sources import Images, Split
 

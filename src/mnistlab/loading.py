@@ -9,8 +9,8 @@ import threading
 from dataclasses import asdict
 
 from mnistlab import sources
-from mnistlab.build import build
 from mnistlab.config import Config, ConfigError
+from mnistlab.config.build import build
 from mnistlab.data import Dataset, prepare
 from mnistlab.sources import Images
 

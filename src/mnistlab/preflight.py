@@ -19,8 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab import build
-from mnistlab.config import Config, ConfigError, conf_folder, flatten, register, suggest
+from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, register, suggest
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting, take_keras_words, typed
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from mnistlab.build import build
 from mnistlab.config import ConfigError
+from mnistlab.config.build import build
 
 
 def refused(node: dict, name: str = "optimizer") -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mnistlab import models, training
-from mnistlab.build import build
 from mnistlab.config import conf_folder
+from mnistlab.config.build import build
 from mnistlab.data import Dataset, prepare
 from mnistlab.preflight import compose_config
 from mnistlab.sources import mnist_5k
