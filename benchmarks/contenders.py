@@ -131,7 +131,7 @@ def serve_keras_engine(job: Job) -> None:
 def serve_mnistlab(job: Job, engine: str) -> None:
     """`training.fit` on what the command line would build."""
     from mnistlab import experiment, loading, training
-    from mnistlab.preflight import compose_config
+    from mnistlab.config.compose import compose_config
 
     words = [f"source.path='{job.npz}'", "data=notebook", f"model={job.model}"]
     config = compose_config([*words, f"optimizer={MNISTLAB_OPTIONS[job.optimizer]}"])

@@ -85,8 +85,8 @@ def start(bench: Bench, kind: str, root: Path) -> subprocess.Popen:
 
 def run_jobs(kind: str, npz: str, folder: str, num_jobs: int) -> list[dict[str, float]]:
     """Run them in this process; each one's seconds and the resident memory after it, in MB."""
+    from mnistlab.config.compose import compose_config
     from mnistlab.experiment import run
-    from mnistlab.preflight import compose_config
 
     optimizers = KINDS[kind][1]
     jobs = []

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mnistlab.config import ConfigError
 from mnistlab.config.build import build
-from mnistlab.preflight import compose_config
+from mnistlab.config.compose import compose_config
 from mnistlab.sources import Images, Split
 
 USAGE = """Usage: python -m mnistlab.export source=SOURCE to=FOLDER [source.KEY=VALUE ...]

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mnistlab.config import Config, ConfigError, conf_folder, parameters
-from mnistlab.preflight import compose_config
+from mnistlab.config.compose import compose_config
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
 SAID_ELSEWHERE = ("optimizer", "tracking", "paths.", "tracking.", "init.", "sweep", "source.path")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mnistlab import experiment, fingerprint, history, loading, provenance, stores, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
+from mnistlab.config.compose import Command
 from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
-from mnistlab.preflight import Command
 from mnistlab.record import settle_all
 from mnistlab.stores import StoreAddress
 

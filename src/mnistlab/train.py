@@ -25,8 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab import startup
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
+from mnistlab.config.compose import check_command, checked, explain
 from mnistlab.fingerprint import config_hash
-from mnistlab.preflight import check_command, checked, explain
 from mnistlab.provenance import process_name
 
 USER_MISTAKE = 2

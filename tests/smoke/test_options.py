@@ -11,8 +11,8 @@ import pytest
 from mnistlab import models, training
 from mnistlab.config import conf_folder
 from mnistlab.config.build import build
+from mnistlab.config.compose import compose_config
 from mnistlab.data import Dataset, prepare
-from mnistlab.preflight import compose_config
 from mnistlab.sources import mnist_5k
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))

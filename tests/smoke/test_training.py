@@ -13,8 +13,8 @@ import pytest
 from mnistlab import experiment, models, saving, training, worker
 from mnistlab.callbacks import KeepBest, LogEpochs
 from mnistlab.config import ConfigError
+from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
-from mnistlab.preflight import compose_config
 from mnistlab.record import Recorder
 from mnistlab.sources import mnist_5k
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnistlab.config import Config, ConfigError, conf_folder, flatten, hide_passwords, parameters
-from mnistlab.preflight import compose_config, expand
+from mnistlab.config.compose import compose_config, expand
 
 
 def problems(*overrides: str) -> str:

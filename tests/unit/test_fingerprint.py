@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from mnistlab import fingerprint, provenance
-from mnistlab.preflight import compose_config
+from mnistlab.config.compose import compose_config
 
 DIGESTS = {"train": "a", "validation": "b", "test": "c"}
 

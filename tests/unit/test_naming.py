@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mnistlab.config.compose import compose_config
 from mnistlab.naming import run_name
-from mnistlab.preflight import compose_config
 
 
 @pytest.mark.parametrize(
