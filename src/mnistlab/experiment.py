@@ -27,9 +27,9 @@ from mnistlab import (
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
 from mnistlab.config.build import build
+from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset
 from mnistlab.mirror import RemoteRun
-from mnistlab.naming import run_name
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (
     Result,

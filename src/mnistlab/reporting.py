@@ -24,9 +24,9 @@ from mnistlab import (
 )
 from mnistlab.callbacks import LogEpochs
 from mnistlab.config import Config, parameters
+from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
-from mnistlab.naming import default_learning_rate
 from mnistlab.record import Recorder
 from mnistlab.worker import Pending
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mnistlab.config.compose import compose_config
-from mnistlab.naming import run_name
+from mnistlab.config.run_names import run_name
 
 
 @pytest.mark.parametrize(
