@@ -151,7 +151,7 @@ def serve_mnistlab(job: Job, engine: str) -> None:
 
 def first_images(dataset: Dataset, job: Job) -> Dataset:
     """The same data set with the job's number of images."""
-    from mnistlab.sources import Split
+    from mnistlab.data.sources import Split
 
     def front(split: Split, number: int) -> Split:
         return Split(split.images[:number], split.labels[:number])

@@ -38,7 +38,7 @@ def described(file: Path, name: str) -> ImageFile:
 
 def write_embedded(file: Path) -> Path:
     """The embedded digits as an .npz like MNIST's, 4,000 to train and 1,000 to test."""
-    from mnistlab.sources import mnist_5k
+    from mnistlab.data.sources import mnist_5k
 
     images = mnist_5k()
     np.savez_compressed(

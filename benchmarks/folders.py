@@ -76,7 +76,7 @@ def measure(out: Path, repeats: int, full: bool) -> None:
 
 def make_digits(folder: Path) -> Path:
     """5,000 genuine digits as PNG files."""
-    from mnistlab import sources
+    from mnistlab.data import sources
     from mnistlab.export import export
 
     export(sources.mnist_5k(), folder)

@@ -12,11 +12,11 @@ import numpy as np
 
 from mnistlab import decode, decoders
 from mnistlab.config import ConfigError, suggest
+from mnistlab.data.sources import Images, Split
 from mnistlab.decode import Decoding, Facts
 from mnistlab.folder_images import Folder, FolderImages
 from mnistlab.folders import Scan, listed, scan
 from mnistlab.pixelcache import FolderCache, pixels_name
-from mnistlab.sources import Images, Split
 
 log = logging.getLogger("mnistlab")
 

@@ -18,7 +18,7 @@ from PIL import Image
 from mnistlab.config import ConfigError
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
-from mnistlab.sources import Images, Split
+from mnistlab.data.sources import Images, Split
 
 USAGE = """Usage: python -m mnistlab.export source=SOURCE to=FOLDER [source.KEY=VALUE ...]
 

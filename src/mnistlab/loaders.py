@@ -21,7 +21,7 @@ import tensorflow as tf
 from mnistlab import augmentation
 from mnistlab.config import ConfigError
 from mnistlab.data import Dataset, epoch_order
-from mnistlab.sources import ImagesInFiles, Split
+from mnistlab.data.sources import ImagesInFiles, Split
 
 log = logging.getLogger("mnistlab")
 

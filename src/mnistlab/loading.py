@@ -8,11 +8,10 @@ import logging
 import threading
 from dataclasses import asdict
 
-from mnistlab import sources
 from mnistlab.config import Config, ConfigError
 from mnistlab.config.build import build
-from mnistlab.data import Dataset, prepare
-from mnistlab.sources import Images
+from mnistlab.data import Dataset, prepare, sources
+from mnistlab.data.sources import Images
 
 log = logging.getLogger("mnistlab")
 

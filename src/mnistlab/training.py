@@ -16,7 +16,7 @@ import numpy as np
 from mnistlab import fused, loaders
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
-from mnistlab.sources import Split
+from mnistlab.data.sources import Split
 
 log = logging.getLogger("mnistlab")
 

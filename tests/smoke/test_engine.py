@@ -18,7 +18,7 @@ import pytest
 from mnistlab import fused, models, program, training
 from mnistlab.config import ConfigError
 from mnistlab.data import prepare
-from mnistlab.sources import mnist_5k
+from mnistlab.data.sources import mnist_5k
 
 STEPS = 20
 layers, optimizers = keras.layers, keras.optimizers

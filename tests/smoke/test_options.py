@@ -13,7 +13,7 @@ from mnistlab.config import conf_folder
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
 from mnistlab.data import Dataset, prepare
-from mnistlab.sources import mnist_5k
+from mnistlab.data.sources import mnist_5k
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]

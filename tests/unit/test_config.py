@@ -55,7 +55,7 @@ def test_defaults_are_the_issue_s() -> None:
         ("source=npz", ["source.path must be given"]),
         ("+source.paht=x", ["source.paht is no argument", "Did you mean source.path?"]),
         ("+model.unit=3", ["model.unit is no argument", "Did you mean model.units?"]),
-        ("source._target_=mnistlab.sources.mnits", ["no such function", "Did you mean mnist?"]),
+        ("source._target_=mnistlab.data.sources.mnits", ["no such function", "Did you mean mnist?"]),
         ("callbacks=[early_stoping]", ["early_stoping is no option", "Did you mean early_stopping?"]),
         ("callbacks=[none", ["cannot be read as key=value", "Quote"]),
         ("optimizer=null", ["A group needs an option"]),

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from mnistlab import sources
 from mnistlab.config import ConfigError
-from mnistlab.data import epoch_order, prepare, stratified
+from mnistlab.data import epoch_order, prepare, sources, stratified
 
 
 def images(counts: list[int], shape: tuple[int, ...] = (4, 4, 1)) -> sources.Images:

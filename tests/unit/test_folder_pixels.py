@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistlab import decode, decoders, sources
+from mnistlab import decode, decoders
 from mnistlab.config import ConfigError
-from mnistlab.data import manifest_csv, prepare
+from mnistlab.data import manifest_csv, prepare, sources
 from mnistlab.decode import Decoding
 from mnistlab.directory import directory
 from mnistlab.export import export, main

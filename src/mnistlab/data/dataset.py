@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.sources import Images, Split
+from mnistlab.data.sources import Images, Split
 
 
 @dataclass(frozen=True, eq=False)

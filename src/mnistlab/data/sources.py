@@ -171,9 +171,11 @@ def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
 def loads_without_keras(source: Mapping[str, Any]) -> bool:
     """Whether this source is known to import no Keras when it loads."""
     target = source.get("_target_")
-    if target == "mnistlab.sources.mnist" and not source.get("path"):
+    if target == "mnistlab.data.sources.mnist" and not source.get("path"):
         return _cached_mnist() is not None
-    return str(target).startswith("mnistlab.") and (target != "mnistlab.sources.fashion_mnist" or bool(source["path"]))
+    return str(target).startswith("mnistlab.") and (
+        target != "mnistlab.data.sources.fashion_mnist" or bool(source["path"])
+    )
 
 
 @functools.cache
