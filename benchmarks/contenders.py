@@ -130,8 +130,9 @@ def serve_keras_engine(job: Job) -> None:
 
 def serve_mnistlab(job: Job, engine: str) -> None:
     """`training.fit` on what the command line would build."""
-    from mnistlab import experiment, loading, training
+    from mnistlab import experiment, training
     from mnistlab.config.compose import compose_config
+    from mnistlab.data import loading
 
     words = [f"source.path='{job.npz}'", "data=notebook", f"model={job.model}"]
     config = compose_config([*words, f"optimizer={MNISTLAB_OPTIONS[job.optimizer]}"])

@@ -30,7 +30,7 @@ STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started 
 # (module, function or method, stage). A test holds that they all exist.
 TIMED = (
     ("mnistlab.train", "check_command", "command line"),
-    ("mnistlab.loading", "load", "data"),
+    ("mnistlab.data.loading", "load", "data"),
     ("mnistlab.training", "resident_of", "data"),
     ("mnistlab.experiment", "build_model", "model"),
     ("mnistlab.experiment", "build_callbacks", "model"),

@@ -15,7 +15,6 @@ from mnistlab import (
     evaluate,
     figures,
     loaders,
-    loading,
     models,
     provenance,
     saving,
@@ -28,7 +27,7 @@ from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
-from mnistlab.data import Dataset
+from mnistlab.data import Dataset, loading
 from mnistlab.mirror import RemoteRun
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (

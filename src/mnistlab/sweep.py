@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistlab import experiment, fingerprint, history, loading, provenance, stores, verdict, worker
+from mnistlab import experiment, fingerprint, history, provenance, stores, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
+from mnistlab.data import loading
 from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
 from mnistlab.record import settle_all

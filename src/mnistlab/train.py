@@ -105,7 +105,8 @@ def _begin(config: Config, mend: bool) -> None:
 
     mend: whether to close the runs that earlier, killed commands left open; a sweep does it when it plans.
     """
-    from mnistlab import history, loading, stores, tracking, worker
+    from mnistlab import history, stores, tracking, worker
+    from mnistlab.data import loading
 
     if config.tracking.backend == "mlflow":
         store = stores.address(config.tracking, config.paths.root)
