@@ -144,7 +144,7 @@ def resident(path: Path, size: tuple[int, int], caches: Path) -> Any:
 
 def prepared(path: Path, size: tuple[int, int], **settings: Any) -> Any:
     from mnistlab.data import prepare
-    from mnistlab.directory import directory
+    from mnistlab.data.folders.source import directory
 
     images = directory(str(path), image_size=size, **settings)
     return prepare(images, test_fraction=0.01, validation_fraction=0.01, class_mode="sparse")

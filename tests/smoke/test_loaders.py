@@ -16,9 +16,9 @@ from PIL import Image
 from mnistlab import augmentation, decode, evaluate, loaders, models, training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
+from mnistlab.data.folders.source import directory
 from mnistlab.data.sources import mnist_5k
 from mnistlab.decode import Decoding
-from mnistlab.directory import directory
 
 ImageDataGenerator = tf.keras.preprocessing.image.ImageDataGenerator
 

@@ -19,8 +19,8 @@ from PIL import Image
 from mnistlab import decode, decoders
 from mnistlab.config import ConfigError
 from mnistlab.data import manifest_csv, prepare, sources
+from mnistlab.data.folders.source import directory
 from mnistlab.decode import Decoding
-from mnistlab.directory import directory
 from mnistlab.export import export, main
 
 

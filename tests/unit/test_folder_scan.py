@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mnistlab.config import ConfigError
-from mnistlab.directory import directory
+from mnistlab.data.folders.source import directory
 from mnistlab.folders import scan
 
 
