@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from mnistlab.config import ConfigError
+from mnistlab.data.folders.layout import scan
 from mnistlab.data.folders.source import directory
-from mnistlab.folders import scan
 
 
 def write(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB", **settings) -> Path:
