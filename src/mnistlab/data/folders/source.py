@@ -12,10 +12,10 @@ import numpy as np
 
 from mnistlab import decode, decoders
 from mnistlab.config import ConfigError, suggest
+from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import Scan, listed, scan
 from mnistlab.data.sources import Images, Split
 from mnistlab.decode import Decoding, Facts
-from mnistlab.folder_images import Folder, FolderImages
 from mnistlab.pixelcache import FolderCache, pixels_name
 
 log = logging.getLogger("mnistlab")
