@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab import decode
-from mnistlab.decode import Decoding, Facts
+from mnistlab.data.folders import decoding
+from mnistlab.data.folders.decoding import Decoding, Facts
 
 CHUNK, SMALLEST = 256, 4  # images that a child is asked for at once
 GARBAGE_EVERY = 50  # requests
@@ -111,7 +111,7 @@ def read(files: Sequence[str], decoding: Decoding) -> np.ndarray:
     """Each file's pixels, uint8, shape (len(files), *decoding.shape)."""
     out = np.empty((len(files), *decoding.shape), dtype=np.uint8)
     for row, file in enumerate(files):
-        out[row] = decode.read(file, decoding)
+        out[row] = decoding.read(file, decoding)
     return out
 
 
@@ -127,7 +127,7 @@ def examine(
     with contextlib.ExitStack() as opened:
         put = None if into is None else _putter(into, opened)
         for row, file in zip(rows, files, strict=True):
-            facts, pixels = decode.examine(file, decoding if put else None, max_pixels)
+            facts, pixels = decoding.examine(file, decoding if put else None, max_pixels)
             if put and pixels is not None:
                 put(row, pixels)
             found.append(facts)
@@ -156,7 +156,7 @@ def examine_all(
     *,
     decoding: Decoding | None = None,
     out: np.ndarray | None = None,
-    max_pixels: int = decode.MAX_PIXELS,
+    max_pixels: int = decoding.MAX_PIXELS,
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[int, Facts]:

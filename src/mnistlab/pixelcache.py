@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from mnistlab.decode import Decoding, Facts, available_workers
+from mnistlab.data.folders.decoding import Decoding, Facts, available_workers
 
 log = logging.getLogger("mnistlab")
 

@@ -13,12 +13,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mnistlab import augmentation, decode, evaluate, loaders, models, training
+from mnistlab import augmentation, evaluate, loaders, models, training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
+from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
 from mnistlab.data.sources import mnist_5k
-from mnistlab.decode import Decoding
 
 ImageDataGenerator = tf.keras.preprocessing.image.ImageDataGenerator
 
@@ -85,7 +85,7 @@ def test_each_kind_of_file_is_read_as_keras_reads_it(odd, color_mode, interpolat
             warnings.simplefilter("ignore")  # Pillow's, of palettes with transparency
             image = keras.utils.load_img(file, color_mode, size, interpolation, keep_aspect_ratio)
         expected = keras.utils.img_to_array(image)
-        assert np.array_equal(decode.read(file, decoding), expected), file.name
+        assert np.array_equal(decoding.read(file, decoding), expected), file.name
 
 
 def batches(dataset, seed: int | None = None) -> list[tuple[np.ndarray, ...]]:

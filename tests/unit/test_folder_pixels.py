@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistlab import decode, decoders
+from mnistlab import decoders
 from mnistlab.config import ConfigError
 from mnistlab.data import manifest_csv, prepare, sources
+from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
-from mnistlab.decode import Decoding
 from mnistlab.export import export, main
 
 
@@ -285,8 +285,8 @@ def test_processes_decode_what_this_one_would(pets, tmp_path) -> None:
     decoding = Decoding("rgb", (5, 7), "bicubic")
     out = np.lib.format.open_memmap(tmp_path / "out.npy", mode="w+", dtype=np.uint8, shape=(400, 5, 7, 3))
     facts = decoders.examine_all(files, range(400), decoding=decoding, out=out, workers=2)
-    assert np.array_equal(out, np.stack([decode.read(file, decoding) for file in files]))
-    assert [facts[index] for index in range(400)] == [decode.examine(file)[0] for file in files]
+    assert np.array_equal(out, np.stack([decoding.read(file, decoding) for file in files]))
+    assert [facts[index] for index in range(400)] == [decoding.examine(file)[0] for file in files]
     with pytest.raises(OSError, match="nowhere.png cannot be read as an image"):
         decoders.decoders(2).ask("read", ["nowhere.png"], decoding)
     assert decoders.decoders(2).ask("read", files[:3], decoding).shape == (3, 5, 7, 3)

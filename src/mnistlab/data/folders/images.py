@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mnistlab import decoders
+from mnistlab.data.folders.decoding import Decoding, Facts
 from mnistlab.data.folders.layout import ImageFile
-from mnistlab.decode import Decoding, Facts
 
 FEW = 8  # images that are decoded here rather than by another process
 
