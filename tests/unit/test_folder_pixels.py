@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mnistlab import decoders
 from mnistlab.config import ConfigError
 from mnistlab.data import manifest_csv, prepare, sources
+from mnistlab.data.folders import processes
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
 from mnistlab.export import export, main
@@ -188,13 +188,13 @@ def test_auto_is_resident_within_the_budget_and_says_why(pets, caplog) -> None:
 def examined(monkeypatch) -> list[int]:
     """How many files each pass looked into."""
     seen: list[int] = []
-    real = decoders.examine_all
+    real = processes.examine_all
 
     def watched(files, indices, **settings):
         seen.append(len(indices))
         return real(files, indices, **settings)
 
-    monkeypatch.setattr(decoders, "examine_all", watched)
+    monkeypatch.setattr(processes, "examine_all", watched)
     return seen
 
 
@@ -284,16 +284,16 @@ def test_processes_decode_what_this_one_would(pets, tmp_path) -> None:
     files = [str(file) for file in sorted(pets.rglob("*.png"))] * 10
     decoding = Decoding("rgb", (5, 7), "bicubic")
     out = np.lib.format.open_memmap(tmp_path / "out.npy", mode="w+", dtype=np.uint8, shape=(400, 5, 7, 3))
-    facts = decoders.examine_all(files, range(400), decoding=decoding, out=out, workers=2)
+    facts = processes.examine_all(files, range(400), decoding=decoding, out=out, workers=2)
     assert np.array_equal(out, np.stack([decoding.read(file, decoding) for file in files]))
     assert [facts[index] for index in range(400)] == [decoding.examine(file)[0] for file in files]
     with pytest.raises(OSError, match="nowhere.png cannot be read as an image"):
-        decoders.decoders(2).ask("read", ["nowhere.png"], decoding)
-    assert decoders.decoders(2).ask("read", files[:3], decoding).shape == (3, 5, 7, 3)
+        processes.decoders(2).ask("read", ["nowhere.png"], decoding)
+    assert processes.decoders(2).ask("read", files[:3], decoding).shape == (3, 5, 7, 3)
 
 
 def test_a_dead_decoding_process_is_an_error_and_replaced() -> None:
-    decoder = decoders.Decoders(1)
+    decoder = processes.Decoders(1)
     decoder.all[0].child.kill()
     with pytest.raises(ChildProcessError, match="ended"):
         decoder.ask("read", [], Decoding("rgb", (2, 2)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab import decoders
+from mnistlab.data.folders import processes
 from mnistlab.data.folders.decoding import Decoding, Facts
 from mnistlab.data.folders.layout import ImageFile
 
@@ -70,8 +70,8 @@ class FolderImages:
             return self.folder.pixels[rows]
         files = [self.folder.path(index) for index in rows]
         if len(files) < FEW:
-            return decoders.read(files, self.folder.decoding)
-        return decoders.decoders(self.folder.workers).ask("read", files, self.folder.decoding)
+            return processes.read(files, self.folder.decoding)
+        return processes.decoders(self.folder.workers).ask("read", files, self.folder.decoding)
 
     def take(self, indices: np.ndarray, axis: int = 0) -> FolderImages:
         return FolderImages(self.folder, self.indices[indices])

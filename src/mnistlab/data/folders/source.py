@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mnistlab import decoders
 from mnistlab.config import ConfigError, suggest
-from mnistlab.data.folders import decoding
+from mnistlab.data.folders import decoding, processes
 from mnistlab.data.folders.decoding import Decoding, Facts
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import Scan, listed, scan
@@ -174,7 +173,7 @@ class _Reading:
                 left = (last - started) / done * (len(indices) - done)
                 log.info("Read %s of %s images (%.0f s left)", f"{done:,}", f"{len(indices):,}", left)
 
-        return decoders.examine_all(
+        return processes.examine_all(
             self.files,
             indices,
             decoding=decoding,

@@ -1,7 +1,7 @@
 """Processes that decode images for this one: Python decodes small images in one thread at a time, whatever the cores.
 
 They are plain children that read requests from a pipe, so they start in a quarter of a second, need nothing of the
-program that started them, and end with it however it ends. `python -m mnistlab.decoders` is such a child.
+program that started them, and end with it however it ends. `python -m mnistlab.data.folders.processes` is such a child.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Decoder:
     def __init__(self) -> None:
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "mnistlab.decoders"],
+            [sys.executable, "-m", "mnistlab.data.folders.processes"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
