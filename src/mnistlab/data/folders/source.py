@@ -12,11 +12,11 @@ import numpy as np
 
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data.folders import decoding, processes
+from mnistlab.data.folders.cache import FolderCache, pixels_name
 from mnistlab.data.folders.decoding import Decoding, Facts
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import Scan, listed, scan
 from mnistlab.data.sources import Images, Split
-from mnistlab.pixelcache import FolderCache, pixels_name
 
 log = logging.getLogger("mnistlab")
 
