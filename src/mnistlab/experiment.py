@@ -10,24 +10,13 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import (
-    augmentation,
-    evaluate,
-    figures,
-    loaders,
-    models,
-    provenance,
-    saving,
-    stores,
-    tracking,
-    training,
-    worker,
-)
+from mnistlab import augmentation, evaluate, figures, models, provenance, saving, stores, tracking, training, worker
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset, loading
+from mnistlab.data.folders import batches
 from mnistlab.mirror import RemoteRun
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (
@@ -124,7 +113,7 @@ def load_dataset(config: Config) -> Dataset:
             "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
             "setting chosen by them has seen the test."
         )
-    loaders.check_batch_size(config.fit.batch_size, dataset)
+    batches.check_batch_size(config.fit.batch_size, dataset)
     return dataset
 
 

@@ -15,17 +15,12 @@ import keras
 import numpy as np
 import yaml
 
-from mnistlab import (
-    evaluate,
-    fingerprint,
-    loaders,
-    provenance,
-    training,
-)
+from mnistlab import evaluate, fingerprint, provenance, training
 from mnistlab.callbacks import LogEpochs
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
+from mnistlab.data.folders import batches
 from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
 from mnistlab.record import Recorder
 from mnistlab.worker import Pending
@@ -183,7 +178,7 @@ def figures_of(
     augmented = None
     if dataset.augmentation:
         image = dataset.train.images[np.arange(1)]
-        versions = loaders.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
+        versions = batches.augmented_versions(dataset, image[0], AUGMENTED_SHOWN, seed=0)
         augmented = AugmentedImage(image, versions, names[dataset.train.labels[0]], dataset.augmentation)
     return RunFigures(
         class_names=names,

@@ -13,9 +13,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from mnistlab import fused, loaders
+from mnistlab import fused
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
+from mnistlab.data.folders import batches
 from mnistlab.data.sources import Split
 
 log = logging.getLogger("mnistlab")
@@ -219,7 +220,7 @@ def fit(
         return Ended(time.perf_counter() - begun, diverged)
     watch = StopAtNonFinite()
     if not dataset.resident:
-        loaders.fit(
+        batches.fit(
             model,
             dataset,
             epochs=epochs,
@@ -321,7 +322,7 @@ def predict(
         metrics, outputs = fused.judge(model, resident, rows[name])
         return metrics, dataset.probabilities(outputs)
     if not split.resident:
-        metrics, outputs = loaders.predict(model, dataset, split)
+        metrics, outputs = batches.predict(model, dataset, split)
         return metrics, dataset.probabilities(outputs)
     metrics = model.evaluate(
         split.images, dataset.targets(split.labels), batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True

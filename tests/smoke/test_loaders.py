@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mnistlab import augmentation, evaluate, loaders, models, training
+from mnistlab import augmentation, evaluate, models, training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
+from mnistlab.data.folders import batches
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
 from mnistlab.data.sources import mnist_5k
@@ -89,8 +90,8 @@ def test_each_kind_of_file_is_read_as_keras_reads_it(odd, color_mode, interpolat
 
 
 def batches(dataset, seed: int | None = None) -> list[tuple[np.ndarray, ...]]:
-    order = loaders.EpochOrder(len(dataset.train), seed)
-    made = loaders._batches(dataset, dataset.train, 8, order)
+    order = batches.EpochOrder(len(dataset.train), seed)
+    made = batches._batches(dataset, dataset.train, 8, order)
     if isinstance(made, keras.utils.PyDataset):
         return [made[index] for index in range(len(made))]
     return [tuple(part.numpy() for part in batch) for batch in made]
@@ -180,7 +181,7 @@ def test_the_generator_augments_training_images_only_and_repeatably(pets) -> Non
     assert all(np.array_equal(one[0], two[0]) for one, two in zip(first, again, strict=True))
     assert not np.array_equal(first[0][0], other[0][0])
     assert not np.array_equal(first[0][0], without[0][0])
-    (images, _), *_ = list(loaders.evaluation_batches(augmented, augmented.validation))
+    (images, _), *_ = list(batches.evaluation_batches(augmented, augmented.validation))
     assert np.array_equal(images, augmented.validation.images[:])
 
 
@@ -268,7 +269,7 @@ def test_augmented_versions_can_be_looked_at(pets, loader) -> None:
     arguments = {"rotation_range": 20}
     dataset = prepare(directory(str(pets), loader=loader, image_size=[16, 16]), augmentation=arguments)
     image = dataset.train.images[np.arange(1)][0]
-    versions = loaders.augmented_versions(dataset, image, 5, seed=0)
+    versions = batches.augmented_versions(dataset, image, 5, seed=0)
     assert (versions.shape, versions.dtype) == ((5, 16, 16, 3), np.uint8)
     assert len({version.tobytes() for version in versions}) == 5
 
@@ -276,9 +277,9 @@ def test_augmented_versions_can_be_looked_at(pets, loader) -> None:
 def test_a_batch_beyond_the_memory_budget_is_refused(pets) -> None:
     images = directory(str(pets), loader="stream", image_size=[200, 200], memory_budget_mb=4)
     with pytest.raises(ConfigError, match="At most 11 fit"):
-        loaders.check_batch_size("all", prepare(images))
-    loaders.check_batch_size(11, prepare(images))
-    loaders.check_batch_size("all", prepare(mnist_5k()))
+        batches.check_batch_size("all", prepare(images))
+    batches.check_batch_size(11, prepare(images))
+    batches.check_batch_size("all", prepare(mnist_5k()))
 
 
 @pytest.mark.parametrize("loader", ["stream", "generator"])
