@@ -230,10 +230,10 @@ def fit(
             callbacks=[watch, *callbacks],
         )
         return Ended(time.perf_counter() - begun, watch.found)
-    batches = ShuffledBatches(dataset, batch_size, seed)
-    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: batches.begin(epoch))
+    shuffled = ShuffledBatches(dataset, batch_size, seed)
+    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: shuffled.begin(epoch))
     model.fit(
-        batches,
+        shuffled,
         epochs=epochs,
         validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
         validation_batch_size=EVALUATION_BATCH_SIZE,

@@ -89,7 +89,7 @@ def test_each_kind_of_file_is_read_as_keras_reads_it(odd, color_mode, interpolat
         assert np.array_equal(decoding.read(file, decoding), expected), file.name
 
 
-def batches(dataset, seed: int | None = None) -> list[tuple[np.ndarray, ...]]:
+def batches_of(dataset, seed: int | None = None) -> list[tuple[np.ndarray, ...]]:
     order = batches.EpochOrder(len(dataset.train), seed)
     made = batches._batches(dataset, dataset.train, 8, order)
     if isinstance(made, keras.utils.PyDataset):
@@ -104,7 +104,7 @@ def test_loaders_give_the_pixels_and_order_of_the_resident_one(odd, loader) -> N
         for name in ("resident", loader)
     )
     order = epoch_order(len(resident.train), 5, 0)
-    read = batches(other, seed=5)
+    read = batches_of(other, seed=5)
     assert np.array_equal(np.concatenate([images for images, _ in read]), resident.train.images[order])
     assert np.array_equal(np.concatenate([labels for _, labels in read]), np.eye(2)[resident.train.labels[order]])
 
@@ -173,10 +173,10 @@ def test_the_generator_augments_training_images_only_and_repeatably(pets) -> Non
         for chosen in ({}, arguments)
     )
     first, again, other, without = (
-        batches(augmented, 1),
-        batches(augmented, 1),
-        batches(augmented, 2),
-        batches(plain, 1),
+        batches_of(augmented, 1),
+        batches_of(augmented, 1),
+        batches_of(augmented, 2),
+        batches_of(plain, 1),
     )
     assert all(np.array_equal(one[0], two[0]) for one, two in zip(first, again, strict=True))
     assert not np.array_equal(first[0][0], other[0][0])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mnistlab.config import ConfigError, suggest
-from mnistlab.data.folders import decoding, processes
+from mnistlab.data.folders import processes
 from mnistlab.data.folders.cache import FolderCache, pixels_name
-from mnistlab.data.folders.decoding import Decoding, Facts
+from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, Decoding, Facts, available_workers, glance
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import Scan, listed, scan
 from mnistlab.data.sources import Images, Split
@@ -44,7 +44,7 @@ def directory(
     keep_aspect_ratio: bool = False,
     follow_links: bool = False,
     on_bad_image: str = "error",
-    max_megapixels: float = decoding.MAX_PIXELS / 1e6,
+    max_megapixels: float = MAX_PIXELS / 1e6,
     memory_budget_mb: float = 1024,
     workers: int | None = None,
     cache: str | None = None,
@@ -74,7 +74,7 @@ def directory(
         found,
         FolderCache(cache, found.root),
         max_pixels=round(max_megapixels * 1e6),
-        workers=workers or decoding.available_workers(),
+        workers=workers or available_workers(),
     )
     wanted = _Wanted(color_mode, _checked_size(image_size), interpolation, keep_aspect_ratio)
     budget = round(memory_budget_mb * MEGABYTE)
@@ -93,7 +93,7 @@ def _check_words(loader: str, color_mode: str, interpolation: str, on_bad_image:
     given = {
         "loader": (loader, LOADERS),
         "color_mode": (color_mode, COLOR_MODES),
-        "interpolation": (interpolation, tuple(decoding.INTERPOLATIONS)),
+        "interpolation": (interpolation, tuple(INTERPOLATIONS)),
         "on_bad_image": (on_bad_image, ("error", "skip")),
     }
     problems = [
@@ -159,7 +159,7 @@ class _Reading:
     def peek(self) -> list[Facts]:
         """The facts of a few files, to guess what the rest is like."""
         few = range(0, len(self.files), max(1, len(self.files) // PEEKED))
-        return [decoding.glance(self.files[index]) for index in few]
+        return [glance(self.files[index]) for index in few]
 
     def examine(
         self, indices: Sequence[int], decoding: Decoding | None = None, out: np.ndarray | None = None
