@@ -231,7 +231,7 @@ def small_network(shape: tuple[int, ...], classes: int, rescaled: bool = False) 
     """Multinomial regression: what is measured is the way of the images, not the network."""
     import keras
 
-    from mnistlab import models
+    from mnistlab.training import models
 
     keras.utils.clear_session()
     network = models.logistic(shape, classes)

@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import models, training
+from mnistlab import training
 from mnistlab.config import conf_folder
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
 from mnistlab.data import Dataset, prepare
 from mnistlab.data.sources import mnist_5k
+from mnistlab.training import models
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]

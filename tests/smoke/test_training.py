@@ -10,13 +10,14 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import experiment, models, saving, training, worker
+from mnistlab import experiment, saving, training, worker
 from mnistlab.callbacks import KeepBest, LogEpochs
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
 from mnistlab.record import Recorder
+from mnistlab.training import models
 
 
 def new_model(optimizer="adam", labels="one_hot", units=8, dropout=0.0, rate=None, metrics=("accuracy",)):
