@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import augmentation, evaluate, figures, provenance, saving, stores, tracking, training, worker
+from mnistlab import evaluate, figures, provenance, saving, stores, tracking, training, worker
 from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
 from mnistlab.config.build import build
@@ -30,7 +30,7 @@ from mnistlab.reporting import (
     summary,
     write_reports,
 )
-from mnistlab.training import models
+from mnistlab.training import augmentation, models
 from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")

@@ -13,14 +13,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mnistlab import augmentation, evaluate, training
+from mnistlab import evaluate, training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
 from mnistlab.data.folders import batches
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
 from mnistlab.data.sources import mnist_5k
-from mnistlab.training import models
+from mnistlab.training import augmentation, models
 
 ImageDataGenerator = tf.keras.preprocessing.image.ImageDataGenerator
 

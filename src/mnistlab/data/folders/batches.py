@@ -18,10 +18,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistlab import augmentation
 from mnistlab.config import ConfigError
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.data.sources import ImagesInFiles, Split
+from mnistlab.training import augmentation
 
 log = logging.getLogger("mnistlab")
 
