@@ -11,7 +11,6 @@ from pathlib import Path
 import keras
 
 from mnistlab import evaluate, figures, provenance, saving, stores, tracking, training, worker
-from mnistlab.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
@@ -31,6 +30,7 @@ from mnistlab.reporting import (
     write_reports,
 )
 from mnistlab.training import augmentation, models
+from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")

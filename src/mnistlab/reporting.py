@@ -16,13 +16,13 @@ import numpy as np
 import yaml
 
 from mnistlab import evaluate, fingerprint, provenance, training
-from mnistlab.callbacks import LogEpochs
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
 from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
 from mnistlab.record import Recorder
+from mnistlab.training.callbacks import LogEpochs
 from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from mnistlab import experiment, saving, training, worker
-from mnistlab.callbacks import KeepBest, LogEpochs
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
 from mnistlab.record import Recorder
 from mnistlab.training import models
+from mnistlab.training.callbacks import KeepBest, LogEpochs
 
 
 def new_model(optimizer="adam", labels="one_hot", units=8, dropout=0.0, rate=None, metrics=("accuracy",)):
