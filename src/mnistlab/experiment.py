@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import evaluate, figures, provenance, saving, stores, tracking, training, worker
+from mnistlab import evaluate, figures, provenance, stores, tracking, training, worker
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
@@ -29,7 +29,7 @@ from mnistlab.reporting import (
     summary,
     write_reports,
 )
-from mnistlab.training import augmentation, models
+from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.worker import Pending
 

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import experiment, saving, training, worker
+from mnistlab import experiment, training, worker
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
 from mnistlab.record import Recorder
-from mnistlab.training import models
+from mnistlab.training import models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs
 
 
