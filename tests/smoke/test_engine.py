@@ -15,11 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import fused, program, training
+from mnistlab import program, training
 from mnistlab.config import ConfigError
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
 from mnistlab.training import models
+from mnistlab.training.engine import fused
 
 STEPS = 20
 layers, optimizers = keras.layers, keras.optimizers

@@ -13,11 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from mnistlab import fused
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data import Dataset, epoch_order
 from mnistlab.data.folders import batches
 from mnistlab.data.sources import Split
+from mnistlab.training.engine import fused
 
 log = logging.getLogger("mnistlab")
 

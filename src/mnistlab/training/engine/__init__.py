@@ -1,0 +1,1 @@
+"""The compiled engine: an epoch as one program over resident images."""
