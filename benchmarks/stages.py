@@ -35,7 +35,7 @@ TIMED = (
     ("mnistlab.experiment", "build_model", "model"),
     ("mnistlab.experiment", "build_callbacks", "model"),
     ("mnistlab.training", "choose_engine", "compile"),
-    ("mnistlab.program", "Program.prepare", "compile"),
+    ("mnistlab.training.engine.program", "Program.prepare", "compile"),
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
     ("mnistlab.worker", "Pending.result", "second"),

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import program, training
+from mnistlab import training
 from mnistlab.config import ConfigError
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
 from mnistlab.training import models
-from mnistlab.training.engine import fused
+from mnistlab.training.engine import fused, program
 
 STEPS = 20
 layers, optimizers = keras.layers, keras.optimizers

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistlab.program import Compiler, NotFusable, Outcome, Program, Resident, place, program_for
+from mnistlab.training.engine.program import Compiler, NotFusable, Outcome, Program, Resident, place, program_for
 
 __all__ = ["NonFiniteLoss", "NotFusable", "Resident", "fit", "judge", "place", "program_for"]
 
