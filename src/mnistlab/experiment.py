@@ -10,12 +10,13 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import evaluate, figures, provenance, stores, tracking, training, worker
+from mnistlab import figures, provenance, stores, tracking, training, worker
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
+from mnistlab.evaluation import metrics
 from mnistlab.mirror import RemoteRun
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (
@@ -64,7 +65,7 @@ def run(config: Config) -> Result:
             seed=config.seed,
             callbacks=[epochs, best, *own_callbacks, Progress(config.fit.epochs)],
         )
-        reading = evaluate.read_curves(epochs.epochs, dataset.num_classes, steps_per_epoch(dataset, batch_size))
+        reading = metrics.read_curves(epochs.epochs, dataset.num_classes, steps_per_epoch(dataset, batch_size))
         note_outcome(record, ended, reading, epochs)
         metrics = {
             **best_metrics(epochs.epochs, best.best_epoch),
@@ -76,7 +77,7 @@ def run(config: Config) -> Result:
             if config.save.which == "best":
                 best.restore()
             test_metrics, probabilities = training.predict(model, dataset, "test", engine)
-            judged = worker.call_anywhere(evaluate.evaluate, probabilities, dataset.test.labels, dataset.class_names)
+            judged = worker.call_anywhere(metrics.evaluate, probabilities, dataset.test.labels, dataset.class_names)
             metrics |= {f"test_{name}": value for name, value in test_metrics.items()} | judged.class_metrics()
             write_reports(record, judged, dataset)
             saved = save(record, config, model, dataset)

@@ -15,11 +15,12 @@ import keras
 import numpy as np
 import yaml
 
-from mnistlab import evaluate, fingerprint, provenance, training
+from mnistlab import fingerprint, provenance, training
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
+from mnistlab.evaluation import metrics
 from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
 from mnistlab.record import Recorder
 from mnistlab.training.callbacks import LogEpochs
@@ -44,7 +45,7 @@ class Result:
     epochs: list[dict[str, float]]
     best_epoch: int | None
     metrics: dict[str, float]
-    reading: evaluate.Reading
+    reading: metrics.Reading
     objective: float
 
 
@@ -132,7 +133,7 @@ def steps_per_epoch(dataset: Dataset, batch_size: int) -> int:
     return math.ceil(len(dataset.train) / batch_size)
 
 
-def note_outcome(record: Recorder, ended: training.Ended, reading: evaluate.Reading, epochs: LogEpochs) -> None:
+def note_outcome(record: Recorder, ended: training.Ended, reading: metrics.Reading, epochs: LogEpochs) -> None:
     """Whether the training came to something: outcome=trained, or diverged with where and at which learning rate."""
     tags = {"fit_reading": reading.verdict, "fit_reading.sentence": reading.sentence}
     if ended.diverged is None and reading.verdict != "diverged":
@@ -154,7 +155,7 @@ def note_outcome(record: Recorder, ended: training.Ended, reading: evaluate.Read
         log.warning("Diverged: %s", found)
 
 
-def write_reports(record: Recorder, judged: evaluate.Evaluation, dataset: Dataset) -> None:
+def write_reports(record: Recorder, judged: metrics.Evaluation, dataset: Dataset) -> None:
     """The classification report as text, JSON and a table in MLflow; the confusion matrix and the predictions."""
     record.write_text("reports/classification_report.txt", judged.text)
     record.write_json("reports/classification_report.json", judged.report)
@@ -169,11 +170,11 @@ def figures_of(
     dataset: Dataset,
     epochs: Sequence[dict[str, float]],
     best_epoch: int | None,
-    judged: evaluate.Evaluation,
+    judged: metrics.Evaluation,
 ) -> RunFigures:
     """What the run's figures show: confusion matrix, learning curves, the most confidently wrong images, and one
     training image augmented."""
-    wrong = evaluate.most_wrong(judged)
+    wrong = metrics.most_wrong(judged)
     names = dataset.class_names
     augmented = None
     if dataset.augmentation:

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from mnistlab import evaluate, training
+from mnistlab import training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
 from mnistlab.data.folders import batches
@@ -149,7 +149,7 @@ def test_training_from_files_is_training_from_memory(pets, class_mode) -> None:
         model, history = trained(dataset)
         metrics, probabilities = training.predict(model, dataset, "test")
         histories.append(history["loss"] + history["val_loss"] + [metrics["loss"]])
-        judged.append(evaluate.evaluate(probabilities, dataset.test.labels, dataset.class_names))
+        judged.append(metrics.evaluate(probabilities, dataset.test.labels, dataset.class_names))
         assert probabilities.shape == (len(dataset.test), 2)
         assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
         assert judged[-1].report["accuracy"] == pytest.approx(metrics["accuracy"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from mnistlab.evaluate import evaluate, most_wrong, read_curves
+from mnistlab.evaluation.metrics import evaluate, most_wrong, read_curves
 
 
 @pytest.mark.parametrize("classes", [2, 10])
