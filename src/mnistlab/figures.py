@@ -60,7 +60,7 @@ def draw(folder: Path, shown: RunFigures) -> None:
 
 
 def _draw(folder: Path, shown: RunFigures) -> None:
-    from mnistlab import plots
+    from mnistlab.evaluation import plots
 
     wrong, augmented = shown.wrong, shown.augmented
     figures = {

@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from typing import IO, Any, NoReturn
 
 LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
-LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
+LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.evaluation.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
 BEGIN = "import sys; sys.path[:] = {path!r}; from mnistlab.worker import main; main({modules!r})"
 
 log = logging.getLogger("mnistlab")
