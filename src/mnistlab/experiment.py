@@ -10,13 +10,13 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import figures, provenance, stores, tracking, training, worker
+from mnistlab import provenance, stores, tracking, training, worker
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
-from mnistlab.evaluation import metrics
+from mnistlab.evaluation import figures, metrics
 from mnistlab.mirror import RemoteRun
 from mnistlab.record import Recorder, recording
 from mnistlab.reporting import (

@@ -21,7 +21,7 @@ from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import metrics
-from mnistlab.figures import AugmentedImage, RunFigures, WrongImages
+from mnistlab.evaluation.figures import AugmentedImage, RunFigures, WrongImages
 from mnistlab.record import Recorder
 from mnistlab.training.callbacks import LogEpochs
 from mnistlab.worker import Pending

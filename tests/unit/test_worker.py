@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mnistlab import figures, worker
+from mnistlab import worker
 from mnistlab.config import ConfigError
+from mnistlab.evaluation import figures
 from mnistlab.worker import RemoteError, Worker, WorkerDied
 
 
