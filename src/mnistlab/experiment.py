@@ -17,9 +17,7 @@ from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import figures, metrics
-from mnistlab.mirror import RemoteRun
-from mnistlab.record import Recorder, recording
-from mnistlab.reporting import (
+from mnistlab.evaluation.reports import (
     Result,
     best_metrics,
     describe,
@@ -30,6 +28,8 @@ from mnistlab.reporting import (
     summary,
     write_reports,
 )
+from mnistlab.mirror import RemoteRun
+from mnistlab.record import Recorder, recording
 from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.worker import Pending
