@@ -29,7 +29,7 @@ from mnistlab.evaluation.reports import (
     write_reports,
 )
 from mnistlab.mirror import RemoteRun
-from mnistlab.record import Recorder, recording
+from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.worker import Pending

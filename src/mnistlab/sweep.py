@@ -21,8 +21,8 @@ from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
-from mnistlab.record import settle_all
 from mnistlab.stores import StoreAddress
+from mnistlab.tracking.recorder import settle_all
 
 SUMMARY_FILE = "sweep.json"
 

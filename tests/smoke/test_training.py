@@ -15,7 +15,7 @@ from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
-from mnistlab.record import Recorder
+from mnistlab.tracking.recorder import Recorder
 from mnistlab.training import models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs
 

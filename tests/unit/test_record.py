@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from mnistlab.record import Recorder, recording
+from mnistlab.tracking.recorder import Recorder, recording
 
 
 class FailingStore:

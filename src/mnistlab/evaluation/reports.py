@@ -22,7 +22,7 @@ from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import metrics
 from mnistlab.evaluation.figures import AugmentedImage, RunFigures, WrongImages
-from mnistlab.record import Recorder
+from mnistlab.tracking.recorder import Recorder
 from mnistlab.training.callbacks import LogEpochs
 from mnistlab.worker import Pending
 

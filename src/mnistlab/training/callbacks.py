@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from mnistlab.record import Recorder
+from mnistlab.tracking.recorder import Recorder
 
 log = logging.getLogger("mnistlab")
 
