@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import FILLED_IN, Config
-from mnistlab.provenance import library_versions
+from mnistlab.tracking.provenance import library_versions
 
 # Settings that say where things lie or how a sweep is run, not what comes out.
 WITHOUT_EFFECT = ("paths", "tracking", "sweep")

@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from mnistlab import provenance, tracking
+from mnistlab import tracking
 from mnistlab.stores import StoreAddress
+from mnistlab.tracking import provenance
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 

@@ -27,7 +27,7 @@ from mnistlab import startup
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.config.compose import check_command, checked, explain
 from mnistlab.fingerprint import config_hash
-from mnistlab.provenance import process_name
+from mnistlab.tracking.provenance import process_name
 
 USER_MISTAKE = 2
 STOPPED = (130, 143)  # by Ctrl-C, by SIGTERM

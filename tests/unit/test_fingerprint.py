@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
-from mnistlab import fingerprint, provenance
+from mnistlab import fingerprint
 from mnistlab.config.compose import compose_config
+from mnistlab.tracking import provenance
 
 DIGESTS = {"train": "a", "validation": "b", "test": "c"}
 
