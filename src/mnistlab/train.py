@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab import startup
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.config.compose import check_command, checked, explain
-from mnistlab.fingerprint import config_hash
+from mnistlab.tracking.fingerprint import config_hash
 from mnistlab.tracking.provenance import process_name
 
 USER_MISTAKE = 2

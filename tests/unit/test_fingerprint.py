@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from mnistlab import fingerprint
 from mnistlab.config.compose import compose_config
-from mnistlab.tracking import provenance
+from mnistlab.tracking import fingerprint, provenance
 
 DIGESTS = {"train": "a", "validation": "b", "test": "c"}
 

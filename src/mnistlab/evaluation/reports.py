@@ -15,14 +15,14 @@ import keras
 import numpy as np
 import yaml
 
-from mnistlab import fingerprint, training
+from mnistlab import training
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate
 from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import metrics
 from mnistlab.evaluation.figures import AugmentedImage, RunFigures, WrongImages
-from mnistlab.tracking import provenance
+from mnistlab.tracking import fingerprint, provenance
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.training.callbacks import LogEpochs
 from mnistlab.worker import Pending
