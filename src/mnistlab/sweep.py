@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistlab import experiment, history, stores, verdict, worker
+from mnistlab import experiment, stores, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
-from mnistlab.history import StoredRun
 from mnistlab.mirror import RemoteRun
 from mnistlab.stores import StoreAddress
-from mnistlab.tracking import fingerprint, provenance
+from mnistlab.tracking import fingerprint, history, provenance
+from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import settle_all
 
 SUMMARY_FILE = "sweep.json"
