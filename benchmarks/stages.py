@@ -39,7 +39,7 @@ TIMED = (
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
     ("mnistlab.worker", "Pending.result", "second"),
-    ("mnistlab.stores", "check_reachable", "database"),
+    ("mnistlab.tracking.stores", "check_reachable", "database"),
     ("mnistlab.experiment", "open_record", "database"),
     ("mnistlab.experiment", "describe", "record"),
     ("mnistlab.tracking.recorder", "Recorder.log_metrics", "record"),

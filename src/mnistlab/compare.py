@@ -12,12 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnistlab import stores, tracking
+from mnistlab import tracking
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
 from mnistlab.config import ConfigError, TrackingConfig, project_root
-from mnistlab.stores import StoreAddress
-from mnistlab.tracking import history
+from mnistlab.tracking import history, stores
 from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.stores import StoreAddress
 
 __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import stores, tracking, training, worker
+from mnistlab import tracking, training, worker
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
@@ -29,7 +29,7 @@ from mnistlab.evaluation.reports import (
     write_reports,
 )
 from mnistlab.mirror import RemoteRun
-from mnistlab.tracking import provenance
+from mnistlab.tracking import provenance, stores
 from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab import tracking, worker
-from mnistlab.stores import StoreAddress
 from mnistlab.tracking import RunName
+from mnistlab.tracking.stores import StoreAddress
 from mnistlab.worker import Pending, WorkerDied
 
 

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistlab import experiment, stores, verdict, worker
+from mnistlab import experiment, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.mirror import RemoteRun
-from mnistlab.stores import StoreAddress
-from mnistlab.tracking import fingerprint, history, provenance
+from mnistlab.tracking import fingerprint, history, provenance, stores
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import settle_all
+from mnistlab.tracking.stores import StoreAddress
 
 SUMMARY_FILE = "sweep.json"
 

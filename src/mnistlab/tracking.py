@@ -27,7 +27,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 from mnistlab.config import ConfigError, hide_passwords
-from mnistlab.stores import StoreAddress, sqlite_file
+from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 MAX_PARAMETERS_A_CALL = 100
 MAX_METRICS_A_CALL = 1000

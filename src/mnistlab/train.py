@@ -105,9 +105,9 @@ def _begin(config: Config, mend: bool) -> None:
 
     mend: whether to close the runs that earlier, killed commands left open; a sweep does it when it plans.
     """
-    from mnistlab import stores, tracking, worker
+    from mnistlab import tracking, worker
     from mnistlab.data import loading
-    from mnistlab.tracking import history
+    from mnistlab.tracking import history, stores
 
     if config.tracking.backend == "mlflow":
         store = stores.address(config.tracking, config.paths.root)

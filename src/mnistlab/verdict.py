@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnistlab.stores import StoreAddress
 from mnistlab.tracking import history
+from mnistlab.tracking.stores import StoreAddress
 
 if TYPE_CHECKING:
     from mnistlab.comparison import Comparison, RunRecord

@@ -12,8 +12,9 @@ import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from mnistlab import stores, tracking
+from mnistlab import tracking
 from mnistlab.config import TrackingConfig
+from mnistlab.tracking import stores
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mnistlab.config import ConfigError, TrackingConfig
-from mnistlab.stores import address, check_reachable
+from mnistlab.tracking.stores import address, check_reachable
 
 
 def config(uri: str | None = None, experiment: str | None = None) -> TrackingConfig:

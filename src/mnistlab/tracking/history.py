@@ -16,8 +16,8 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from mnistlab import tracking
-from mnistlab.stores import StoreAddress
 from mnistlab.tracking import provenance
+from mnistlab.tracking.stores import StoreAddress
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
 
