@@ -28,9 +28,9 @@ from mnistlab.evaluation.reports import (
     summary,
     write_reports,
 )
-from mnistlab.mirror import RemoteRun
 from mnistlab.tracking import provenance, stores
 from mnistlab.tracking.recorder import Recorder, recording
+from mnistlab.tracking.remote import RemoteRun
 from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
 from mnistlab.worker import Pending

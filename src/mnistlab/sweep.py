@@ -19,10 +19,10 @@ from mnistlab import experiment, verdict, worker
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
-from mnistlab.mirror import RemoteRun
 from mnistlab.tracking import fingerprint, history, provenance, stores
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import settle_all
+from mnistlab.tracking.remote import RemoteRun
 from mnistlab.tracking.stores import StoreAddress
 
 SUMMARY_FILE = "sweep.json"
