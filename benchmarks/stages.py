@@ -23,7 +23,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnistlab import startup, worker
+from mnistlab import startup
+from mnistlab.runtime import background
 
 STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started this process
 
@@ -38,7 +39,7 @@ TIMED = (
     ("mnistlab.training.engine.program", "Program.prepare", "compile"),
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
-    ("mnistlab.worker", "Pending.result", "second"),
+    ("mnistlab.runtime.background", "Pending.result", "second"),
     ("mnistlab.tracking.stores", "check_reachable", "database"),
     ("mnistlab.experiment", "open_record", "database"),
     ("mnistlab.experiment", "describe", "record"),
@@ -154,7 +155,7 @@ def main() -> None:
     stages = Stages()
     stages.seconds["Python"] = time.time() - float(os.environ.get(STARTED, time.time()))
     time_imports(stages)
-    worker.begin()  # as the command does
+    background.begin()  # as the command does
     with stages.stage("imports"), startup.loading():
         importlib.import_module("mnistlab.experiment")
         command = importlib.import_module("mnistlab.train")

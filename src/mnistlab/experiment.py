@@ -10,7 +10,7 @@ from pathlib import Path
 
 import keras
 
-from mnistlab import tracking, training, worker
+from mnistlab import tracking, training
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.config.run_names import run_name
@@ -28,12 +28,13 @@ from mnistlab.evaluation.reports import (
     summary,
     write_reports,
 )
+from mnistlab.runtime import background
+from mnistlab.runtime.background import Pending
 from mnistlab.tracking import provenance, stores
 from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.tracking.remote import RemoteRun
 from mnistlab.training import augmentation, models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
-from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")
 
@@ -78,12 +79,12 @@ def run(config: Config) -> Result:
             if config.save.which == "best":
                 best.restore()
             test_metrics, probabilities = training.predict(model, dataset, "test", engine)
-            judged = worker.call_anywhere(metrics.evaluate, probabilities, dataset.test.labels, dataset.class_names)
+            judged = background.call_anywhere(metrics.evaluate, probabilities, dataset.test.labels, dataset.class_names)
             metrics |= {f"test_{name}": value for name, value in test_metrics.items()} | judged.class_metrics()
             write_reports(record, judged, dataset)
             saved = save(record, config, model, dataset)
             shown = figures_of(dataset, epochs.epochs, best.best_epoch, judged)
-            record.later(worker.send_anywhere(figures.draw, record.folder.resolve() / "figures", shown))
+            record.later(background.send_anywhere(figures.draw, record.folder.resolve() / "figures", shown))
         record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
         result = Result(
             name=record.name,
@@ -166,7 +167,7 @@ def _initial_file(start_from: str, config: Config) -> Path:
     into.mkdir(parents=True, exist_ok=True)
     store = stores.address(config.tracking, config.paths.root)
     stores.check_reachable(store)
-    found: Path = worker.call(tracking.model_file, start_from, store, into.resolve())
+    found: Path = background.call(tracking.model_file, start_from, store, into.resolve())
     return found
 
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistlab import experiment, verdict, worker
+from mnistlab import experiment, verdict
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
+from mnistlab.runtime import background
 from mnistlab.tracking import fingerprint, history, provenance, stores
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import settle_all
@@ -61,7 +62,7 @@ class Sweep:
     def find(self, condition: str, at_most: int = history.MOST_RUNS) -> list[StoredRun]:
         """Runs in the store, the newest first; none without tracking."""
         found: list[StoredRun] = (
-            worker.call_anywhere(history.find, self.store, condition, at_most) if self.store else []
+            background.call_anywhere(history.find, self.store, condition, at_most) if self.store else []
         )
         return found
 
@@ -116,7 +117,7 @@ def plan(command: Command) -> Sweep:
     if first.tracking.backend == "mlflow":
         sweep.store = stores.address(first.tracking, first.paths.root)
         stores.check_reachable(sweep.store)
-        worker.call_anywhere(history.close_orphans, sweep.store)
+        background.call_anywhere(history.close_orphans, sweep.store)
         _find_done(sweep, force=first.sweep.force)
     return sweep
 
@@ -157,7 +158,7 @@ def _find_done(sweep: Sweep, force: bool) -> None:
     if sweep.store is None:
         return
     keys = {job.key for job in sweep.jobs}
-    before, failed = worker.call_anywhere(history.earlier_runs, sweep.store, keys)
+    before, failed = background.call_anywhere(history.earlier_runs, sweep.store, keys)
     for job in sweep.jobs:
         earlier = before.get(job.key, [])
         same = [run for run in earlier if run.tags.get("fingerprint") == job.fingerprint["fingerprint"]]
@@ -281,7 +282,7 @@ def report(sweep: Sweep, failures: dict[str, str], status: str) -> None:
             print(f"  {name:32} {cause[:200]}")
     settings = sweep.jobs[0].config.sweep
     test = loading.load(sweep.jobs[0].config).test
-    told = worker.call_anywhere(
+    told = background.call_anywhere(
         verdict.reach,
         verdict.Question(
             store=sweep.store,

@@ -105,17 +105,18 @@ def _begin(config: Config, mend: bool) -> None:
 
     mend: whether to close the runs that earlier, killed commands left open; a sweep does it when it plans.
     """
-    from mnistlab import tracking, worker
+    from mnistlab import tracking
     from mnistlab.data import loading
+    from mnistlab.runtime import background
     from mnistlab.tracking import history, stores
 
     if config.tracking.backend == "mlflow":
         store = stores.address(config.tracking, config.paths.root)
         stores.check_reachable(store)
-        worker.send(tracking.prepare_store, store)
+        background.send(tracking.prepare_store, store)
         if mend:
-            worker.send(history.close_orphans, store)
-    worker.begin()
+            background.send(history.close_orphans, store)
+    background.begin()
     loading.prefetch(config)
 
 
@@ -143,8 +144,8 @@ def _leave(status: int) -> NoReturn:
         sys.exit(status)
     if status not in STOPPED or "joblib.externals.loky" in sys.modules:
         threading._shutdown()  # type: ignore[attr-defined]  # ends the processes of a parallel launcher, too
-    if status in STOPPED and "mnistlab.worker" in sys.modules:
-        sys.modules["mnistlab.worker"].forget()
+    if status in STOPPED and "mnistlab.runtime.background" in sys.modules:
+        sys.modules["mnistlab.runtime.background"].forget()
     logging.shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -249,7 +249,9 @@ def test_a_stopped_run_is_killed_not_running(start, tmp_path, stop, code) -> Non
 
 def second_process_of(process: subprocess.Popen) -> int:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    (found,) = (child for child in children if b"mnistlab.worker" in Path(f"/proc/{child}/cmdline").read_bytes())
+    (found,) = (
+        child for child in children if b"mnistlab.runtime.background" in Path(f"/proc/{child}/cmdline").read_bytes()
+    )
     return int(found)
 
 

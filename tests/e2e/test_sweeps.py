@@ -210,7 +210,9 @@ def test_the_second_process_may_die_in_a_sweep(start, train, tmp_path) -> None:
         said += line
         if line.startswith("[2/4]"):
             children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            (second,) = (c for c in children if b"mnistlab.worker" in Path(f"/proc/{c}/cmdline").read_bytes())
+            (second,) = (
+                c for c in children if b"mnistlab.runtime.background" in Path(f"/proc/{c}/cmdline").read_bytes()
+            )
             os.kill(int(second), signal.SIGKILL)
             break
     said += process.communicate(timeout=120)[0]

@@ -10,11 +10,12 @@ import keras
 import numpy as np
 import pytest
 
-from mnistlab import experiment, training, worker
+from mnistlab import experiment, training
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import prepare
 from mnistlab.data.sources import mnist_5k
+from mnistlab.runtime import background
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.training import models, saving
 from mnistlab.training.callbacks import KeepBest, LogEpochs
@@ -198,4 +199,4 @@ def test_a_run_is_complete_when_it_returns_whatever_became_of_the_second_process
             "learning_curves.png",
             "wrong_images.png",
         }
-        os.kill(worker.call(os.getpid), signal.SIGKILL)
+        os.kill(background.call(os.getpid), signal.SIGKILL)

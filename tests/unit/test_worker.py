@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from mnistlab import worker
 from mnistlab.config import ConfigError
 from mnistlab.evaluation import figures
-from mnistlab.worker import RemoteError, Worker, WorkerDied
+from mnistlab.runtime import background
+from mnistlab.runtime.background import RemoteError, Worker, WorkerDied
 
 
 @pytest.fixture
@@ -84,19 +84,19 @@ def test_its_death_is_told_to_all_who_wait_and_who_ask_later(second) -> None:
 
 
 def test_after_its_death_the_next_who_asks_begins_another(monkeypatch, second) -> None:
-    monkeypatch.setattr(worker, "_begun", [second])
-    first = worker.call(os.getpid)
-    waiting = worker.send(time.sleep, 60)
+    monkeypatch.setattr(background, "_begun", [second])
+    first = background.call(os.getpid)
+    waiting = background.send(time.sleep, 60)
     os.kill(first, signal.SIGKILL)
     with pytest.raises(WorkerDied):
         waiting.result()
-    assert worker.call(os.getpid) not in (first, os.getpid())
-    worker._begun[-1].close()
+    assert background.call(os.getpid) not in (first, os.getpid())
+    background._begun[-1].close()
 
 
 def test_what_kills_it_is_done_here_if_it_may(monkeypatch, second) -> None:
-    monkeypatch.setattr(worker, "_begun", [second])
-    assert worker.call_anywhere(survived_only_by, os.getpid()) == "here"
+    monkeypatch.setattr(background, "_begun", [second])
+    assert background.call_anywhere(survived_only_by, os.getpid()) == "here"
 
 
 def survived_only_by(process: int) -> str:
@@ -124,7 +124,7 @@ def test_it_is_not_ended_by_signals_meant_for_the_first_process(second) -> None:
 def test_it_finishes_its_work_when_the_first_process_is_killed(tmp_path) -> None:
     code = f"""
 import os, signal, time, pathlib
-from mnistlab.worker import Worker
+from mnistlab.runtime.background import Worker
 second = Worker(modules=((), ()))
 print(second.send(os.getpid).result(), flush=True)
 second.send(time.sleep, 0.5)

@@ -22,10 +22,10 @@ from mnistlab.data import Dataset, epoch_order, manifest_csv
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import metrics
 from mnistlab.evaluation.figures import AugmentedImage, RunFigures, WrongImages
+from mnistlab.runtime.background import Pending
 from mnistlab.tracking import fingerprint, provenance
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.training.callbacks import LogEpochs
-from mnistlab.worker import Pending
 
 log = logging.getLogger("mnistlab")
 

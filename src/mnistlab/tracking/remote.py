@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistlab import tracking, worker
+from mnistlab import tracking
+from mnistlab.runtime import background
+from mnistlab.runtime.background import Pending, WorkerDied
 from mnistlab.tracking import RunName
 from mnistlab.tracking.stores import StoreAddress
-from mnistlab.worker import Pending, WorkerDied
 
 
 class RemoteRun:
@@ -23,7 +24,7 @@ class RemoteRun:
     """
 
     def __init__(self, store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
-        self.run_id, self._viewing = worker.call(tracking.open_run, store, name, dict(tags), run_id)
+        self.run_id, self._viewing = background.call(tracking.open_run, store, name, dict(tags), run_id)
         self._known = RunName(store, name, self.run_id)
         self._under_way: list[Pending] = []
 
@@ -62,7 +63,7 @@ class RemoteRun:
             for pending in self._under_way:
                 pending.result()
         except WorkerDied:  # a new one, which knows nothing of what was under way, can at least say so
-            worker.send(tracking.close_incomplete, self._known.store, self.run_id)
+            background.send(tracking.close_incomplete, self._known.store, self.run_id)
             raise
         finally:
             self._under_way.clear()
@@ -71,6 +72,6 @@ class RemoteRun:
         self._under_way = [earlier for earlier in self._under_way if not earlier.done or earlier.failed]
         if any(earlier.failed for earlier in self._under_way):
             self.settle()
-        pending = worker.send(tracking.on_run, self._known, method, *arguments)
+        pending = background.send(tracking.on_run, self._known, method, *arguments)
         self._under_way.append(pending)
         return pending

@@ -30,7 +30,7 @@ from typing import IO, Any, NoReturn
 
 LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
 LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.evaluation.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
-BEGIN = "import sys; sys.path[:] = {path!r}; from mnistlab.worker import main; main({modules!r})"
+BEGIN = "import sys; sys.path[:] = {path!r}; from mnistlab.runtime.background import main; main({modules!r})"
 
 log = logging.getLogger("mnistlab")
 

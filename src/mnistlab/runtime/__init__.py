@@ -1,0 +1,1 @@
+"""Processes, signals and loading: what any command needs that trains."""
