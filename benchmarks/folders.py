@@ -30,7 +30,7 @@ from PIL import Image
 
 from benchmarks.common import Bench, Section, python
 from benchmarks.memory import resident_megabytes
-from mnistlab import startup
+from mnistlab.runtime import startup
 
 Row = dict[str, Any]
 BATCH = 32

@@ -23,8 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mnistlab import startup
-from mnistlab.runtime import background
+from mnistlab.runtime import background, startup
 
 STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started this process
 

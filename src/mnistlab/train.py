@@ -23,9 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab import startup
 from mnistlab.config import Config, ConfigError, SweepPart, conf_folder, register
 from mnistlab.config.compose import check_command, checked, explain
+from mnistlab.runtime import startup
 from mnistlab.tracking.fingerprint import config_hash
 from mnistlab.tracking.provenance import process_name
 

@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import gc, sys
-from mnistlab import startup
+from mnistlab.runtime import startup
 with startup.loading():
     from mnistlab import experiment
 assert gc.isenabled() and gc.get_freeze_count() > 100_000

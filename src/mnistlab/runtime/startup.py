@@ -82,7 +82,9 @@ def _lean_keras() -> Iterator[None]:
             importer = str(globals.get("__name__", "")).partition(".")[0]
             if importer in ("keras", "tensorflow") and top not in sys.modules:
                 if top in REFUSED:
-                    raise ImportError(f"{name} is not loaded for Keras in a command (mnistlab.startup)", name=name)
+                    raise ImportError(
+                        f"{name} is not loaded for Keras in a command (mnistlab.runtime.startup)", name=name
+                    )
                 return stand_ins[top]
         return plain(name, globals, locals, fromlist or (), level)
 
