@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mnistlab import experiment, verdict
+from mnistlab import experiment
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import background
+from mnistlab.sweep import report
 from mnistlab.tracking import fingerprint, history, provenance, stores
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import settle_all
@@ -283,8 +284,8 @@ def report(sweep: Sweep, failures: dict[str, str], status: str) -> None:
     settings = sweep.jobs[0].config.sweep
     test = loading.load(sweep.jobs[0].config).test
     told = background.call_anywhere(
-        verdict.reach,
-        verdict.Question(
+        report.reach,
+        report.Question(
             store=sweep.store,
             run_ids=list(dict.fromkeys(job.run_id for job in sweep.jobs if job.run_id)),
             axes=sweep.axes,
@@ -306,7 +307,7 @@ def report(sweep: Sweep, failures: dict[str, str], status: str) -> None:
         print(f"  open    {sweep.parent.viewing()}")
 
 
-def _keep(sweep: Sweep, told: verdict.Verdict) -> None:
+def _keep(sweep: Sweep, told: report.Verdict) -> None:
     """The verdict, the best option and the report on the parent run."""
     summary = {
         "sweep": sweep.id,

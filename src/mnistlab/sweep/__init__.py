@@ -1,0 +1,1 @@
+"""A multirun: planned, not done twice, under one parent, ended with a verdict."""
