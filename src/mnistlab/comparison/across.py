@@ -23,21 +23,21 @@ def across_data(comparisons: Sequence[Comparison], alpha: float = 0.05) -> Acros
     ranks, p, p_holm = friedman(scores)
     first, second = np.triu_indices(len(names), 1)
     pairs = [
-        (*_by_rank(names, ranks, int(i), int(j)), float(value) if np.isfinite(value) else None)
+        (*_better_first(names, ranks, int(i), int(j)), float(value) if np.isfinite(value) else None)
         for i, j, value in zip(first, second, p_holm, strict=True)
     ]
     mean_ranks = {names[index]: float(ranks[index]) for index in np.argsort(ranks, kind="stable")}
     claims = [pair for pair in pairs if pair[2] is not None and pair[2] < alpha] if p < alpha else []
-    words = _across_words(mean_ranks, claims, len(comparisons))
+    words = _verdict_sentence(mean_ranks, claims, len(comparisons))
     data = [found.data for found in comparisons]
     return AcrossData(words, data, mean_ranks, p if np.isfinite(p) else None, pairs)
 
 
-def _by_rank(names: Sequence[str], ranks: Floats, i: int, j: int) -> tuple[str, str]:
+def _better_first(names: Sequence[str], ranks: Floats, i: int, j: int) -> tuple[str, str]:
     return (names[i], names[j]) if ranks[i] <= ranks[j] else (names[j], names[i])
 
 
-def _across_words(
+def _verdict_sentence(
     mean_ranks: Mapping[str, float], claims: Sequence[tuple[str, str, float | None]], num_sets: int
 ) -> str:
     if len(mean_ranks) < 2:

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from mnistlab.comparison.curves import convergence_words
+from mnistlab.comparison.curves import describe_convergence
 from mnistlab.comparison.fairness import fairness, is_data_axis
 from mnistlab.comparison.grid import LEARNING_RATE, learning_rate_grid
-from mnistlab.comparison.options import ranked, summarise, with_readings
+from mnistlab.comparison.options import option_summary, rank_options, with_diagnoses
 from mnistlab.comparison.pairs import Direction, compare_options
 from mnistlab.comparison.records import (
     RunRecord,
@@ -20,7 +20,7 @@ from mnistlab.comparison.records import (
 )
 from mnistlab.comparison.results import Comparison, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.targets import TARGETS
-from mnistlab.comparison.words import method_words, verdict
+from mnistlab.comparison.wording import describe_method, verdict
 
 
 def compare(
@@ -49,15 +49,15 @@ def compare(
     seeds, scores = score_matrix(groups, objective)
     way = _direction(objective, direction)
     pairs = compare_options(list(groups), scores, objective, way, alpha)
-    options = ranked(
+    options = rank_options(
         [
-            summarise(name, group, keys, row, seeds, objective, targets, resamples)
+            option_summary(name, group, keys, row, seeds, objective, targets, resamples)
             for (name, group), row in zip(groups.items(), scores, strict=True)
         ],
         way,
     )
     metric = objective.removeprefix("best_")
-    options = with_readings(options, groups, metric, way)
+    options = with_diagnoses(options, groups, metric, way)
     grid = learning_rate_grid(records, objective, way, default_learning_rates, alpha)
     notes = fairness(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
     return Comparison(
@@ -69,11 +69,11 @@ def compare(
         alpha=alpha,
         seeds=seeds,
         options=options,
-        pairs=_leader_first(pairs, options),
+        pairs=_sort_pairs(pairs, options),
         notes=notes,
         convergence=_convergence(options, metric, way),
         grid=grid,
-        method=method_words(len(groups), alpha),
+        method=describe_method(len(groups), alpha),
     )
 
 
@@ -160,10 +160,10 @@ def _convergence(options: Sequence[OptionSummary], metric: str, direction: Direc
     if options[0].mean is None:
         return ""
     readings = {option.name: option.reading for option in options}
-    return convergence_words(readings, metric, options[0].name, direction)
+    return describe_convergence(readings, metric, options[0].name, direction)
 
 
-def _leader_first(pairs: Sequence[Pair], options: Sequence[OptionSummary]) -> list[Pair]:
+def _sort_pairs(pairs: Sequence[Pair], options: Sequence[OptionSummary]) -> list[Pair]:
     """Pairs ordered by the ranks of their options: those with the leader come first."""
     rank = {option.name: index for index, option in enumerate(options)}
     return sorted(pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))

@@ -17,19 +17,19 @@ from matplotlib.ticker import MaxNLocator
 from mnistlab.comparison.layout import (
     LimitedRange,
     add_axes,
-    foot,
+    add_footnote,
+    add_title,
     format_values,
+    label_curves,
     limited_range,
-    place_labels,
-    shortened,
+    set_time_scale,
+    shorten,
     text_inches,
-    time_scale,
-    title,
 )
 from mnistlab.comparison.records import RunRecord, group_by_option, outcome
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
-from mnistlab.comparison.style import RC, OptionStyle, new_figure, option_styles, shown_options
+from mnistlab.comparison.style import RC_PARAMS, OptionStyle, new_figure, option_styles, shown_options
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +62,18 @@ def curves_figure(
     styles = option_styles(shown_options(comparison))
     span = _span(bands, metric)
     labels = {name: _end_label(name, band, span, metric) for name, band in bands.items()}
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC_PARAMS):
         figure = new_figure(3.5)
         axes = add_axes(figure, 0.62, 0.64, 0.42 + text_inches(labels.values(), 8.5), 0.38)
         for name, band in bands.items():
             _draw_band(axes, band, styles[name], against)
         _scale(axes, bands, span, metric, against)
         ends = {name: _end(band, against) for name, band in bands.items()}
-        place_labels(axes, ends, labels, styles, connect=against == "epochs")
+        label_curves(axes, ends, labels, styles, connect=against == "epochs")
         what = "Validation loss" if metric == "loss" else "Validation accuracy"
-        title(figure, f"{what} per epoch" if against == "epochs" else f"{what} against training time")
+        add_title(figure, f"{what} per epoch" if against == "epochs" else f"{what} against training time")
         axes.set_xlabel("Epoch" if against == "epochs" else "Training seconds")
-        foot(figure, "Line: mean; band: range over seeds; dashed: training")
+        add_footnote(figure, "Line: mean; band: range over seeds; dashed: training")
         axes.grid(True)
     return figure
 
@@ -162,7 +162,7 @@ def _span(bands: Mapping[str, Band], metric: str) -> LimitedRange:
 def _end_label(name: str, band: Band, span: LimitedRange, metric: str) -> str:
     """The option's name, with its value if it ends outside the figure."""
     end = float(band.mean[-1])
-    label = shortened(name) + (" (diverged)" if band.diverged else "")
+    label = shorten(name) + (" (diverged)" if band.diverged else "")
     if span.low <= end <= span.high:
         return label
     value = f"{100 * end:.0f} %" if metric == "accuracy" else f"{end:.2g}"
@@ -184,7 +184,7 @@ def _scale(axes: Axes, bands: Mapping[str, Band], span: LimitedRange, metric: st
         longest = max(len(band.epochs) for band in bands.values())
         axes.set_xlim(1 - 0.04 * longest, longest + 0.04 * longest)
     else:
-        time_scale(axes, [second for band in bands.values() for second in band.seconds])
+        set_time_scale(axes, [second for band in bands.values() for second in band.seconds])
 
 
 def _finite(values: Floats) -> list[float]:

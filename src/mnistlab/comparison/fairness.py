@@ -16,7 +16,7 @@ from mnistlab.comparison.records import (
 )
 from mnistlab.comparison.results import Note
 
-STRATEGY = {"optimizer": ("fit.batch_size",)}
+STRATEGY_SETTINGS = {"optimizer": ("fit.batch_size",)}
 UNSET = "(not set)"
 IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "experiment", "callbacks.progress")
 
@@ -33,31 +33,31 @@ def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Se
     groups = group_by_option(records, keys)
     notes = settings_notes(groups, keys, ignore)
     notes += data_notes(groups, keys)
-    notes += start_notes(groups, keys)
+    notes += initial_state_notes(groups, keys)
     notes += budget_notes(groups)
-    return notes + repetition_notes(groups)
+    return notes + replicate_notes(groups)
 
 
 def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], ignore: Sequence[str]) -> list[Note]:
     """One note per setting that differs although it is not on the axis and does not follow the seed."""
     records = [record for group in groups.values() for record in group]
     names = sorted({name for record in records for name in record.params})
-    strategy = [name for key in keys for name in STRATEGY.get(key, ())]
+    strategy = [name for key in keys for name in STRATEGY_SETTINGS.get(key, ())]
     notes = []
     for name in names:
-        if name in keys or _within(name, ignore) or _follows_seed(records, name):
+        if name in keys or _is_under(name, ignore) or _follows_seed(records, name):
             continue
         values = {option: _values(group, name) for option, group in groups.items()}
         if len(set().union(*values.values())) == 1:
             continue
         constant = all(len(found) == 1 for found in values.values())
-        if _within(name, keys) and constant:
+        if _is_under(name, keys) and constant:
             continue
         if name in strategy and constant:
-            text = f"{name} is part of each option's strategy: {_by_value(groups, name)}"
+            text = f"{name} is part of each option's strategy: {_options_by_value(groups, name)}"
             notes.append(Note("note", text))
         else:
-            text = f"{name} differs, and is not on the axis: {_by_value(groups, name)}"
+            text = f"{name} differs, and is not on the axis: {_options_by_value(groups, name)}"
             notes.append(Note("warning", text))
     return notes
 
@@ -77,18 +77,18 @@ def data_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[
     return [Note("warning", text)]
 
 
-def start_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
+def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
     """Warnings where runs with the same seed had other initial weights, or another batch order."""
     notes = []
     if not any(key.split(".")[0] == "model" for key in keys):
-        seeds = _disagreeing(groups, "hash.initial_weights", seed_of)
-        notes += _start_note("initial weights", seeds)
+        seeds = _mismatched_seeds(groups, "hash.initial_weights", seed_of)
+        notes += _mismatch_note("initial weights", seeds)
     if is_data_axis(keys):
         return notes
-    seeds = _disagreeing(
+    seeds = _mismatched_seeds(
         groups, "hash.batch_order", lambda record: (seed_of(record), record.params.get("fit.batch_size"))
     )
-    return notes + _start_note("batch order (at equal batch size)", seeds)
+    return notes + _mismatch_note("batch order (at equal batch size)", seeds)
 
 
 def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
@@ -106,7 +106,7 @@ def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
     return []
 
 
-def repetition_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
+def replicate_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
     """A warning if an option has several trained runs of one seed: they are averaged, not repetitions."""
     crowded = []
     for option, group in groups.items():
@@ -115,7 +115,7 @@ def repetition_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
             crowded.append(option)
     if not crowded:
         return []
-    text = f"several runs per option and seed ({_listed(crowded)}) were averaged: they are no repetitions"
+    text = f"several runs per option and seed ({_list_names(crowded)}) were averaged: they are no repetitions"
     return [Note("warning", text)]
 
 
@@ -133,11 +133,11 @@ def _follows_seed(records: Sequence[RunRecord], name: str) -> bool:
     return all(record.params.get(name, UNSET) == record.params.get("seed") for record in records)
 
 
-def _within(name: str, groups: Sequence[str]) -> bool:
+def _is_under(name: str, groups: Sequence[str]) -> bool:
     return any(name == group or name.startswith(f"{group}.") for group in groups)
 
 
-def _by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
+def _options_by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
     """The values of a setting with the options that have them: "32 (adam, sgd), 1 (slow)"."""
     options: dict[str, list[str]] = {}
     counts: dict[str, int] = {}
@@ -148,10 +148,10 @@ def _by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
             if option not in options.setdefault(value, []):
                 options[value].append(option)
     ordered = sorted(options, key=lambda value: (-counts[value], value))
-    return ", ".join(f"{value} ({_listed(options[value])})" for value in ordered)
+    return ", ".join(f"{value} ({_list_names(options[value])})" for value in ordered)
 
 
-def _disagreeing(
+def _mismatched_seeds(
     groups: dict[str, list[RunRecord]], tag: str, unit: Callable[[RunRecord], Hashable]
 ) -> dict[int, list[str]]:
     """Seeds at which runs of one unit carry different hashes, with the options off the common one."""
@@ -171,11 +171,11 @@ def _disagreeing(
     return seeds
 
 
-def _start_note(what: str, seeds: dict[int, list[str]]) -> list[Note]:
+def _mismatch_note(what: str, seeds: dict[int, list[str]]) -> list[Note]:
     if not seeds:
         return []
-    options = _listed(sorted({option for found in seeds.values() for option in found}))
-    text = f"same seed, other {what}: {options} (seeds {_listed(map(str, sorted(seeds)))})"
+    options = _list_names(sorted({option for found in seeds.values() for option in found}))
+    text = f"same seed, other {what}: {options} (seeds {_list_names(map(str, sorted(seeds)))})"
     return [Note("warning", f"{text}; pairing by seed then removes less luck")]
 
 
@@ -195,12 +195,12 @@ def _ranges(values: dict[str, set[int]]) -> str:
         if found:
             options.setdefault((min(found), max(found)), []).append(option)
     return ", ".join(
-        f"{low:,}{f' to {high:,}' if high != low else ''} ({_listed(names)})"
+        f"{low:,}{f' to {high:,}' if high != low else ''} ({_list_names(names)})"
         for (low, high), names in sorted(options.items())
     )
 
 
-def _listed(names: Iterable[Any], most: int = 6) -> str:
+def _list_names(names: Iterable[Any], most: int = 6) -> str:
     names = [str(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

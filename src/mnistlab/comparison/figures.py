@@ -14,23 +14,23 @@ from matplotlib.ticker import MaxNLocator
 from mnistlab.comparison.layout import (
     LimitedRange,
     add_axes,
-    foot,
+    add_footnote,
+    add_title,
     format_values,
-    known,
+    label_curves,
     label_rows,
     limited_range,
-    place_labels,
-    shortened,
+    nan_if_none,
+    set_time_scale,
+    shorten,
     text_inches,
-    time_scale,
-    title,
 )
 from mnistlab.comparison.results import Comparison, GridPoint, OptionSummary
-from mnistlab.comparison.style import INK, RC, OptionStyle, new_figure, option_styles, shown_options
-from mnistlab.comparison.words import is_fraction, value_words
+from mnistlab.comparison.style import INK, RC_PARAMS, OptionStyle, new_figure, option_styles, shown_options
+from mnistlab.comparison.wording import format_value, is_fraction
 
 
-def finals_figure(comparison: Comparison) -> Figure | None:
+def final_values_figure(comparison: Comparison) -> Figure | None:
     """Each option's mean with its 95 % bootstrap interval, and every seed as a small dot."""
     names = shown_options(comparison)
     options = [option for option in comparison.options if option.name in names and option.scores]
@@ -38,29 +38,29 @@ def finals_figure(comparison: Comparison) -> Figure | None:
         return None
     styles = option_styles(names)
     values = {option.name: [*option.scores, *(option.interval or ())] for option in options}
-    finals = {option.name: known(option.mean) for option in options}
+    finals = {option.name: nan_if_none(option.mean) for option in options}
     span = limited_range(finals, values, comparison.direction)
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC_PARAMS):
         figure = new_figure(0.95 + 0.34 * len(options))
-        left = 0.2 + text_inches(_row_labels(options), 8.5)
+        left = 0.2 + text_inches(_option_labels(options), 8.5)
         axes = add_axes(figure, left, 0.5, 0.75, 0.4)
         axes.set_xlim(span.low, span.high)
         for row, option in enumerate(options):
             if option.name in span.outside:
-                _edge_arrow(axes, row, styles[option.name], comparison.direction)
+                _draw_edge_arrow(axes, row, styles[option.name], comparison.direction)
             else:
-                _draw_final(axes, row, option, styles[option.name])
-            text = value_words(comparison.objective, option.mean)
+                _draw_final_value(axes, row, option, styles[option.name])
+            text = format_value(comparison.objective, option.mean)
             axes.text(1.03, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-        label_rows(axes, _row_labels(options))
+        label_rows(axes, _option_labels(options))
         format_values(axes.xaxis, comparison.objective)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        title(figure, _finals_title(comparison))
-        foot(figure, "Mean and 95 % bootstrap interval; small dots: seeds; arrow: off the scale")
+        add_title(figure, _finals_title(comparison))
+        add_footnote(figure, "Mean and 95 % bootstrap interval; small dots: seeds; arrow: off the scale")
     return figure
 
 
-def targets_figure(comparison: Comparison) -> Figure | None:
+def time_to_target_figure(comparison: Comparison) -> Figure | None:
     """Median training seconds (or epochs, without times) to each target; None if nobody got to any."""
     names = shown_options(comparison)
     options = [option for option in comparison.options if option.name in names]
@@ -71,18 +71,18 @@ def targets_figure(comparison: Comparison) -> Figure | None:
     if not any(times.values()):
         return None
     styles = option_styles(names)
-    missing = [_missing_words(option) for option in options]
-    with mpl.rc_context(RC):
+    missing = [_describe_missed_targets(option) for option in options]
+    with mpl.rc_context(RC_PARAMS):
         figure = new_figure(0.95 + 0.4 * len(options))
-        labels = [shortened(option.name) for option in options]
+        labels = [shorten(option.name) for option in options]
         axes = add_axes(figure, 0.2 + text_inches(labels, 8.5), 0.5, 0.15 + text_inches(missing, 8), 0.4)
         for row, option in enumerate(options):
             _draw_times(axes, row, times[option.name], styles[option.name])
             axes.text(1.03, row, missing[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8)
         label_rows(axes, labels)
-        time_scale(axes, [time for found in times.values() for time in found])
-        title(figure, "Time to target")
-        foot(figure, f"Training {unit} (median over seeds) to the validation accuracy above the marker, in %")
+        set_time_scale(axes, [time for found in times.values() for time in found])
+        add_title(figure, "Time to target")
+        add_footnote(figure, f"Training {unit} (median over seeds) to the validation accuracy above the marker, in %")
     return figure
 
 
@@ -101,14 +101,14 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     styles = option_styles(row.optimizer for row in grid.rows)
     best = {row.optimizer: row.best for row in grid.rows}
     finals = {name: _best_mean(points, comparison.direction) for name, points in curves.items()}
-    values = {name: [known(point.mean) for point in points] for name, points in curves.items()}
-    with mpl.rc_context(RC):
+    values = {name: [nan_if_none(point.mean) for point in points] for name, points in curves.items()}
+    with mpl.rc_context(RC_PARAMS):
         figure = new_figure(3.5)
         axes = add_axes(
             figure,
             0.62,
             0.64,
-            0.42 + text_inches((f"{shortened(name)} ↓ 00 %" for name in curves), 8.5),
+            0.42 + text_inches((f"{shorten(name)} ↓ 00 %" for name in curves), 8.5),
             0.38,
         )
         axes.set_xscale("log")
@@ -118,31 +118,31 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         axes.set_ylim(span.low, span.high)
         _mark_failures(axes, comparison, styles)
         ends = {name: points[-1] for name, points in curves.items()}
-        place_labels(
+        label_curves(
             axes,
-            {name: (point.learning_rate, known(point.mean)) for name, point in ends.items()},
+            {name: (point.learning_rate, nan_if_none(point.mean)) for name, point in ends.items()},
             {name: _rate_label(name, point, span, comparison.objective) for name, point in ends.items()},
             styles,
             connect=True,
         )
         format_values(axes.yaxis, comparison.objective)
         format_values(axes.xaxis, "rate")
-        title(figure, f"{comparison.objective} by learning rate")
+        add_title(figure, f"{comparison.objective} by learning rate")
         axes.set_xlabel("Learning rate")
-        foot(figure, "Band: ± one standard deviation; ring: best; cross at the edge: every run failed")
+        add_footnote(figure, "Band: ± one standard deviation; ring: best; cross at the edge: every run failed")
         axes.grid(True)
     return figure
 
 
-def _draw_final(axes: Axes, row: int, option: OptionSummary, style: OptionStyle) -> None:
+def _draw_final_value(axes: Axes, row: int, option: OptionSummary, style: OptionStyle) -> None:
     below = [row + 0.24] * len(option.scores)
     axes.plot(option.scores, below, ".", color=style.colour, alpha=0.6, markersize=4, markeredgewidth=0)
     if option.interval:
         axes.plot(option.interval, [row, row], color=style.colour, linewidth=1.6, marker="|", markersize=7)
-    axes.plot([known(option.mean)], [row], marker=style.marker, color=style.colour, markersize=5.5)
+    axes.plot([nan_if_none(option.mean)], [row], marker=style.marker, color=style.colour, markersize=5.5)
 
 
-def _edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> None:
+def _draw_edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> None:
     """An arrow at the edge the option lies beyond."""
     ends = (0.12, 0.01) if direction == "higher" else (0.88, 0.99)
     axes.annotate(
@@ -154,12 +154,12 @@ def _edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> Non
     )
 
 
-def _row_labels(options: Sequence[OptionSummary]) -> list[str]:
+def _option_labels(options: Sequence[OptionSummary]) -> list[str]:
     labels = []
     for option in options:
         lost = option.num_failed + option.num_diverged
         count = f"\n{lost} of {option.num_runs - option.num_unfinished} failed" if lost else ""
-        labels.append(shortened(option.name) + count)
+        labels.append(shorten(option.name) + count)
     return labels
 
 
@@ -178,7 +178,7 @@ def _times(option: OptionSummary, unit: str) -> dict[float, list[str]]:
     return dict(sorted(times.items()))
 
 
-def _missing_words(option: OptionSummary) -> str:
+def _describe_missed_targets(option: OptionSummary) -> str:
     """Which targets how many runs never got to: "98 %: 2 of 5 runs"."""
     short = [target for target in option.targets if target.num_reached < target.num_runs]
     none = [f"{100 * target.target:g}" for target in short if target.num_reached == 0]
@@ -198,7 +198,7 @@ def _draw_times(axes: Axes, row: int, times: Mapping[float, Sequence[str]], styl
 
 def _draw_rates(axes: Axes, points: Sequence[GridPoint], style: OptionStyle, best: float | None) -> None:
     rates = [point.learning_rate for point in points]
-    means = np.array([known(point.mean) for point in points])
+    means = np.array([nan_if_none(point.mean) for point in points])
     sds = np.array([point.sd or 0.0 for point in points])
     axes.fill_between(rates, means - sds, means + sds, color=style.colour, alpha=0.16, linewidth=0)
     axes.plot(rates, means, color=style.colour, marker=style.marker)
@@ -209,11 +209,11 @@ def _draw_rates(axes: Axes, points: Sequence[GridPoint], style: OptionStyle, bes
 
 def _rate_label(name: str, point: GridPoint, span: LimitedRange, objective: str) -> str:
     """The optimizer's name, with its value where its last rate lies outside the figure."""
-    mean = known(point.mean)
+    mean = nan_if_none(point.mean)
     if span.low <= mean <= span.high:
-        return shortened(name)
+        return shorten(name)
     value = f"{100 * mean:.0f} %" if is_fraction(objective) else f"{mean:.2g}"
-    return f"{shortened(name)} {'↓' if mean < span.low else '↑'} {value}"
+    return f"{shorten(name)} {'↓' if mean < span.low else '↑'} {value}"
 
 
 def _mark_failures(axes: Axes, comparison: Comparison, styles: Mapping[str, OptionStyle]) -> None:
@@ -236,5 +236,5 @@ def _mark_failures(axes: Axes, comparison: Comparison, styles: Mapping[str, Opti
 
 
 def _best_mean(points: Sequence[GridPoint], direction: str) -> float:
-    means = [known(point.mean) for point in points]
+    means = [nan_if_none(point.mean) for point in points]
     return max(means) if direction == "higher" else min(means)

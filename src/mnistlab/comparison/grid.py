@@ -9,7 +9,7 @@ import numpy as np
 
 from mnistlab.comparison.pairs import Direction, compare_options
 from mnistlab.comparison.records import RunRecord, outcome, score_matrix
-from mnistlab.comparison.results import GridPoint, GridRow, LearningRateGrid, finite
+from mnistlab.comparison.results import GridPoint, GridRow, LearningRateGrid, finite_or_none
 
 LEARNING_RATE = "optimizer.learning_rate"
 MIN_RATES = 3
@@ -124,4 +124,4 @@ def _edge_warnings(rows: Sequence[GridRow]) -> list[str]:
 
 
 def _mean(point: GridPoint) -> float:
-    return math.nan if point.mean is None else finite(point.mean) or 0.0
+    return math.nan if point.mean is None else finite_or_none(point.mean) or 0.0

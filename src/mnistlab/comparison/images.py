@@ -13,14 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from mnistlab.comparison.layout import figure_height, shortened, text_inches
+from mnistlab.comparison.layout import figure_height, shorten, text_inches
 from mnistlab.comparison.records import RunRecord, group_by_option
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
 from mnistlab.comparison.style import (
+    ERROR_COLOUR,
     INK,
-    RC,
-    WRONG,
+    RC_PARAMS,
     new_figure,
     shown_options,
 )
@@ -39,7 +39,7 @@ def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> F
     columns = 2 if len(shares) <= 2 or len(shares) == 4 else 3
     num_rows = -(-len(shares) // columns)
     classes = _class_names(records)
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC_PARAMS):
         legend = _legend_lines(classes)
         cell = 5.2 / columns
         foot = 0.22 + 0.14 * len(legend)
@@ -85,15 +85,15 @@ def disagreement_figure(
     order of the predictions. An option's answer is what most of its seeds say; a class number in a
     box is a wrong answer, the fuller the box the more of its seeds give it. None without predictions.
     """
-    votes = option_votes(comparison, records, len(labels))
+    votes = prediction_shares(comparison, records, len(labels))
     if len(votes) < 2:
         return None
-    chosen = most_disputed(votes, num_images)
+    chosen = most_disputed_images(votes, num_images)
     names = list(votes)
     classes = _class_names(records)
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC_PARAMS):
         legend = _legend_lines(classes)
-        left = 0.15 + max(text_inches(map(shortened, names)), text_inches(["true class"]))
+        left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"]))
         cell = (5.2 - left - 0.08) / len(chosen)
         top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
         figure = new_figure(top + cell + row * (len(names) + 1) + foot)
@@ -104,8 +104,8 @@ def disagreement_figure(
         for column, index in enumerate(chosen):
             x = left + column * cell
             _draw_image(axes, images[index], (x + 0.02, top, cell - 0.04))
-            _draw_answers(axes, x + cell / 2, top + cell + row / 2, row, votes, int(index), int(labels[index]))
-        for line, name in enumerate(["true class", *map(shortened, names)]):
+            _draw_predictions(axes, x + cell / 2, top + cell + row / 2, row, votes, int(index), int(labels[index]))
+        for line, name in enumerate(["true class", *map(shorten, names)]):
             y = top + cell + row * (line + 0.5)
             axes.text(left - 0.08, y, name, ha="right", va="center", weight="bold" if line == 0 else "normal")
         axes.text(0.1, 0.2, "Where the options disagree most", weight="bold", fontsize=10, va="center")
@@ -114,7 +114,7 @@ def disagreement_figure(
     return figure
 
 
-def option_votes(comparison: Comparison, records: Sequence[RunRecord], num_images: int) -> dict[str, Floats]:
+def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_images: int) -> dict[str, Floats]:
     """Per option the share of its seeds that predict each class, shape (images, classes); best first."""
     groups = group_by_option(records, comparison.axis)
     predicted = {
@@ -135,7 +135,7 @@ def option_votes(comparison: Comparison, records: Sequence[RunRecord], num_image
     return votes
 
 
-def most_disputed(votes: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
+def most_disputed_images(votes: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
     """The images whose answers differ most between options: the information the option's name gives.
 
     That is the Jensen-Shannon divergence of the options' votes: high where options contradict each other,
@@ -169,7 +169,7 @@ def _draw_confusion(axes: Axes, name: str, matrix: Floats, norm: PowerNorm) -> N
         axes.add_patch(box)
     true, predicted = np.unravel_index(np.argmax(errors), errors.shape)
     worst = f"{true}→{predicted} {100 * errors[true, predicted]:.1f} %"
-    axes.set_title(shortened(name, 18), fontsize=8.5, pad=11, x=0)
+    axes.set_title(shorten(name, 18), fontsize=8.5, pad=11, x=0)
     axes.text(0, 1.02, f"most: {worst}", transform=axes.transAxes, fontsize=7)
     step = -(-size // MAX_CLASSES_NAMED)
     axes.set_xticks(range(0, size, step))
@@ -196,7 +196,7 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], place: tuple[float, float,
     axes.set(xlim=(0, 5.2), ylim=(figure_height(axes), 0))
 
 
-def _draw_answers(
+def _draw_predictions(
     axes: Axes, x: float, y: float, row: float, votes: Mapping[str, Floats], index: int, label: int
 ) -> None:
     """The true class, and below it every option's answer, boxed where it is wrong."""
@@ -209,7 +209,7 @@ def _draw_answers(
                 (x - 0.11, y + row * line - 0.1),
                 0.22,
                 0.2,
-                facecolor=WRONG,
+                facecolor=ERROR_COLOUR,
                 alpha=0.25 + 0.5 * share,
                 zorder=1,
             )

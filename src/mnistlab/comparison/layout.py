@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mnistlab.comparison.style import OptionStyle
-from mnistlab.comparison.words import is_fraction
+from mnistlab.comparison.wording import is_fraction
 
 
 def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
@@ -22,11 +22,11 @@ def add_axes(figure: Figure, left: float, bottom: float, right: float, top: floa
     return figure.add_axes(box)
 
 
-def title(figure: Figure, text: str) -> None:
+def add_title(figure: Figure, text: str) -> None:
     figure.text(0.02, 1 - 0.22 / figure.get_size_inches()[1], text, weight="bold", fontsize=10)
 
 
-def foot(figure: Figure, text: str) -> None:
+def add_footnote(figure: Figure, text: str) -> None:
     figure.text(0.02, 0.07 / figure.get_size_inches()[1], text, fontsize=7.5)
 
 
@@ -48,7 +48,7 @@ def format_values(axis: Any, objective: str) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def time_scale(axes: Axes, times: Sequence[float]) -> None:
+def set_time_scale(axes: Axes, times: Sequence[float]) -> None:
     """From zero, or logarithmic if the longest time is over ten times the shortest end."""
     known = [time for time in times if math.isfinite(time) and time > 0]
     if not known:
@@ -97,7 +97,7 @@ def limited_range(finals: Mapping[str, float], values: Mapping[str, Sequence[flo
     return LimitedRange(low - margin, high + margin, frozenset(set(ordered) - set(kept)))
 
 
-def place_labels(
+def label_curves(
     axes: Axes,
     ends: Mapping[str, tuple[float, float]],
     texts: Mapping[str, str],
@@ -137,7 +137,7 @@ def spread_out(positions: Sequence[float], gap: float) -> list[float]:
     return result
 
 
-def shortened(name: str, most: int = 24) -> str:
+def shorten(name: str, most: int = 24) -> str:
     """A long name with its middle left out."""
     return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
 
@@ -148,7 +148,7 @@ def text_inches(texts: Iterable[str], size: float = 9) -> float:
     return max(map(len, lines), default=0) * size * 0.0088
 
 
-def known(value: float | None) -> float:
+def nan_if_none(value: float | None) -> float:
     return math.nan if value is None else value
 
 

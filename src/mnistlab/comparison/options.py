@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mnistlab.comparison.curves import curve_reading
+from mnistlab.comparison.curves import diagnose_curves
 from mnistlab.comparison.pairs import Direction
 from mnistlab.comparison.records import RunRecord, option_values, outcome
-from mnistlab.comparison.results import CurveReading, OptionSummary
+from mnistlab.comparison.results import CurveDiagnosis, OptionSummary
 from mnistlab.comparison.statistics import Floats, bootstrap_interval
 from mnistlab.comparison.targets import time_to_target
 
 
-def summarise(
+def option_summary(
     name: str,
     group: Sequence[RunRecord],
     keys: Sequence[str],
@@ -48,7 +48,7 @@ def summarise(
         test_accuracy=_mean_metric(trained, "test_accuracy"),
         train_seconds=_mean_metric(trained, "train_seconds"),
         targets=[time_to_target(group, target) for target in targets],
-        reading=CurveReading(""),
+        reading=CurveDiagnosis(""),
     )
 
 
@@ -58,7 +58,7 @@ def _mean_metric(records: Sequence[RunRecord], name: str) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def ranked(options: Sequence[OptionSummary], direction: Direction) -> list[OptionSummary]:
+def rank_options(options: Sequence[OptionSummary], direction: Direction) -> list[OptionSummary]:
     """Best mean first, then by name; options without a mean last."""
     sign = -1.0 if direction == "higher" else 1.0
     return sorted(
@@ -67,7 +67,7 @@ def ranked(options: Sequence[OptionSummary], direction: Direction) -> list[Optio
     )
 
 
-def with_readings(
+def with_diagnoses(
     options: Sequence[OptionSummary],
     groups: Mapping[str, Sequence[RunRecord]],
     metric: str,
@@ -76,6 +76,6 @@ def with_readings(
     """The options with their curves read; "close to the best" is measured against the first one's mean."""
     best = options[0].mean
     return [
-        dataclasses.replace(option, reading=curve_reading(groups[option.name], metric, direction, best))
+        dataclasses.replace(option, reading=diagnose_curves(groups[option.name], metric, direction, best))
         for option in options
     ]

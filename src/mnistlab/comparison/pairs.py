@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from mnistlab.comparison.results import Decision, Pair, finite
-from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs, more_seeds
-from mnistlab.comparison.words import pair_words
+from mnistlab.comparison.results import Decision, Pair, finite_or_none
+from mnistlab.comparison.statistics import Floats, PairTests, additional_seeds, compare_pairs
+from mnistlab.comparison.wording import describe_pair
 
 Direction = Literal["higher", "lower"]
 
@@ -24,7 +24,7 @@ def compare_options(
     """
     sign = 1.0 if direction == "higher" else -1.0
     tests = compare_pairs(sign * scores, alpha)
-    needed = more_seeds(tests)
+    needed = additional_seeds(tests)
     return [_pair(names, tests, index, int(needed[index]), objective) for index in range(len(tests.p))]
 
 
@@ -37,17 +37,17 @@ def _pair(names: Sequence[str], tests: PairTests, index: int, needed: int, objec
         first=names[ends[0][index]],
         second=names[ends[1][index]],
         num_seeds=int(tests.num_seeds[index]),
-        advantage=finite(abs(tests.difference[index])),
-        low=finite(-high if swap else low),
-        high=finite(-low if swap else high),
-        confidence=finite(1 - tests.level[index]),
-        p=finite(tests.p[index]),
-        p_holm=finite(tests.p_holm[index]),
+        advantage=finite_or_none(abs(tests.difference[index])),
+        low=finite_or_none(-high if swap else low),
+        high=finite_or_none(-low if swap else high),
+        confidence=finite_or_none(1 - tests.level[index]),
+        p=finite_or_none(tests.p[index]),
+        p_holm=finite_or_none(tests.p_holm[index]),
         decision=_decision(tests, index),
         more_seeds=needed or None,
         words="",
     )
-    return dataclasses.replace(pair, words=pair_words(pair, objective))
+    return dataclasses.replace(pair, words=describe_pair(pair, objective))
 
 
 def _decision(tests: PairTests, index: int) -> Decision:
@@ -57,4 +57,4 @@ def _decision(tests: PairTests, index: int) -> Decision:
         return "one seed"
     if not np.isfinite(tests.p[index]):
         return "no spread"
-    return "better" if tests.claimed[index] else "undecided"
+    return "better" if tests.significant[index] else "undecided"

@@ -138,7 +138,7 @@ def split_by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
         by_source.setdefault(_source_signature(record), []).append(record)
     group_of_hash: dict[str, str] = {}
     for members in by_source.values():
-        _join_hashes(members, group_of_hash)
+        _assign_groups(members, group_of_hash)
     groups: dict[str, list[RunRecord]] = {}
     for members in by_source.values():
         known = [digest for record in members if (digest := record.tags.get("hash.data"))]
@@ -153,7 +153,7 @@ def split_by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
     return {_data_name(digest, members, ordered): members for digest, members in ordered}
 
 
-def _join_hashes(members: Sequence[RunRecord], group_of_hash: dict[str, str]) -> None:
+def _assign_groups(members: Sequence[RunRecord], group_of_hash: dict[str, str]) -> None:
     """Enter one source's hashes into the table: one group per hash, or one for all if seeds drew them."""
     hashes_of_seed: dict[int, set[str]] = {}
     for record in members:

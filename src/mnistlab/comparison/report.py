@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.curve_figures import curves_figure
-from mnistlab.comparison.curves import READING_RULE
-from mnistlab.comparison.figures import finals_figure, learning_rate_figure, targets_figure
+from mnistlab.comparison.curves import DIAGNOSIS_RULE
+from mnistlab.comparison.figures import final_values_figure, learning_rate_figure, time_to_target_figure
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
 from mnistlab.comparison.records import RunRecord, split_by_data
 from mnistlab.comparison.results import Comparison, to_json
 from mnistlab.comparison.style import render_png, render_svg
 from mnistlab.comparison.tables import (
     Table,
+    curves_table,
     failures_table,
     grid_table,
     options_csv,
     options_table,
     pairs_csv,
     pairs_table,
-    readings_table,
     targets_table,
 )
 
@@ -43,7 +43,7 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class DrawnFigure:
+class RenderedFigure:
     """A figure under its file name, as PNG bytes and as an SVG to set into the page."""
 
     name: str
@@ -60,7 +60,7 @@ class Section:
     prefix: str
     summary: str
     tables: dict[str, Table]
-    figures: dict[str, DrawnFigure]
+    figures: dict[str, RenderedFigure]
 
 
 def write_report(
@@ -83,7 +83,7 @@ def write_report(
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     test = None if images is None or labels is None else (images, labels)
-    members = _members(comparisons, records)
+    members = _group_records(comparisons, records)
     sections = [
         _section(found, runs, number, test if len(comparisons) == 1 else None)
         for number, (found, runs) in enumerate(zip(comparisons, members, strict=True))
@@ -95,7 +95,7 @@ def write_report(
         "answer": answer,
         "across": across,
         "sources": SOURCES,
-        "rule": READING_RULE,
+        "rule": DIAGNOSIS_RULE,
     }
     texts = {"report.html": _template("report.html.j2").render(context), "report.md": _markdown(context)}
     for section in sections:
@@ -112,7 +112,7 @@ def write_report(
     return paths
 
 
-def _members(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Each comparison's own records."""
     if len(comparisons) == 1:
         return [list(records)]
@@ -134,7 +134,7 @@ def _section(
         "options": options_table(comparison),
         "pairs": pairs_table(comparison),
         "targets": targets_table(comparison),
-        "readings": readings_table(comparison),
+        "readings": curves_table(comparison),
         "grid": grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
         "failures": failures_table(records, comparison.objective),
     }
@@ -143,7 +143,7 @@ def _section(
         prefix,
         _summary_line(comparison),
         {name: table for name, table in tables.items() if table and table.rows},
-        _draw_all(comparison, records, prefix, test),
+        _render_figures(comparison, records, prefix, test),
     )
 
 
@@ -157,16 +157,16 @@ def _summary_line(comparison: Comparison) -> str:
     return f"axis {axis} · {options} · {runs} runs on {seeds} · objective {comparison.objective}{data}"
 
 
-def _draw_all(
+def _render_figures(
     comparison: Comparison,
     records: Sequence[RunRecord],
     prefix: str,
     test: tuple[NDArray[np.uint8], NDArray[Any]] | None,
-) -> dict[str, DrawnFigure]:
+) -> dict[str, RenderedFigure]:
     """Every figure the records allow, in the report's order."""
     curves = functools.partial(curves_figure, comparison, records)
     drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
-        "final_values": ("Final values with intervals", lambda: finals_figure(comparison)),
+        "final_values": ("Final values with intervals", lambda: final_values_figure(comparison)),
         "val_loss": ("Validation loss per epoch", lambda: curves("loss")),
         "val_accuracy": ("Validation accuracy per epoch", lambda: curves("accuracy")),
         "val_loss_seconds": ("Validation loss over training time", lambda: curves("loss", "seconds")),
@@ -174,7 +174,7 @@ def _draw_all(
             "Validation accuracy over training time",
             lambda: curves("accuracy", "seconds"),
         ),
-        "time_to_target": ("Time to target", lambda: targets_figure(comparison)),
+        "time_to_target": ("Time to target", lambda: time_to_target_figure(comparison)),
         "learning_rates": ("Learning-rate sensitivity", lambda: learning_rate_figure(comparison)),
         "confusions": ("Confusion matrices side by side", lambda: confusions_figure(comparison, records)),
     }
@@ -188,7 +188,7 @@ def _draw_all(
         figure = draw()
         if figure is not None:
             file = f"{prefix}{name}"
-            drawn[name] = DrawnFigure(file, caption, render_png(figure), render_svg(figure, file))
+            drawn[name] = RenderedFigure(file, caption, render_png(figure), render_svg(figure, file))
     return drawn
 
 

@@ -32,7 +32,7 @@ class TargetTime:
 
 
 @dataclass(frozen=True)
-class CurveReading:
+class CurveDiagnosis:
     """An option's learning curve in words, and the median epoch at which it settled.
 
     settled_epoch: within the tolerance of its own final value. level_epoch, level_seconds: within the
@@ -64,7 +64,7 @@ class OptionSummary:
     test_accuracy: float | None
     train_seconds: float | None
     targets: list[TargetTime]
-    reading: CurveReading
+    reading: CurveDiagnosis
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def to_json(result: Comparison | AcrossData) -> str:
     return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """A plain float, or None for NaN and infinities."""
     return float(value) if math.isfinite(value) else None
 
@@ -168,5 +168,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float):
-        return finite(value)
+        return finite_or_none(value)
     return value if isinstance(value, str | int | bool | None) else str(value)

@@ -57,7 +57,7 @@ class PairTests:
     level: Floats
     low: Floats
     high: Floats
-    claimed: NDArray[np.bool_]
+    significant: NDArray[np.bool_]
 
 
 def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, float] | None:
@@ -103,23 +103,23 @@ def compare_pairs(scores: Floats, alpha: float = 0.05) -> PairTests:
     variance = _without_rounding_noise(variance, scores)
     degrees = np.maximum(num_seeds - 1, 0).astype(float)
     if len(scores) >= MODERATION_MIN_OPTIONS:
-        variance, degrees = moderate(variance, degrees)
+        variance, degrees = moderate_variances(variance, degrees)
     testable = (num_seeds >= 2) & (variance > 0)
     error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
     safe_degrees = np.where(testable, degrees, 1.0)
     p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / error, safe_degrees), np.nan)
     p_holm = holm(p)
-    level = _tested_levels(p, p_holm, alpha)
+    level = _significance_levels(p, p_holm, alpha)
     half = stats.t.isf(np.where(testable, level, 0.5) / 2, safe_degrees) * error
     half = np.where(testable, half, np.nan)
     spread = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
-    claimed = np.nan_to_num(p_holm, nan=1.0) < alpha
+    significant = np.nan_to_num(p_holm, nan=1.0) < alpha
     return PairTests(
-        first, second, num_seeds, mean, spread, degrees, p, p_holm, level, mean - half, mean + half, claimed
+        first, second, num_seeds, mean, spread, degrees, p, p_holm, level, mean - half, mean + half, significant
     )
 
 
-def moderate(variance: Floats, degrees: Floats) -> tuple[Floats, Floats]:
+def moderate_variances(variance: Floats, degrees: Floats) -> tuple[Floats, Floats]:
     """Variances shrunk towards their typical value, and the degrees of freedom that leaves.
 
     Smyth's (2004) empirical Bayes estimate of the prior variance and its degrees of freedom, from the
@@ -141,7 +141,7 @@ def moderate(variance: Floats, degrees: Floats) -> tuple[Floats, Floats]:
     return np.where(use, shrunk, variance), np.where(use, prior_degrees + degrees, degrees)
 
 
-def more_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
+def additional_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
     """How many more seeds each pair would need to be told apart; 0 where nothing can be said.
 
     Power of the paired t test (noncentral t) at 80 %, at the level the pair was tested with, if the true
@@ -150,7 +150,7 @@ def more_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
     """
     counts = np.zeros(len(tests.p), dtype=np.int64)
     extra = np.arange(1, MAX_MORE_SEEDS + 1)
-    for index in np.flatnonzero(np.isfinite(tests.p) & ~tests.claimed):
+    for index in np.flatnonzero(np.isfinite(tests.p) & ~tests.significant):
         total = tests.num_seeds[index] + extra
         degrees = tests.degrees[index] + extra
         effect = abs(tests.difference[index]) / tests.spread[index] * np.sqrt(total)
@@ -185,7 +185,7 @@ def friedman(scores: Floats) -> tuple[Floats, float, Floats]:
     return mean_ranks, p, holm(2 * stats.norm.sf(np.abs(z)))
 
 
-def _tested_levels(p: Floats, p_holm: Floats, alpha: float) -> Floats:
+def _significance_levels(p: Floats, p_holm: Floats, alpha: float) -> Floats:
     """The level at which Holm's procedure decided each pair: alpha / (m - i + 1), or its last step."""
     level = np.full(p.shape, np.nan)
     order = np.argsort(p)

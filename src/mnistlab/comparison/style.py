@@ -33,9 +33,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 MAX_SHOWN = 10
 WIDTH = 5.2  # inches: at 390 pixels a 9-point letter is still 9 pixels tall
 INK = "#010203"  # stands for the page's own text colour in the SVG
-WRONG = "#d55e00"
+ERROR_COLOUR = "#d55e00"
 
-RC: Any = {
+RC_PARAMS: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": INK,
@@ -97,14 +97,14 @@ def shown_options(comparison: Comparison) -> list[str]:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the common width; height in inches."""
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC_PARAMS):
         return Figure(figsize=(WIDTH, height))
 
 
 def render_png(figure: Figure, dpi: int = 160) -> bytes:
     """The figure on white, for slides and Markdown."""
     buffer = io.BytesIO()
-    with _quiet():
+    with _drawing_settings():
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"compress_level": 3})
     return buffer.getvalue()
 
@@ -116,7 +116,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with _quiet():
+    with _drawing_settings():
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -131,8 +131,8 @@ def render_svg(figure: Figure, prefix: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _drawing_settings() -> Iterator[None]:
     """Our settings, and no warning about a letter the font lacks (it is drawn as a box)."""
-    with mpl.rc_context(RC), warnings.catch_warnings():
+    with mpl.rc_context(RC_PARAMS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

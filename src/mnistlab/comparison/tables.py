@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mnistlab.comparison.records import RunRecord, outcome, seed_of
 from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSummary, Pair, TargetTime
-from mnistlab.comparison.words import is_fraction, value_words
+from mnistlab.comparison.wording import format_value, is_fraction
 
 MAX_PAIRS = 28
 
@@ -61,7 +61,7 @@ def targets_table(comparison: Comparison) -> Table | None:
     return Table("Time to target (median epochs · steps · seconds)", ["option", *levels], rows)
 
 
-def readings_table(comparison: Comparison) -> Table:
+def curves_table(comparison: Comparison) -> Table:
     """Each option's learning curves in words, and when it settled."""
     rows = [[option.name, option.reading.words, _number(option.reading.settled_epoch)] for option in comparison.options]
     return Table("Learning curves in words", ["option", "reading", "settled by epoch (median)"], rows)
@@ -74,7 +74,7 @@ def grid_table(grid: LearningRateGrid, objective: str) -> Table:
         means = {point.learning_rate: point.mean for point in row.points}
         cells = []
         for rate, rank in ((row.best, row.rank_at_best), (row.default, row.rank_at_default)):
-            value = value_words(objective, means.get(rate)) if rate is not None else "-"
+            value = format_value(objective, means.get(rate)) if rate is not None else "-"
             cells += [_number(rate), value, _number(rank)]
         rates = f"{row.points[0].learning_rate:g} to {row.points[-1].learning_rate:g} ({len(row.points)})"
         rows.append([row.optimizer, *cells, rates])
@@ -135,15 +135,15 @@ def _option_row(comparison: Comparison, option: OptionSummary) -> list[str]:
     objective = comparison.objective
     interval = "-"
     if option.interval:
-        low, high = (value_words(objective, value) for value in option.interval)
+        low, high = (format_value(objective, value) for value in option.interval)
         interval = f"{low.removesuffix(' %')} to {high}"
     scale, unit = (100, " points") if is_fraction(objective) else (1, "")
     sd = "-" if option.sd is None else f"{scale * option.sd:#.2g}".rstrip(".") + unit
     lost = option.num_failed + option.num_diverged
     failed = f"{lost} of {option.num_runs - option.num_unfinished}" if lost else "0"
     seconds = "-" if option.train_seconds is None else f"{option.train_seconds:.3g}"
-    test = value_words("test_accuracy", option.test_accuracy)
-    cells = [value_words(objective, option.mean), interval, sd, str(len(option.seeds)), failed, test, seconds]
+    test = format_value("test_accuracy", option.test_accuracy)
+    cells = [format_value(objective, option.mean), interval, sd, str(len(option.seeds)), failed, test, seconds]
     return [option.name, *cells]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mnistlab.comparison.records import RunRecord, outcome
-from mnistlab.comparison.results import TargetTime, finite
+from mnistlab.comparison.results import TargetTime, finite_or_none
 
 TARGETS = (0.95, 0.97, 0.98)
 
@@ -59,4 +59,4 @@ def censored_median(values: Sequence[float], num_missing: int) -> float | None:
         return None
     ordered = np.sort([*values, *[math.inf] * num_missing])
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
-    return finite(float(middle[0] + middle[1]) / 2)
+    return finite_or_none(float(middle[0] + middle[1]) / 2)

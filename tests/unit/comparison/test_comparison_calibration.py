@@ -30,7 +30,7 @@ def false_winner_rate(kind, options, seeds, draws=DRAWS, missing=0.0):
     for _ in range(draws):
         scores = 0.95 + 0.002 * noise(kind, rng, options, seeds)
         scores[rng.random(scores.shape) < missing] = np.nan
-        found += compare_pairs(scores).claimed.any()
+        found += compare_pairs(scores).significant.any()
     return found / draws
 
 
@@ -53,7 +53,7 @@ def test_three_options_on_three_seeds_name_a_false_best_at_most_once_in_twenty()
     best = 0
     for _ in range(DRAWS):
         tests = compare_pairs(rng.normal(size=(3, 3)))
-        winners = np.where(tests.difference > 0, tests.first, tests.second)[tests.claimed]
+        winners = np.where(tests.difference > 0, tests.first, tests.second)[tests.significant]
         best += np.bincount(winners, minlength=3).max() == 2
     assert best / DRAWS <= 0.05
 
@@ -77,8 +77,8 @@ def power(options, seeds, spread, draws=300, gap=0.01):
         scores[0] += gap
         tests = compare_pairs(scores)
         against = tests.first == 0
-        assert not (tests.claimed & against & (tests.difference < 0)).any()
-        found[draw] = tests.claimed[against].mean()
+        assert not (tests.significant & against & (tests.difference < 0)).any()
+        found[draw] = tests.significant[against].mean()
     return found.mean()
 
 

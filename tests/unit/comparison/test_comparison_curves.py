@@ -6,7 +6,7 @@ import pytest
 from synthetic_runs import diverged, failed, make_run, make_sweep
 
 from mnistlab.comparison import compare
-from mnistlab.comparison.curves import convergence_words, curve_reading, read_option, read_run
+from mnistlab.comparison.curves import describe_convergence, diagnose_curves, diagnose_option, diagnose_run
 from mnistlab.comparison.grid import learning_rate_grid
 from mnistlab.comparison.targets import censored_median, first_epoch, time_to_target
 
@@ -62,23 +62,23 @@ def test_first_epoch_of_a_loss():
     ],
 )
 def test_curves_in_words(loss, val_loss, words):
-    assert read_run(run_with(loss=loss, val_loss=val_loss)) == words
+    assert diagnose_run(run_with(loss=loss, val_loss=val_loss)) == words
 
 
 def test_an_options_reading_counts_its_runs():
     group = [*make_sweep(["adam"], 3), diverged("adam", 3), failed("adam", 4)]
-    assert read_option(group) == "good fit, still improving in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
-    assert read_option(make_sweep(["batch_gd"])) == "underfitting"
+    assert diagnose_option(group) == "good fit, still improving in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
+    assert diagnose_option(make_sweep(["batch_gd"])) == "underfitting"
 
 
 def test_who_converges_faster_and_who_ends_better():
     slow = [run_with(seed, val_accuracy=[0.5, 0.9, 0.98], epoch_seconds=[1, 1, 1]) for seed in range(3)]
     fast = [run_with(seed, val_accuracy=[0.96, 0.975, 0.975], epoch_seconds=[9, 9, 9]) for seed in range(3)]
     readings = {
-        name: curve_reading(group, "val_accuracy", "higher", 0.98) for name, group in (("slow", slow), ("fast", fast))
+        name: diagnose_curves(group, "val_accuracy", "higher", 0.98) for name, group in (("slow", slow), ("fast", fast))
     }
     assert (readings["slow"].level_epoch, readings["fast"].level_epoch) == (3.0, 2.0)
-    words = convergence_words(readings, "val_accuracy", "slow", "higher")
+    words = describe_convergence(readings, "val_accuracy", "slow", "higher")
     assert words == (
         "Within 1 % of the best final val_accuracy first: fast (median epoch 2); in seconds: slow (3 s); "
         "slow ends highest."

@@ -13,7 +13,7 @@ from test_comparison_fairness import on_data
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, terminal_summary
 from mnistlab.comparison.curve_figures import option_band
-from mnistlab.comparison.images import confusion_shares, disagreement_figure, most_disputed, option_votes
+from mnistlab.comparison.images import confusion_shares, disagreement_figure, most_disputed_images, prediction_shares
 from mnistlab.comparison.layout import limited_range, spread_out
 from mnistlab.comparison.report import write_report
 from mnistlab.comparison.style import COLOURS, MARKERS, option_styles
@@ -241,10 +241,10 @@ def test_the_most_disputed_image_is_the_one_the_options_differ_on():
 
     records = [record("adam", seed, [1, 2, third, 4]) for seed, third in enumerate((3, 0, 5))]
     records += [record("sgd", seed, [1, 7, third, 4]) for seed, third in enumerate((3, 0, 5))]
-    votes = option_votes(compare(records), records, 4)
+    votes = prediction_shares(compare(records), records, 4)
     assert votes["sgd"][1, 7] == 1.0
     np.testing.assert_allclose(votes["adam"][2][[0, 3, 5]], 1 / 3)
-    assert most_disputed(votes, 1).tolist() == [1]
+    assert most_disputed_images(votes, 1).tolist() == [1]
 
 
 def test_no_heavy_library_is_imported():
@@ -278,8 +278,8 @@ def test_curves_average_trained_runs_only():
 def test_only_wrong_answers_are_boxed():
     records = make_sweep(["adam", "sgd"], 2, labels=LABELS)
     comparison = compare(records)
-    votes = option_votes(comparison, records, len(LABELS))
-    shown = most_disputed(votes, 10)
+    votes = prediction_shares(comparison, records, len(LABELS))
+    shown = most_disputed_images(votes, 10)
     wrong = sum(int(shares[index].argmax() != LABELS[index]) for shares in votes.values() for index in shown)
     figure = disagreement_figure(comparison, records, IMAGES, LABELS)
     assert 0 < wrong < 20 and len(figure.axes[0].patches) == wrong

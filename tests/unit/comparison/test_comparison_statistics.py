@@ -11,12 +11,12 @@ from scipy import stats
 
 from mnistlab.comparison.statistics import (
     MAX_MORE_SEEDS,
+    additional_seeds,
     bootstrap_interval,
     compare_pairs,
     friedman,
     holm,
-    moderate,
-    more_seeds,
+    moderate_variances,
 )
 
 SCORES = st.integers(2, 8).flatmap(
@@ -56,11 +56,11 @@ def test_holm_by_hand():
 
 
 def test_moderation_shrinks_equal_variances_to_one_and_leaves_unlike_ones_almost_alone():
-    equal, degrees = moderate(np.full(15, 4.0), np.full(15, 4.0))
+    equal, degrees = moderate_variances(np.full(15, 4.0), np.full(15, 4.0))
     np.testing.assert_allclose(degrees, 8.0)
     assert np.ptp(equal) < 1e-12
     unlike = np.geomspace(1e-6, 1e6, 15)
-    shrunk, degrees = moderate(unlike, np.full(15, 4.0))
+    shrunk, degrees = moderate_variances(unlike, np.full(15, 4.0))
     assert degrees.max() < 4.3
     assert np.all(np.diff(shrunk) > 0)
     assert shrunk[-1] == pytest.approx(unlike[-1], rel=0.1)
@@ -68,7 +68,7 @@ def test_moderation_shrinks_equal_variances_to_one_and_leaves_unlike_ones_almost
 
 def test_moderated_variance_lies_between_its_own_and_the_typical_one():
     variance = np.random.default_rng(3).chisquare(4, 21) / 4
-    shrunk, degrees = moderate(variance, np.full(21, 4.0))
+    shrunk, degrees = moderate_variances(variance, np.full(21, 4.0))
     assert np.ptp(shrunk) < np.ptp(variance)
     assert np.all((degrees > 4) & (degrees <= 8))
     assert np.all(np.argsort(shrunk) == np.argsort(variance))
@@ -80,8 +80,8 @@ def test_a_claim_is_made_exactly_where_the_interval_leaves_out_zero(scores):
     tests = compare_pairs(scores)
     testable = np.isfinite(tests.p)
     outside = (tests.low > 0) | (tests.high < 0)
-    assert np.array_equal(tests.claimed[testable], outside[testable])
-    assert not tests.claimed[~testable].any()
+    assert np.array_equal(tests.significant[testable], outside[testable])
+    assert not tests.significant[~testable].any()
     assert np.isnan(tests.low[~testable]).all()
     assert np.all(tests.p_holm[testable] >= tests.p[testable])
 
@@ -103,7 +103,7 @@ def test_what_a_seed_adds_to_all_options_cancels():
 
 def test_no_spread_no_seed_no_claim():
     same = compare_pairs(np.array([[0.9, 0.8, 0.7], [0.8, 0.7, 0.6]]))
-    assert math.isnan(same.p[0]) and not same.claimed[0] and same.spread[0] == 0
+    assert math.isnan(same.p[0]) and not same.significant[0] and same.spread[0] == 0
     assert math.isnan(compare_pairs(np.array([[0.9], [0.8]])).p[0])
     apart = compare_pairs(np.array([[0.9, np.nan], [np.nan, 0.8]]))
     assert apart.num_seeds[0] == 0 and math.isnan(apart.difference[0])
@@ -115,13 +115,13 @@ def test_seeds_needed_are_the_textbooks(effect, expected):
     noise = np.array([-1.0, 0.0, 1.0])
     scores = np.array([noise / noise.std(ddof=1) + effect, np.zeros(3)])
     tests = compare_pairs(scores)
-    assert not tests.claimed[0]
-    assert 3 + more_seeds(tests)[0] == expected
+    assert not tests.significant[0]
+    assert 3 + additional_seeds(tests)[0] == expected
 
 
 def test_seeds_needed_for_next_to_no_difference_are_capped():
     scores = np.array([[1.0, 2.0, 3.001], [1.1, 1.9, 3.0]])
-    assert more_seeds(compare_pairs(scores))[0] == MAX_MORE_SEEDS + 1
+    assert additional_seeds(compare_pairs(scores))[0] == MAX_MORE_SEEDS + 1
 
 
 def test_bootstrap_is_scipys_bca_and_ignores_the_order():

@@ -13,7 +13,7 @@ from synthetic_runs import diverged, failed, flagship, make_run, make_sweep, sco
 from mnistlab.comparison import RunRecord, compare, to_json
 from mnistlab.comparison.records import option_name, outcome
 from mnistlab.comparison.results import Pair
-from mnistlab.comparison.words import difference_words, pair_words
+from mnistlab.comparison.wording import describe_pair, format_difference
 
 GAPS = np.array([[0.004, 0.0041, 0.0042, 0.0038, 0.0039], [0.0] * 5])
 LUCK = np.array([0.95, 0.951, 0.949, 0.9505, 0.9492])
@@ -135,14 +135,16 @@ def test_words_numbers_and_decisions_agree(seed, options, seeds, spread):
 
 
 def test_a_claim_never_shows_a_bound_of_zero():
-    assert difference_words("val_accuracy", 0.004, 0.0004, 0.0076) == "0.40 points [0.04, 0.76]"
-    assert difference_words("val_loss", 0.004, 0.00004, 0.0076) == "0.00400 [0.00004, 0.00760]"
+    assert format_difference("val_accuracy", 0.004, 0.0004, 0.0076) == "0.40 points [0.04, 0.76]"
+    assert format_difference("val_loss", 0.004, 0.00004, 0.0076) == "0.00400 [0.00004, 0.00760]"
 
 
 def test_no_spread_in_words():
     same = Pair("a", "b", 3, 0.0, None, None, None, None, None, "no spread", None, "")
-    assert pair_words(same, "val_accuracy") == "a and b: the same score in every seed: no spread to judge by, no claim"
-    assert "the same difference" in pair_words(dataclasses.replace(same, advantage=0.1), "val_accuracy")
+    assert (
+        describe_pair(same, "val_accuracy") == "a and b: the same score in every seed: no spread to judge by, no claim"
+    )
+    assert "the same difference" in describe_pair(dataclasses.replace(same, advantage=0.1), "val_accuracy")
 
 
 def test_with_unequal_seeds_the_leader_is_one_that_nobody_beats():

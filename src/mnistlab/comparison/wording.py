@@ -13,7 +13,7 @@ def is_fraction(objective: str) -> bool:
     return "accuracy" in objective
 
 
-def value_words(objective: str, value: float | None, spread: float | None = None) -> str:
+def format_value(objective: str, value: float | None, spread: float | None = None) -> str:
     """A value with its unit: "97.11 %", "0.0951"; a dash for None. spread sets the decimals shown."""
     if value is None:
         return "-"
@@ -23,7 +23,7 @@ def value_words(objective: str, value: float | None, spread: float | None = None
     return f"{value:#.4g}".rstrip(".")
 
 
-def difference_words(objective: str, value: float, low: float, high: float) -> str:
+def format_difference(objective: str, value: float, low: float, high: float) -> str:
     """A difference with its interval: "0.4 points [0.2, 0.6]".
 
     With as many decimals as it takes not to show a bound, or the difference, as zero when it is not: a
@@ -38,7 +38,7 @@ def difference_words(objective: str, value: float, low: float, high: float) -> s
     return f"{shown[0]}{unit} [{shown[1]}, {shown[2]}]"
 
 
-def pair_words(pair: Pair, objective: str) -> str:
+def describe_pair(pair: Pair, objective: str) -> str:
     """What a pair of options shows, as one sentence without a full stop."""
     names = f"{pair.first} and {pair.second}"
     if pair.decision == "no shared seeds":
@@ -51,12 +51,12 @@ def pair_words(pair: Pair, objective: str) -> str:
     if pair.advantage is None or pair.low is None or pair.high is None:
         return f"{names}: no claim"
     if pair.decision == "better":
-        words = difference_words(objective, pair.advantage, pair.low, pair.high)
+        words = format_difference(objective, pair.advantage, pair.low, pair.high)
         return f"{pair.first} beats {pair.second} by {words}"
-    return f"{names} are not distinguishable{_more_seeds_words(pair.more_seeds)}"
+    return f"{names} are not distinguishable{_describe_more_seeds(pair.more_seeds)}"
 
 
-def _more_seeds_words(more: int | None) -> str:
+def _describe_more_seeds(more: int | None) -> str:
     if not more:
         return ""
     if more > MAX_MORE_SEEDS:
@@ -70,19 +70,19 @@ def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: 
     if not ranked:
         return f"No answer: none of the {_count(len(options), 'option')} has a run that trained."
     leader = _leader(ranked, pairs)
-    value = f"{value_words(objective, leader.mean)} {objective}"
+    value = f"{format_value(objective, leader.mean)} {objective}"
     if len(options) == 1:
         return f"Only one option, {leader.name} ({value}): nothing to compare."
     if len(ranked) == 1:
-        return f"Only {leader.name} trained ({value}){_failure_words(leader)}: nothing to compare it with."
+        return f"Only {leader.name} trained ({value}){_describe_failures(leader)}: nothing to compare it with."
     against = {_other(pair, leader.name): pair for pair in pairs if leader.name in (pair.first, pair.second)}
     others = [option.name for option in ranked if option is not leader]
     beaten = [name for name in others if _beats(against[name], leader.name)]
     tied = [name for name in others if name not in beaten]
-    return _sentence(leader, value, beaten, tied, against, objective) + _failure_words(leader) + "."
+    return _sentence(leader, value, beaten, tied, against, objective) + _describe_failures(leader) + "."
 
 
-def method_words(num_options: int, alpha: float) -> str:
+def describe_method(num_options: int, alpha: float) -> str:
     """How the claims were made, for the report's foot; one sentence per choice."""
     shrunk = (
         "its spread shrunk towards the sweep's typical one, by half at most (moderated t, Smyth 2004)"
@@ -108,10 +108,10 @@ def _sentence(
     objective: str,
 ) -> str:
     """The verdict without its end: a winner, a leader who shares the top, or no claim."""
-    seeds = _seeds_words(against[name] for name in [*beaten, *tied])
+    seeds = _describe_seeds(against[name] for name in [*beaten, *tied])
     if not tied:
         closest = against[beaten[0]]
-        words = pair_words(closest, objective)
+        words = describe_pair(closest, objective)
         others = f" and all {len(beaten) - 1} others" if len(beaten) > 2 else ""
         others = " and the other option" if len(beaten) == 2 else others
         if len(beaten) == 1:
@@ -123,15 +123,15 @@ def _sentence(
         return f"One seed: no claim; {leader.name} has the best value, {value}; more seeds would tell"
     if not beaten:
         names = f"{leader.name} and {tied[0]}" if len(tied) == 1 else f"the {len(tied) + 1} options"
-        more = _more_seeds_words(against[tied[0]].more_seeds)
+        more = _describe_more_seeds(against[tied[0]].more_seeds)
         whom = "" if len(tied) == 1 or not more else f" (for {tied[0]})"
         return (
             f"No winner: {names} are not distinguishable ({seeds}){more}{whom}; "
             f"{leader.name} has the best mean, {value}"
         )
     rest = "the other option" if len(beaten) == 1 else f"the other {len(beaten)} options"
-    more = _more_seeds_words(max(against[name].more_seeds or 0 for name in tied))
-    tied_words = f"not distinguishable from {_joined(tied)}{more}"
+    more = _describe_more_seeds(max(against[name].more_seeds or 0 for name in tied))
+    tied_words = f"not distinguishable from {_join_names(tied)}{more}"
     return f"{leader.name} leads with {value}, {tied_words}; it beats {rest} ({seeds})"
 
 
@@ -149,14 +149,14 @@ def _other(pair: Pair, name: str) -> str:
     return pair.second if pair.first == name else pair.first
 
 
-def _failure_words(option: OptionSummary) -> str:
+def _describe_failures(option: OptionSummary) -> str:
     lost = option.num_failed + option.num_diverged
     if not lost:
         return ""
     return f"; but {lost} of its {option.num_runs - option.num_unfinished} runs failed or diverged"
 
 
-def _seeds_words(pairs: Iterable[Pair]) -> str:
+def _describe_seeds(pairs: Iterable[Pair]) -> str:
     counts = sorted({pair.num_seeds for pair in pairs})
     if counts == [1]:
         return "1 seed"
@@ -167,7 +167,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _joined(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     if len(names) > 3:
         return f"{', '.join(names[:2])} and {len(names) - 2} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
