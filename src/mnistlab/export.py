@@ -1,7 +1,7 @@
-"""`python -m mnistlab.export source=mnist_5k to=digits`: any source in memory as folders of PNG files by class.
+"""`python -m mnistlab.export source=mnist_5k to=digits`: write a source's images as PNG files for `source=directory`.
 
-The folders are `to/train/CLASS/…png` and `to/test/CLASS/…png`. Files are numbered in the source's order, so that
-`source=directory` finds the images in the order in which they were.
+The files are `digits/train/CLASS/….png` and `digits/test/CLASS/….png`, numbered in the source's order. So
+`source=directory` reads the images in the same order.
 """
 
 from __future__ import annotations
@@ -26,39 +26,41 @@ Writes a source's images as PNG files, FOLDER/train/CLASS/... and FOLDER/test/CL
 
   python -m mnistlab.export source=mnist_5k to=digits
   python -m mnistlab.train source=directory source.path=digits model=cnn"""
-COMPRESSION = 1  # of zlib: fast to write; small images hardly get smaller with more
+COMPRESSION = 1  # zlib's fastest level; higher ones hardly make small images smaller
 
 
 def export(images: Images, to: str | Path) -> Path:
-    """Write every image; the folder appears when it is complete.
+    """Write every image as a PNG file. The folder `to` appears only when it is complete.
 
     Raises:
-        ConfigError: the folder exists and holds something, or cannot be written, or a class name is no folder name.
+        ConfigError: the folder is not empty or cannot be written, or a class name cannot be a folder name.
     """
     folder = Path(to).expanduser()
-    _check(images, folder)
-    half = folder.with_name(f".{folder.name}.half")
+    _check_names(images, folder)
+    unfinished = folder.with_name(f".{folder.name}.half")
     try:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         for name, split in (("train", images.train), ("validation", images.validation), ("test", images.test)):
             if split is not None:
-                _write_split(split, images.class_names, half / name)
+                _write_split(split, images.class_names, unfinished / name)
         if folder.exists():
             folder.rmdir()
-        half.replace(folder)
+        unfinished.replace(folder)
     except OSError as error:
         raise ConfigError(f"to={to} cannot be written: {error}.") from error
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def _check(images: Images, folder: Path) -> None:
+def _check_names(images: Images, folder: Path) -> None:
     problems = []
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        problems.append(f"to={folder} must be a new or an empty folder. Received: one that holds something.")
+        problems.append(
+            f"to={folder} must be a new or an empty folder. Received: a file or a folder that is not empty."
+        )
     problems += [
-        f"The class {name!r} cannot be a folder's name."
+        f"The class {name!r} cannot be the name of a folder."
         for name in images.class_names
         if not name or name.startswith(".") or "/" in name or os.sep in name or "\0" in name
     ]
@@ -76,36 +78,38 @@ def _write_split(split: Split, class_names: Sequence[str], folder: Path) -> None
         image.save(folder / class_names[label] / f"{index:0{digits}}.png", compress_level=COMPRESSION)
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """The command: exit status 0 done, 2 a user's mistake."""
-    words = list(sys.argv[1:] if words is None else words)
-    if not words or {"-h", "--help"} & set(words):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit status is 0, or 2 after a user's mistake."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
-        return 0 if words else 2
+        return 0 if arguments else 2
     try:
-        print(_exported(words))
+        print(_export_from_arguments(arguments))
     except ConfigError as error:
         print("\n".join(["Refused:", *(f"  - {problem}" for problem in error.problems)]), file=sys.stderr)
         return 2
     return 0
 
 
-def _exported(words: Sequence[str]) -> str:
-    targets = [word.removeprefix("to=") for word in words if word.startswith("to=")]
-    others = [word for word in words if not word.startswith("to=")]
-    strange = [word for word in others if word.split("=")[0].split(".")[0].lstrip("+") != "source"]
-    if len(targets) != 1 or not targets[0] or strange:
-        received = " ".join(words)
-        raise ConfigError(f"An export takes to=FOLDER and settings of the source. Received: {received}.\n{USAGE}")
-    config = compose_config(others)
+def _export_from_arguments(arguments: Sequence[str]) -> str:
+    """Export what the command line names; returns the message to print."""
+    folders = [argument.removeprefix("to=") for argument in arguments if argument.startswith("to=")]
+    overrides = [argument for argument in arguments if not argument.startswith("to=")]
+    unknown = [override for override in overrides if override.split("=")[0].split(".")[0].lstrip("+") != "source"]
+    if len(folders) != 1 or not folders[0] or unknown:
+        raise ConfigError(
+            f"An export takes to=FOLDER and settings of the source. Received: {' '.join(arguments)}.\n{USAGE}"
+        )
+    config = compose_config(overrides)
     if config.choices.get("source") == "directory":
-        raise ConfigError("source=directory is folders already. Choose a source in memory: mnist, mnist_5k, npz, ...")
+        raise ConfigError("source=directory is folders already. Choose another source: mnist, mnist_5k, npz, ...")
     images: Images = build(config.source, "source")
-    folder = export(images, targets[0])
-    counts = {"training": images.train, "validation": images.validation, "test": images.test}
-    said = ", ".join(f"{len(split):,} {name}" for name, split in counts.items() if split is not None)
+    folder = export(images, folders[0])
+    splits = {"training": images.train, "validation": images.validation, "test": images.test}
+    counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split is not None)
     warning = f"WARNING: {images.warning}\n" if images.warning else ""
-    return f"{warning}{said} images of {images.name} in {folder}"
+    return f"{warning}{counts} images of {images.name} in {folder}"
 
 
 if __name__ == "__main__":

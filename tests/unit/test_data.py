@@ -1,4 +1,4 @@
-"""Sources refuse what they cannot use; a prepared data set is split, weighted and digested as it says."""
+"""Sources reject unusable data; `prepare` splits, weights and hashes a data set as documented."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
 from mnistlab.config import ConfigError
-from mnistlab.data import epoch_order, prepare, sources, stratified
+from mnistlab.data import epoch_order, prepare, sources
+from mnistlab.data.splitting import stratified
 
 
 def images(counts: list[int], shape: tuple[int, ...] = (4, 4, 1)) -> sources.Images:
@@ -27,14 +28,14 @@ def test_mnist_5k_is_genuine_and_stratified() -> None:
     assert loaded.train.images.max() == 255
     again = sources.mnist_5k()
     assert np.array_equal(loaded.test.images, again.test.images)
-    # a digit one is thin, a zero is not: the labels belong to their pictures
+    # a one has less ink than a zero: the labels fit the images
     ink = [loaded.train.images[loaded.train.labels == digit].mean() for digit in (0, 1)]
     assert ink[0] > 1.5 * ink[1]
 
 
-def test_npz_grey_and_colour(make_npz) -> None:
-    grey = sources.npz(str(make_npz("grey.npz", shape=(6, 5))))
-    assert grey.train.images.shape == (60, 6, 5, 1)
+def test_npz_grayscale_and_colour(make_npz) -> None:
+    grayscale = sources.npz(str(make_npz("grayscale.npz", shape=(6, 5))))
+    assert grayscale.train.images.shape == (60, 6, 5, 1)
     colour = sources.npz(str(make_npz("colour.npz", shape=(6, 5, 3), num_classes=2)), class_names=["no", "yes"])
     assert colour.train.images.shape == (40, 6, 5, 3)
     assert colour.class_names == ("no", "yes")
@@ -72,21 +73,21 @@ def test_npz_accepts_whole_numbers_and_one_hot(make_npz) -> None:
         ),
     ],
 )
-def test_npz_refuses_what_does_not_match(make_npz, replaced, expected) -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_npz_rejects_arrays_that_do_not_match(make_npz, replaced, expected) -> None:
+    with pytest.raises(ConfigError) as error:
         sources.npz(str(make_npz(**replaced)))
-    assert [words for words in expected if words not in str(refused.value)] == []
+    assert [text for text in expected if text not in str(error.value)] == []
 
 
-def test_npz_missing_truncated_or_no_npz_at_all(make_npz, tmp_path) -> None:
+def test_npz_missing_truncated_or_another_format(make_npz, tmp_path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
-        sources.npz(str(tmp_path / "nowhere.npz"))
+        sources.npz(str(tmp_path / "missing.npz"))
     whole = make_npz()
     for share in (0.2, 0.9):
-        torn = tmp_path / f"torn{share}.npz"
-        torn.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
+        truncated = tmp_path / f"truncated{share}.npz"
+        truncated.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * share)])
         with pytest.raises(ConfigError, match="truncated"):
-            sources.npz(str(torn))
+            sources.npz(str(truncated))
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(ConfigError, match="cannot be read as an .npz file"):
         sources.npz(str(tmp_path / "text.npz"))
@@ -95,12 +96,12 @@ def test_npz_missing_truncated_or_no_npz_at_all(make_npz, tmp_path) -> None:
         sources.npz(str(tmp_path / "single.npy"))
 
 
-def test_offline_is_a_known_word() -> None:
+def test_offline_must_be_a_known_choice() -> None:
     with pytest.raises(ConfigError, match="fallback or error"):
         sources.mnist(offline="perhaps")
 
 
-def test_the_hold_out_is_stratified_seeded_and_disjoint() -> None:
+def test_the_held_out_images_are_stratified_seeded_and_disjoint() -> None:
     source = images([100, 50, 10])
     first, again, other = (prepare(source, validation_fraction=0.1, split_seed=seed) for seed in (0, 0, 1))
     assert first.counts["validation"] == [10, 5, 1]
@@ -112,7 +113,7 @@ def test_the_hold_out_is_stratified_seeded_and_disjoint() -> None:
     assert rows == set()
 
 
-def test_the_hold_out_has_exactly_the_share_that_was_asked_for() -> None:
+def test_the_held_out_fraction_is_exact() -> None:
     labels = np.repeat(np.arange(10), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949])
     assert stratified(labels, 0.1, np.random.default_rng(0)).sum() == 6000
 
@@ -128,13 +129,13 @@ def test_a_class_of_one_image_cannot_be_split() -> None:
         prepare(images([10, 1]))
 
 
-def test_balanced_weights_are_scikit_learns() -> None:
+def test_balanced_weights_equal_scikit_learns() -> None:
     dataset = prepare(images([90, 9]), class_weight="balanced", validation="test")
     expected = compute_class_weight("balanced", classes=np.arange(2), y=dataset.train.labels)
     assert dataset.class_weight == pytest.approx(dict(enumerate(expected)))
 
 
-def test_class_weights_are_coerced_and_complete() -> None:
+def test_class_weights_accept_numbers_and_names_and_must_be_complete() -> None:
     assert prepare(images([9, 9]), class_weight={"0": 1, 1: 5}).class_weight == {0: 1.0, 1: 5.0}
     assert prepare(images([9, 9]), class_weight={"class 0": 1, "class 1": 5}).class_weight == {0: 1.0, 1: 5.0}
     with pytest.raises(ConfigError, match=r"must name every class, 0 to 1. Missing: 1"):
@@ -143,7 +144,7 @@ def test_class_weights_are_coerced_and_complete() -> None:
         prepare(images([9, 9]), class_weight={0: 1, 1: 1, 7: 5})
 
 
-def test_keep_makes_a_real_imbalance_in_training_only() -> None:
+def test_keep_thins_the_training_images_only() -> None:
     dataset = prepare(images([100, 100]), keep={1: 0.1}, validation_fraction=0.1)
     assert dataset.counts["train"] == [90, 9]
     assert dataset.counts["validation"] == [10, 10]
@@ -151,17 +152,17 @@ def test_keep_makes_a_real_imbalance_in_training_only() -> None:
         prepare(images([9, 9]), keep={5: 0.1})
 
 
-def test_limit_keeps_the_shares() -> None:
+def test_limit_keeps_the_class_shares() -> None:
     assert prepare(images([100, 50]), limit=30, validation="test").counts["train"] == [20, 10]
 
 
-def test_targets_follow_the_labels() -> None:
+def test_targets_have_the_format_of_the_labels() -> None:
     one_hot, integer = (prepare(images([9, 9]), labels=labels) for labels in ("one_hot", "integer"))
     assert one_hot.targets(np.array([1, 0])).tolist() == [[0, 1], [1, 0]]
     assert integer.targets(np.array([1, 0])).tolist() == [1, 0]
 
 
-def test_a_digest_sees_every_pixel_label_and_the_order() -> None:
+def test_a_digest_depends_on_every_pixel_every_label_and_the_order() -> None:
     source = images([9, 9])
     base = prepare(source, validation="test").digests["train"]
     pixels = source.train.images.copy()
@@ -177,7 +178,7 @@ def test_a_digest_sees_every_pixel_label_and_the_order() -> None:
         assert prepare(other, validation="test").digests["train"] != base
 
 
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+def test_epoch_order_depends_on_seed_and_epoch() -> None:
     orders = {(seed, epoch): epoch_order(100, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)}
     assert all(sorted(order) == list(range(100)) for order in orders.values())
     assert len({order.tobytes() for order in orders.values()}) == 6

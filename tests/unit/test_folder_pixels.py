@@ -1,4 +1,4 @@
-"""Pixels are Keras's, splits are what they say, caches are used only when they are whole and fresh."""
+"""Exports, splits, loaders and the cache of image folders: same pixels everywhere, no damaged or old cache used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from mnistlab.config import ConfigError
 from mnistlab.data import manifest_csv, prepare, sources
-from mnistlab.data.folders import processes
+from mnistlab.data.folders import decoding, processes
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
 from mnistlab.export import export, main
@@ -50,21 +50,21 @@ def small_source(shape=(6, 5, 1), train: int = 40, test: int = 12) -> sources.Im
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 1), (6, 5, 3)])
-def test_an_export_comes_back_bit_for_bit_in_order_and_in_the_same_split(tmp_path, shape) -> None:
+def test_an_export_keeps_pixels_order_and_split(tmp_path, shape) -> None:
     source = small_source(shape)
     folder = export(source, tmp_path / "out")
     back = directory(str(folder))
     assert back.class_names == source.class_names
     for name in ("train", "test"):
-        there, here = getattr(source, name), getattr(back, name)
-        assert np.array_equal(there.labels, here.labels)
-        assert np.array_equal(there.images, here.images[:])
+        exported, read = getattr(source, name), getattr(back, name)
+        assert np.array_equal(exported.labels, read.labels)
+        assert np.array_equal(exported.images, read.images[:])
     before, after = prepare(source, split_seed=3, limit=20), prepare(back, split_seed=3, limit=20)
     for name, split in before.splits.items():
         assert np.array_equal(split.images, after.splits[name].images)
 
 
-def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch) -> None:
     def full(*arguments, **settings):
         raise OSError(28, "No space left on device")
 
@@ -75,7 +75,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         (["source=mnist_5k"], "takes to=FOLDER"),
         (["source=mnist_5k", "to=x", "fit.epochs=3"], "takes to=FOLDER"),
@@ -84,10 +84,10 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch) -> None:
         (["source=mnist_5k", "to=."], "must be a new or an empty folder"),
     ],
 )
-def test_an_export_s_mistakes_are_told(tmp_path, monkeypatch, capsys, words, expected) -> None:
+def test_mistakes_in_an_export_are_reported(tmp_path, monkeypatch, capsys, arguments, expected) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "something").touch()
-    assert main(words) == 2
+    assert main(arguments) == 2
     assert expected in capsys.readouterr().err
 
 
@@ -115,14 +115,14 @@ def test_keras_s_split_takes_the_first_of_each_class(pets) -> None:
         prepare(directory(str(pets)), split="keras", validation_fraction=0.05)
 
 
-def test_a_class_too_small_for_three_splits_is_refused(pets) -> None:
+def test_a_class_too_small_for_three_splits_is_an_error(pets) -> None:
     for file in sorted((pets / "dog").iterdir())[2:]:
         file.unlink()
     with pytest.raises(ConfigError, match=r"Class 1 needs at least 3 training images.*2 of dog"):
         prepare(directory(str(pets)))
 
 
-def test_validating_on_the_test_set_leaves_the_validation_folder_out(tmp_path) -> None:
+def test_validating_on_the_test_set_ignores_the_validation_folder(tmp_path) -> None:
     for number, split in enumerate(("train", "validation", "test")):
         for name in ("a", "b"):
             for index in range(3):
@@ -142,15 +142,17 @@ def test_identical_files_in_two_splits_or_classes_are_reported(tmp_path) -> None
     (tmp_path / "test" / "a" / "9.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
     (tmp_path / "train" / "b" / "8.png").write_bytes((tmp_path / "train" / "a" / "1.png").read_bytes())
     dataset = prepare(directory(str(tmp_path)), validation="test")
-    said = "\n".join(dataset.notes)
-    assert "another split, so the numbers flatter the model: 2" in said  # validation and test are the same images
-    assert "another class: 1 (train/b/8.png (b) = train/a/1.png (a))" in said
+    notes = "\n".join(dataset.notes)
+    assert (
+        "another split, so the results look better than they are: 2" in notes
+    )  # validation and test are the same images
+    assert "another class: 1 (train/b/8.png (b) = train/a/1.png (a))" in notes
     rows = {(row["path"], row["split"]): row.get("same_as") for row in dataset.manifest}
     assert rows["test/a/9.png", "test"] == "train/a/0.png"
 
 
 @pytest.mark.parametrize("class_mode", ["binary", "categorical", "sparse"])
-def test_class_modes_are_keras_s(pets, class_mode) -> None:
+def test_class_modes_mean_what_they_mean_in_keras(pets, class_mode) -> None:
     dataset = prepare(directory(str(pets)), class_mode=class_mode, class_weight="balanced")
     targets = dataset.targets(np.array([0, 1]))
     assert targets.tolist() == {"binary": [[0], [1]], "categorical": [[1, 0], [0, 1]], "sparse": [0, 1]}[class_mode]
@@ -162,7 +164,7 @@ def test_class_modes_are_keras_s(pets, class_mode) -> None:
     assert dataset.probabilities(outputs).tolist() == [[0.75, 0.25]]
 
 
-def test_binary_with_three_classes_is_refused() -> None:
+def test_binary_needs_two_classes() -> None:
     with pytest.raises(ConfigError, match="exactly two classes. Received 3: a, b b, ç"):
         prepare(small_source(), class_mode="binary")
 
@@ -177,7 +179,7 @@ def test_loaders_share_pixels_labels_split_and_digests(pets) -> None:
         assert np.array_equal(first.splits[name].labels, second.splits[name].labels)
 
 
-def test_auto_is_resident_within_the_budget_and_says_why(pets, caplog) -> None:
+def test_auto_is_resident_within_the_budget_and_logs_why(pets, caplog) -> None:
     with caplog.at_level(logging.INFO):
         assert directory(str(pets)).train.images.loader == "resident"
         assert directory(str(pets), memory_budget_mb=0.01).train.images.loader == "stream"
@@ -185,32 +187,32 @@ def test_auto_is_resident_within_the_budget_and_says_why(pets, caplog) -> None:
     assert "source.loader=auto: stream, the decoded images would take" in caplog.text
 
 
-def examined(monkeypatch) -> list[int]:
-    """How many files each pass looked into."""
-    seen: list[int] = []
+def count_examined(monkeypatch) -> list[int]:
+    """A list that gets the number of files of each later call of `examine_all`."""
+    counts: list[int] = []
     real = processes.examine_all
 
-    def watched(files, indices, **settings):
-        seen.append(len(indices))
+    def counting(files, indices, **settings):
+        counts.append(len(indices))
         return real(files, indices, **settings)
 
-    monkeypatch.setattr(processes, "examine_all", watched)
-    return seen
+    monkeypatch.setattr(processes, "examine_all", counting)
+    return counts
 
 
 def test_decoded_images_are_kept_between_processes(pets, tmp_path, monkeypatch) -> None:
     cache = str(tmp_path / "cache")
     first = directory(str(pets), cache=cache).train.images[:]
-    seen = examined(monkeypatch)
+    counts = count_examined(monkeypatch)
     assert np.array_equal(directory(str(pets), cache=cache).train.images[:], first)
-    assert seen == []
+    assert counts == []
     assert directory(str(pets), cache=cache, image_size=[4, 4]).train.images.shape == (40, 4, 4, 3)
-    assert seen == [40]  # another size: decoded, then kept beside the first
+    assert counts == [40]  # another size: decoded, then kept beside the first
     assert np.array_equal(directory(str(pets), cache=cache).train.images[:], first)
-    assert seen == [40]
+    assert counts == [40]
 
 
-def test_a_stale_cache_is_noticed(pets, tmp_path, monkeypatch, caplog) -> None:
+def test_changed_files_are_read_again(pets, tmp_path, caplog) -> None:
     cache = str(tmp_path / "cache")
     directory(str(pets), cache=cache)
     file = pets / "cat" / "004.png"
@@ -220,13 +222,13 @@ def test_a_stale_cache_is_noticed(pets, tmp_path, monkeypatch, caplog) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size, same time of change
     with caplog.at_level(logging.INFO):
         images = directory(str(pets), cache=cache, on_bad_image="skip")
-    assert "1 files are new, changed or gone" in caplog.text
+    assert "1 files are new, changed or removed" in caplog.text
     fresh = directory(str(pets), on_bad_image="skip")
     assert np.array_equal(images.train.images[:], fresh.train.images[:])
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "checksum", "facts"])
-def test_a_damaged_cache_is_noticed_and_rebuilt(pets, tmp_path, caplog, damage) -> None:
+def test_a_damaged_cache_is_rebuilt(pets, tmp_path, caplog, damage) -> None:
     cache = tmp_path / "cache"
     whole = directory(str(pets), cache=str(cache)).train.images[:]
     (pixels,) = cache.rglob("*.npy")
@@ -248,13 +250,13 @@ def test_a_damaged_cache_is_noticed_and_rebuilt(pets, tmp_path, caplog, damage) 
     assert not list(cache.rglob("*half*"))
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(pets, tmp_path, caplog) -> None:
+def test_a_cache_that_cannot_be_written_is_not_used(pets, tmp_path, caplog) -> None:
     (tmp_path / "cache").write_text("a file where a folder belongs")
     assert len(directory(str(pets), cache=str(tmp_path / "cache")).train) == 40
     assert "cannot be written" in caplog.text
 
 
-def test_what_a_killed_process_left_is_removed(pets, tmp_path) -> None:
+def test_unfinished_files_of_killed_processes_are_removed(pets, tmp_path) -> None:
     cache = tmp_path / "cache"
     directory(str(pets), cache=str(cache))
     folder = next(cache.rglob("facts.json")).parent
@@ -265,7 +267,7 @@ def test_what_a_killed_process_left_is_removed(pets, tmp_path) -> None:
     assert not list(folder.glob("*half*"))
 
 
-def test_a_smaller_limit_holds_for_known_files_too(pets, tmp_path) -> None:
+def test_a_smaller_max_megapixels_applies_to_cached_files_too(pets, tmp_path) -> None:
     directory(str(pets), cache=str(tmp_path / "cache"))
     with pytest.raises(ConfigError, match="is too large: 12 x 10"):
         directory(str(pets), cache=str(tmp_path / "cache"), max_megapixels=0.0001)
@@ -280,35 +282,35 @@ def test_only_a_few_sizes_are_kept(pets, tmp_path) -> None:
     assert len(list((tmp_path / "cache").rglob("*.json"))) == 4
 
 
-def test_processes_decode_what_this_one_would(pets, tmp_path) -> None:
+def test_processes_decode_as_this_process_does(pets, tmp_path) -> None:
     files = [str(file) for file in sorted(pets.rglob("*.png"))] * 10
-    decoding = Decoding("rgb", (5, 7), "bicubic")
+    settings = Decoding("rgb", (5, 7), "bicubic")
     out = np.lib.format.open_memmap(tmp_path / "out.npy", mode="w+", dtype=np.uint8, shape=(400, 5, 7, 3))
-    facts = processes.examine_all(files, range(400), decoding=decoding, out=out, workers=2)
-    assert np.array_equal(out, np.stack([decoding.read(file, decoding) for file in files]))
+    facts = processes.examine_all(files, range(400), decoding=settings, out=out, workers=2)
+    assert np.array_equal(out, np.stack([decoding.read(file, settings) for file in files]))
     assert [facts[index] for index in range(400)] == [decoding.examine(file)[0] for file in files]
-    with pytest.raises(OSError, match="nowhere.png cannot be read as an image"):
-        processes.decoders(2).ask("read", ["nowhere.png"], decoding)
-    assert processes.decoders(2).ask("read", files[:3], decoding).shape == (3, 5, 7, 3)
+    two_processes = processes.decoding_processes(2)
+    with pytest.raises(OSError, match="missing.png cannot be read as an image"):
+        two_processes.call(processes.read_files, ["missing.png"], settings)
+    assert two_processes.call(processes.read_files, files[:3], settings).shape == (3, 5, 7, 3)
 
 
 def test_a_dead_decoding_process_is_an_error_and_replaced() -> None:
-    decoder = processes.Decoders(1)
-    decoder.all[0].child.kill()
+    one_process, settings = processes.DecodingProcesses(1), Decoding("rgb", (2, 2))
     with pytest.raises(ChildProcessError, match="ended"):
-        decoder.ask("read", [], Decoding("rgb", (2, 2)))
-    assert decoder.ask("read", [], Decoding("rgb", (2, 2))).shape == (0, 2, 2, 3)
-    decoder.close()
+        one_process.call(os._exit, 1)
+    assert one_process.call(processes.read_files, [], settings).shape == (0, 2, 2, 3)
+    one_process.kill()
 
 
-def test_a_file_that_goes_in_mid_training_is_named(pets) -> None:
+def test_a_file_removed_during_training_is_named(pets) -> None:
     images = directory(str(pets), loader="stream").train.images
     (pets / "cat" / "003.png").unlink()
     with pytest.raises(OSError, match="cat/003.png cannot be read"):
         images[:]
 
 
-def test_facts_are_json(tmp_path, pets) -> None:
+def test_the_cached_facts_are_json(tmp_path, pets) -> None:
     directory(str(pets), cache=str(tmp_path / "cache"))
     checksum, body = next((tmp_path / "cache").rglob("facts.json")).read_text().split("\n", 1)
     assert len(checksum) == 64

@@ -1,4 +1,4 @@
-"""What people's folders look like: layouts, links, bad files; each problem is told with its path, all at once."""
+"""Folders as users have them: layouts, links, bad files. All problems are reported at once, with their paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mnistlab.data.folders.source import directory
 
 
 def write(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB", **settings) -> Path:
-    """A picture of noise; size: (width, height)."""
+    """Write an image of noise; size: (width, height)."""
     file.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     Image.fromarray(noise).convert(mode).save(file, **settings)
@@ -24,6 +24,7 @@ def write(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str
 
 
 def fill(root: Path, counts: dict[str, int], ending: str = "png") -> Path:
+    """Write images; counts: folder -> number of images."""
     for number, (folder, count) in enumerate(counts.items()):
         for index in range(count):
             write(root / folder / f"{index:03}.{ending}", seed=1000 * number + index)
@@ -35,7 +36,8 @@ def pets(tmp_path: Path) -> Path:
     return fill(tmp_path / "pets", {"cat": 6, "dog": 4})
 
 
-def refused(path: Path, **settings) -> str:
+def error_of(path: Path, **settings) -> str:
+    """The message with which `directory` rejects the folder."""
     with pytest.raises(ConfigError) as error:
         directory(str(path), **settings)
     return "\n".join(error.value.problems)
@@ -51,14 +53,14 @@ def test_classes_are_the_sorted_folder_names(pets) -> None:
 
 
 @pytest.mark.parametrize("validation", ["validation", "val"])
-def test_folders_may_make_the_splits(tmp_path, validation) -> None:
+def test_split_folders_make_the_splits(tmp_path, validation) -> None:
     counts = {f"{split}/{name}": 3 for split in ("train", validation, "test") for name in ("a", "b")}
     images = directory(str(fill(tmp_path, counts)))
     assert [len(split) for split in (images.train, images.validation, images.test)] == [6, 6, 6]
     assert {path.split("/")[-3] for path in images.validation.images.paths()} == {validation}
 
 
-def test_the_order_within_a_class_is_keras_s_and_numbered_files_keep_theirs(tmp_path) -> None:
+def test_the_order_is_keras_s_within_a_class_and_that_of_numbered_files(tmp_path) -> None:
     for name, file in (("b", "02"), ("a", "03"), ("a", "01"), ("b", "sub/00"), ("a", "a.b/00")):
         write(tmp_path / name / f"{file}.png", seed=hash(file) % 99)
     assert [file.path for file in scan(tmp_path).files] == [
@@ -73,31 +75,31 @@ def test_the_order_within_a_class_is_keras_s_and_numbered_files_keep_theirs(tmp_
         ({}, ["holds no class folders", "PATH/CLASS"]),
         ({"cat": 3}, ["at least two class folders. Received: cat"]),
         ({"cat": 3, "dog": 0}, ["dog: the class folder holds no image (.png"]),
-        ({"all/cat": 3, "all/dog": 2}, ["at least two", "Perhaps source.path=", "all is meant"]),
+        ({"all/cat": 3, "all/dog": 2}, ["at least two", "Did you mean source.path=", "all?"]),
         (
             {"train/a": 2, "train/b": 2, "test/a": 1, "test/c": 1},
             ["test must have", "missing: b", "not in training: c"],
         ),
         ({"train/a": 2, "train/b": 2, "val/a": 1, "val/B": 1}, ["val must have", "missing: b", "not in training: B"]),
         ({"test/a": 2, "validation/b": 2}, ["no train folder"]),
-        ({"train/a": 2, "train/b": 2, "extra/a": 2}, ["extra stands beside the train folder"]),
+        ({"train/a": 2, "train/b": 2, "extra/a": 2}, ["extra is beside the train folder"]),
         ({"train/a": 1, "train/b": 1, "val/a": 1, "val/b": 1, "validation/a": 1}, ["one validation folder"]),
     ],
 )
 def test_folders_that_cannot_be_trained_on(tmp_path, counts, expected) -> None:
     for folder in counts:
         (tmp_path / folder).mkdir(parents=True)
-    message = refused(fill(tmp_path, counts))
-    assert [words for words in expected if words not in message] == []
+    message = error_of(fill(tmp_path, counts))
+    assert [text for text in expected if text not in message] == []
 
 
 def test_a_missing_folder_and_a_file(tmp_path) -> None:
-    assert "nowhere, which does not exist" in refused(tmp_path / "nowhere")
-    assert "which is a file" in refused(write(tmp_path / "x.png"))
+    assert "missing, which does not exist" in error_of(tmp_path / "missing")
+    assert "which is a file" in error_of(write(tmp_path / "x.png"))
 
 
-def bad_files(root: Path) -> dict[str, str]:
-    """Write one of each bad image into the folder; file name -> what must be said of it."""
+def write_bad_files(root: Path) -> dict[str, str]:
+    """Write one of each bad image into the folder; file name -> what the error must say about it."""
     whole = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(whole, "JPEG")
     (root / "truncated.jpg").write_bytes(whole.getvalue()[:1500])
@@ -105,7 +107,7 @@ def bad_files(root: Path) -> dict[str, str]:
     (root / "corrupt.png").write_bytes(png[:60] + bytes(20) + png[80:])
     (root / "cut.png").write_bytes(png[: len(png) // 2])
     (root / "zero.jpg").touch()
-    (root / "text.png").write_text("no image at all")
+    (root / "text.png").write_text("not an image")
     (root / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     Image.fromarray(np.arange(100, dtype=np.uint16).reshape(10, 10) * 600).save(root / "deep.png")
     Image.new("1", (12000, 10000)).save(root / "bomb.png")
@@ -115,20 +117,20 @@ def bad_files(root: Path) -> dict[str, str]:
         "corrupt.png": "is truncated or corrupt",
         "cut.png": "is truncated or corrupt",
         "zero.jpg": "is empty (0 bytes)",
-        "text.png": "is no image",
-        "program.png": "is no image",
-        "deep.png": "has more than 8 bits a channel",
+        "text.png": "is not an image",
+        "program.png": "is not an image",
+        "deep.png": "has more than 8 bits per channel",
         "bomb.png": "is too large: 12000 x 10000",
         "huge.png": "is too large",
     }
 
 
-def test_all_bad_images_are_told_at_once_with_their_paths(pets, tmp_path) -> None:
-    expected = bad_files(pets / "cat")
-    for cache in (None, str(tmp_path / "cache"), str(tmp_path / "cache")):  # the second time from what is known
-        message = refused(pets, cache=cache)
-        for name, words in expected.items():
-            assert f"{pets}/cat/{name} {words}" in message
+def test_all_bad_images_are_reported_at_once_with_their_paths(pets, tmp_path) -> None:
+    expected = write_bad_files(pets / "cat")
+    for cache in (None, str(tmp_path / "cache"), str(tmp_path / "cache")):  # the second time from the cache
+        message = error_of(pets, cache=cache)
+        for name, problem in expected.items():
+            assert f"{pets}/cat/{name} {problem}" in message
         assert f"{len(expected)} of 19 images cannot be used" in message
         assert "source.on_bad_image=skip" in message
 
@@ -136,28 +138,28 @@ def test_all_bad_images_are_told_at_once_with_their_paths(pets, tmp_path) -> Non
 @pytest.mark.parametrize("loader", ["resident", "stream"])
 def test_bad_images_can_be_left_out_and_are_listed(pets, loader) -> None:
     good = directory(str(pets), loader=loader)
-    expected = bad_files(pets / "cat")
+    expected = write_bad_files(pets / "cat")
     images = directory(str(pets), on_bad_image="skip", loader=loader)
     assert np.array_equal(images.train.images[:], good.train.images[:])
     assert {Path(row["path"]).name for row in images.skipped} == set(expected)
     assert any("9 unusable images" in note for note in images.notes)
 
 
-def test_a_class_that_loses_all_its_images_is_refused(pets) -> None:
+def test_a_class_that_loses_all_its_images_is_an_error(pets) -> None:
     for file in (pets / "dog").iterdir():
         file.write_bytes(b"")
-    assert "dog: none of the 4 images of this class can be used" in refused(pets, on_bad_image="skip")
+    assert "dog: none of the 4 images of this class can be used" in error_of(pets, on_bad_image="skip")
 
 
-def test_problems_of_folders_and_files_are_told_together(pets) -> None:
+def test_problems_of_folders_and_files_are_reported_together(pets) -> None:
     (pets / "empty").mkdir()
     (pets / "cat" / "zero.png").touch()
-    message = refused(pets)
+    message = error_of(pets)
     assert "empty: the class folder holds no image" in message
     assert "zero.png is empty" in message
 
 
-def test_what_is_no_image_is_skipped_and_counted(pets) -> None:
+def test_other_files_are_skipped_and_counted(pets) -> None:
     (pets / "cat" / "notes.txt").touch()
     (pets / "dog" / "more.txt").touch()
     (pets / "dog" / "Thumbs.db").touch()
@@ -168,12 +170,18 @@ def test_what_is_no_image_is_skipped_and_counted(pets) -> None:
     images = directory(str(pets))
     assert len(images.train) == 10
     assert images.class_names == ("cat", "dog")
-    said = "\n".join(images.notes)
-    for words in ("no image: .txt: 2 (cat/notes.txt, ...)", ".gif: 1", ".db: 1", "in no class folder: 1", "hidden: 2"):
-        assert words in said
+    notes = "\n".join(images.notes)
+    for text in (
+        "an image file: .txt: 2 (cat/notes.txt, ...)",
+        ".gif: 1",
+        ".db: 1",
+        "not in a class folder: 1",
+        "hidden: 2",
+    ):
+        assert text in notes
 
 
-def test_what_keras_does_to_odd_images_is_said(pets) -> None:
+def test_notes_say_how_keras_handles_unusual_images(pets) -> None:
     write(pets / "cat" / "palette.png", mode="P")
     write(pets / "cat" / "clear.png", mode="RGBA")
     write(pets / "cat" / "print.jpg", mode="CMYK")
@@ -182,53 +190,53 @@ def test_what_keras_does_to_odd_images_is_said(pets) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     write(pets / "cat" / "turned.jpg", exif=exif)
-    said = "\n".join(directory(str(pets)).notes)
-    for words in (
+    notes = "\n".join(directory(str(pets)).notes)
+    for text in (
         "with a palette: 2",
         "transparency",
         "CMYK colours: 1 (cat/print.jpg)",
-        "the first is used",
+        "only the first is used",
         "EXIF rotation: 1",
     ):
-        assert words in said
+        assert text in notes
 
 
-def test_nothing_outside_is_read_through_links_unless_asked(pets, tmp_path) -> None:
+def test_links_out_of_the_folder_are_followed_only_if_set(pets, tmp_path) -> None:
     outside = fill(tmp_path / "outside", {"more": 3, "bird": 2})
     (pets / "cat" / "linked.png").symlink_to(outside / "more" / "000.png")
-    (pets / "cat" / "own.png").symlink_to(pets / "cat" / "000.png")
+    (pets / "cat" / "inside.png").symlink_to(pets / "cat" / "000.png")
     (pets / "cat" / "more").symlink_to(outside / "more")
     (pets / "bird").symlink_to(outside / "bird")
     images = directory(str(pets))
     assert images.class_names == ("cat", "dog")
-    assert len(images.train) == 11  # own.png leads to a file inside
-    said = "\n".join(images.notes)
-    assert "a link to a file outside (source.follow_links=false): 1 (cat/linked.png)" in said
-    assert "a link to a folder (source.follow_links=false): 2" in said
+    assert len(images.train) == 11  # inside.png links to a file inside the folder
+    notes = "\n".join(images.notes)
+    assert "a link to a file outside source.path (source.follow_links=false): 1 (cat/linked.png)" in notes
+    assert "a link to a folder (source.follow_links=false): 2" in notes
     followed = directory(str(pets), follow_links=True)
     assert followed.class_names == ("bird", "cat", "dog")
     assert len(followed.train) == 17
 
 
 @pytest.mark.parametrize("follow_links", [False, True])
-def test_links_that_lead_in_circles_or_nowhere(pets, follow_links) -> None:
+def test_links_to_parent_folders_and_broken_links(pets, follow_links) -> None:
     (pets / "cat" / "again").symlink_to(pets / "cat")
     (pets / "cat" / "up").symlink_to(pets)
     (pets / "cat" / "gone.png").symlink_to(pets / "nothing.png")
     (pets / "cat" / "self.png").symlink_to(pets / "cat" / "self.png")
     images = directory(str(pets), follow_links=follow_links)
     assert len(images.train) == 10
-    assert "leads nowhere or to itself: 2" in "\n".join(images.notes)
+    assert "a broken link: 2" in "\n".join(images.notes)
     assert {"cat/again", "cat/up"} <= {row["path"] for row in images.skipped}
 
 
-def test_a_pipe_with_an_image_s_name_does_not_hang(pets) -> None:
+def test_a_named_pipe_is_skipped(pets) -> None:
     os.mkfifo(pets / "cat" / "pipe.png")
-    assert "no ordinary file: 1 (cat/pipe.png)" in "\n".join(directory(str(pets)).notes)
+    assert "not a regular file: 1 (cat/pipe.png)" in "\n".join(directory(str(pets)).notes)
 
 
 def test_files_and_folders_without_permission(pets, monkeypatch) -> None:
-    # The tests may run as root, whom permissions do not stop: the system's answer is played.
+    # The tests may run as root, who may read everything, so the errors are simulated.
     real_scandir, real_open = os.scandir, open
 
     def scandir(folder):
@@ -243,7 +251,7 @@ def test_files_and_folders_without_permission(pets, monkeypatch) -> None:
 
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr("builtins.open", locked_open)
-    message = refused(pets)
+    message = error_of(pets)
     assert f"{pets}/dog: the folder cannot be read: Permission denied" in message
     assert f"{pets}/cat/001.png cannot be read: Permission denied" in message
 
@@ -255,7 +263,7 @@ def test_class_names_with_spaces_accents_or_only_another_case(tmp_path) -> None:
     assert any("Cat and cat differ only in case" in note for note in images.notes)
 
 
-def test_several_sizes_become_keras_s_own_and_it_is_said(pets) -> None:
+def test_several_sizes_are_resized_to_keras_s_default_with_a_note(pets) -> None:
     assert directory(str(pets)).train.images.shape[1:] == (10, 12, 3)
     write(pets / "dog" / "wide.png", size=(40, 20))
     images = directory(str(pets))
@@ -267,7 +275,7 @@ def test_several_sizes_become_keras_s_own_and_it_is_said(pets) -> None:
     assert not any("sizes" in note for note in chosen.notes)
 
 
-def test_the_colour_mode_follows_the_images_unless_given(tmp_path) -> None:
+def test_color_mode_auto_depends_on_the_images(tmp_path) -> None:
     for index in range(3):
         for name in ("a", "b"):
             write(tmp_path / name / f"{index}.png", seed=index, mode="L")
@@ -278,7 +286,7 @@ def test_the_colour_mode_follows_the_images_unless_given(tmp_path) -> None:
     assert directory(str(tmp_path), color_mode="rgba").train.images.shape[-1] == 4
 
 
-def test_words_are_checked_all_at_once(pets) -> None:
-    message = refused(pets, loader="fast", color_mode="grey", interpolation="cubic", on_bad_image="ignore")
-    for words in ("source.loader", "Choices: auto, grayscale", "Did you mean bicubic?", "source.on_bad_image"):
-        assert words in message
+def test_choices_are_checked_all_at_once(pets) -> None:
+    message = error_of(pets, loader="fast", color_mode="grey", interpolation="cubic", on_bad_image="ignore")
+    for text in ("source.loader", "Choices: auto, grayscale", "Did you mean bicubic?", "source.on_bad_image"):
+        assert text in message

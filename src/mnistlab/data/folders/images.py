@@ -1,4 +1,4 @@
-"""Images in files, to be used like the array of their pixels: what `source=directory` gives in its splits."""
+"""Images in files, used like the array of their pixels: what the splits of `source=directory` hold."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from mnistlab.data.folders import processes
 from mnistlab.data.folders.decoding import Decoding, Facts
 from mnistlab.data.folders.layout import ImageFile
 
-FEW = 8  # images that are decoded here rather than by another process
+MIN_IMAGES_FOR_PROCESS = 8  # fewer are decoded in this process
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder's images, checked: what all splits of one source share.
+    """A folder's files after they were checked; all splits of one source share it.
 
-    files, facts: aligned; decoding: how pixels are made; loader: 'generator', 'stream' or 'resident';
-    pixels: uint8, shape (len(files), *decoding.shape), only with the resident loader (rows of unusable files are 0).
+    files, facts: one of each per file; decoding: how files become pixels; loader: 'generator', 'stream' or 'resident';
+    workers: number of decoding processes; memory_budget: bytes;
+    pixels: uint8, shape (len(files), *decoding.shape), only for the resident loader (rows of unusable files are 0).
     """
 
     root: Path
@@ -38,10 +39,10 @@ class Folder:
 
 
 class FolderImages:
-    """Images in files, to be used like the array of their pixels: `len`, `shape`, `take` and indexing, which decodes.
+    """Images in files, used like the array of their pixels: `len`, `shape`, `take`, and indexing, which decodes.
 
     Args:
-        folder: what they are taken from; indices: which of its files, int, shape (n,).
+        folder: the files; indices: which of them, int, shape (n,).
     """
 
     def __init__(self, folder: Folder, indices: np.ndarray) -> None:
@@ -60,31 +61,31 @@ class FolderImages:
         return len(self.indices)
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
-        """uint8 pixels, shape (chosen, height, width, channels); the files are read and decoded now.
+        """uint8 pixels, shape (chosen, height, width, channels); the files are read and decoded at this moment.
 
         Raises:
-            OSError: a file has gone or was damaged since it was checked; the message names it.
+            OSError: a file was removed or damaged since it was checked; the message names it.
         """
         rows = np.atleast_1d(self.indices[chosen])
         if self.folder.pixels is not None:
             return self.folder.pixels[rows]
         files = [self.folder.path(index) for index in rows]
-        if len(files) < FEW:
-            return processes.read(files, self.folder.decoding)
-        return processes.decoders(self.folder.workers).ask("read", files, self.folder.decoding)
+        if len(files) < MIN_IMAGES_FOR_PROCESS:
+            return processes.read_files(files, self.folder.decoding)
+        return processes.decoding_processes(self.folder.workers).call(processes.read_files, files, self.folder.decoding)
 
     def take(self, indices: np.ndarray, axis: int = 0) -> FolderImages:
         return FolderImages(self.folder, self.indices[indices])
 
-    def settled(self) -> np.ndarray | FolderImages:
-        """The pixels themselves if the loader is resident, else these files."""
+    def in_memory(self) -> np.ndarray | FolderImages:
+        """The pixels if the loader is resident, else these files."""
         return self[:] if self.loader == "resident" else self
 
     def paths(self) -> list[str]:
         return [self.folder.path(index) for index in self.indices]
 
     def digest(self) -> bytes:
-        """A hash of the files' contents in order, and of how they are decoded: the same for every loader."""
+        """A hash of the files' contents, in order, and of how they are decoded; it is the same for every loader."""
         sha = hashlib.sha256(repr((len(self), astuple(self.folder.decoding))).encode())
         for index in self.indices:
             sha.update(self.folder.facts[index].sha256.encode())
