@@ -1,4 +1,4 @@
-"""From run records to a comparison: which option is better, by how much, how sure, and was it fair."""
+"""From run records to a comparison: which option is better, by how much, is it significant, was it fair."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from mnistlab.comparison.fairness import fairness, is_data_axis
 from mnistlab.comparison.grid import LEARNING_RATE, learning_rate_grid
 from mnistlab.comparison.options import option_summary, rank_options, with_diagnoses
 from mnistlab.comparison.pairs import Direction, compare_options
-from mnistlab.comparison.records import (
-    RunRecord,
-    axis_keys,
-    group_by_option,
-    score_matrix,
-    split_by_data,
-)
+from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, score_matrix, split_by_data
 from mnistlab.comparison.results import Comparison, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.targets import TARGETS
 from mnistlab.comparison.wording import describe_method, verdict
@@ -34,44 +28,45 @@ def compare(
     resamples: int = 2000,
     default_learning_rates: Mapping[str, float] | None = None,
 ) -> Comparison:
-    """Compare the options of an axis, paired by seed; the records' order does not matter.
+    """Compare the options of an axis, paired by seed; the order of the records does not matter.
 
-    axis: a setting or several ("optimizer", ("optimizer", "optimizer.learning_rate")). objective: a metric
-    measured on validation data; "auto" takes lower as better for losses, errors and seconds. alpha: the
-    chance of any false claim among all pairs. resamples: of the bootstrap intervals; 0 leaves them out.
-    Raises ValueError for records on different data (see `compare_by_data`), for an axis no record has,
-    and for a `test_` objective: ranking on the test set would use it up.
+    axis: one or more settings ("optimizer", ("optimizer", "optimizer.learning_rate")). objective: a metric
+    on validation data. direction: "auto" means lower is better for losses, errors and seconds. alpha: the
+    family-wise error rate over all pairs. targets: validation accuracies for the time-to-target. resamples:
+    number of bootstrap resamples; 0 omits the intervals. default_learning_rates: {"adam": 0.001}.
+    Raises ValueError for records on different data (see `compare_by_data`), for an axis that no record has,
+    and for a `test_` objective: options selected on the test set would make its scores optimistic.
     """
     records = list(records)
     keys = axis_keys(axis)
-    _check(records, keys, objective)
+    _validate(records, keys, objective)
     groups = group_by_option(records, keys)
     seeds, scores = score_matrix(groups, objective)
-    way = _direction(objective, direction)
-    pairs = compare_options(list(groups), scores, objective, way, alpha)
+    resolved = _resolve_direction(objective, direction)
+    pairs = compare_options(list(groups), scores, objective, resolved, alpha)
     options = rank_options(
         [
             option_summary(name, group, keys, row, seeds, objective, targets, resamples)
             for (name, group), row in zip(groups.items(), scores, strict=True)
         ],
-        way,
+        resolved,
     )
     metric = objective.removeprefix("best_")
-    options = with_diagnoses(options, groups, metric, way)
-    grid = learning_rate_grid(records, objective, way, default_learning_rates, alpha)
+    options = with_diagnoses(options, groups, metric, resolved)
+    grid = learning_rate_grid(records, objective, resolved, default_learning_rates, alpha)
     notes = fairness(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
     return Comparison(
         verdict=_verdict(options, pairs, objective, grid),
         axis=list(keys),
         objective=objective,
-        direction=way,
+        direction=resolved,
         data=", ".join(split_by_data(records)),
         alpha=alpha,
         seeds=seeds,
         options=options,
         pairs=_sort_pairs(pairs, options),
         notes=notes,
-        convergence=_convergence(options, metric, way),
+        convergence=_convergence(options, metric, resolved),
         grid=grid,
         method=describe_method(len(groups), alpha),
     )
@@ -88,21 +83,21 @@ def compare_by_data(
     resamples: int = 2000,
     default_learning_rates: Mapping[str, float] | None = None,
 ) -> list[Comparison]:
-    """One comparison per data set, the one with most runs first; arguments as for `compare`.
+    """One comparison per data set, the one with the most runs first; arguments as for `compare`.
 
-    Data settings on the axis ("source" beside "optimizer") then name the data set instead of an option.
-    An axis of nothing but data settings stays one comparison, with a warning.
+    A data setting on the axis ("source" next to "optimizer") then selects the data set, not an option.
+    An axis that consists of data settings only gives a single comparison, with a warning.
     """
     keys = axis_keys(axis)
     if is_data_axis(keys):
-        groups, own_keys = {"": list(records)}, keys
+        groups, option_keys = {"": list(records)}, keys
     else:
         groups = split_by_data(records)
-        own_keys = tuple(key for key in keys if len(groups) == 1 or not is_data_axis([key]))
+        option_keys = tuple(key for key in keys if len(groups) == 1 or not is_data_axis([key]))
     return [
         compare(
             members,
-            own_keys,
+            option_keys,
             objective,
             direction=direction,
             alpha=alpha,
@@ -114,12 +109,12 @@ def compare_by_data(
     ]
 
 
-def _check(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
+def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
     if not records:
         raise ValueError("records: nothing to compare. Received: an empty list")
     if objective.startswith("test_"):
         raise ValueError(
-            "objective: rank on a validation metric; the test set is shown beside, never ranked on. "
+            "objective: options are ranked on a validation metric; test metrics are shown but never ranked on. "
             f"Received: {objective!r}"
         )
     known = sorted({name for record in records for name in record.metrics if not name.startswith("test_")})
@@ -128,7 +123,7 @@ def _check(records: Sequence[RunRecord], keys: Sequence[str], objective: str) ->
     data = split_by_data(records)
     if len(data) > 1 and not is_data_axis(keys):
         raise ValueError(
-            f"records: runs on {len(data)} different data sets do not belong in one table; "
+            f"records: runs on {len(data)} different data sets cannot be compared in one table; "
             f"use compare_by_data(records). Received: {', '.join(data)}"
         )
 
@@ -136,7 +131,7 @@ def _check(records: Sequence[RunRecord], keys: Sequence[str], objective: str) ->
 def _verdict(
     options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: str, grid: LearningRateGrid | None
 ) -> str:
-    """The verdict on the options; on a grid of several optimizers, on each at its best learning rate."""
+    """The verdict on the options; for a grid of several optimizers, on each at its best learning rate."""
     if grid is None or len(grid.rows) < 2:
         return verdict(options, pairs, objective)
     best = {(row.optimizer, row.best) for row in grid.rows}
@@ -150,7 +145,7 @@ def _verdict(
     return f"Each at its best learning rate: {verdict(chosen, grid.at_best, objective)}"
 
 
-def _direction(objective: str, direction: Literal["auto", "higher", "lower"]) -> Direction:
+def _resolve_direction(objective: str, direction: Literal["auto", "higher", "lower"]) -> Direction:
     if direction != "auto":
         return direction
     return "lower" if any(word in objective for word in ("loss", "error", "seconds")) else "higher"
@@ -159,11 +154,11 @@ def _direction(objective: str, direction: Literal["auto", "higher", "lower"]) ->
 def _convergence(options: Sequence[OptionSummary], metric: str, direction: Direction) -> str:
     if options[0].mean is None:
         return ""
-    readings = {option.name: option.reading for option in options}
-    return describe_convergence(readings, metric, options[0].name, direction)
+    diagnoses = {option.name: option.reading for option in options}
+    return describe_convergence(diagnoses, metric, options[0].name, direction)
 
 
 def _sort_pairs(pairs: Sequence[Pair], options: Sequence[OptionSummary]) -> list[Pair]:
-    """Pairs ordered by the ranks of their options: those with the leader come first."""
+    """Sort pairs by the ranks of their options, so that those with the leader come first."""
     rank = {option.name: index for index, option in enumerate(options)}
     return sorted(pairs, key=lambda pair: sorted((rank[pair.first], rank[pair.second])))

@@ -1,4 +1,4 @@
-"""Part 8's overlay: learning curves of all options, per epoch or against training seconds."""
+"""Learning curves of all options in one figure, over epochs or over training seconds (Part 8 of the guide)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mnistlab.comparison.style import RC_PARAMS, OptionStyle, new_figure, option
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """An option's curve over its seeds, one value per epoch: mean, lowest, highest, and training mean."""
+    """An option's curves over its seeds, one value per epoch: validation mean, minimum, maximum; training mean."""
 
     epochs: Floats
     seconds: Floats
@@ -49,14 +49,14 @@ def curves_figure(
     comparison: Comparison,
     records: Sequence[RunRecord],
     metric: Literal["loss", "accuracy"],
-    against: Literal["epochs", "seconds"] = "epochs",
+    over: Literal["epochs", "seconds"] = "epochs",
 ) -> Figure | None:
-    """Part 8's overlay: a validation line per option, its range over seeds, training dashed.
+    """A validation curve per option with its range over seeds; training curves are dashed.
 
-    None if no run has the metric (or, against seconds, no epoch times). Options far off the others are
-    named at the edge with their value instead of squashing them.
+    None if no run has the metric (or, over seconds, no epoch times). Options outside the axis are labelled with
+    their final values.
     """
-    bands = _bands(comparison, records, metric, against)
+    bands = _bands(comparison, records, metric, over)
     if not bands:
         return None
     styles = option_styles(shown_options(comparison))
@@ -66,25 +66,25 @@ def curves_figure(
         figure = new_figure(3.5)
         axes = add_axes(figure, 0.62, 0.64, 0.42 + text_inches(labels.values(), 8.5), 0.38)
         for name, band in bands.items():
-            _draw_band(axes, band, styles[name], against)
-        _scale(axes, bands, span, metric, against)
-        ends = {name: _end(band, against) for name, band in bands.items()}
-        label_curves(axes, ends, labels, styles, connect=against == "epochs")
-        what = "Validation loss" if metric == "loss" else "Validation accuracy"
-        add_title(figure, f"{what} per epoch" if against == "epochs" else f"{what} against training time")
-        axes.set_xlabel("Epoch" if against == "epochs" else "Training seconds")
+            _draw_band(axes, band, styles[name], over)
+        _scale(axes, bands, span, metric, over)
+        ends = {name: _end(band, over) for name, band in bands.items()}
+        label_curves(axes, ends, labels, styles, connect=over == "epochs")
+        curve = "Validation loss" if metric == "loss" else "Validation accuracy"
+        add_title(figure, f"{curve} per epoch" if over == "epochs" else f"{curve} over training time")
+        axes.set_xlabel("Epoch" if over == "epochs" else "Training seconds")
         add_footnote(figure, "Line: mean; band: range over seeds; dashed: training")
         axes.grid(True)
     return figure
 
 
-def _bands(comparison: Comparison, records: Sequence[RunRecord], metric: str, against: str) -> dict[str, Band]:
+def _bands(comparison: Comparison, records: Sequence[RunRecord], metric: str, over: str) -> dict[str, Band]:
     """The drawn options' bands, best option first."""
     groups = group_by_option(records, comparison.axis)
     bands = {}
     for name in shown_options(comparison):
         band = option_band(groups[name], metric)
-        if band is not None and (against == "epochs" or np.isfinite(band.seconds).all()):
+        if band is not None and (over == "epochs" or np.isfinite(band.seconds).all()):
             bands[name] = band
     return bands
 
@@ -129,8 +129,8 @@ def _column_means(stacked: Floats) -> Floats:
     return np.where(counts > 0, np.nansum(stacked, axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def _draw_band(axes: Axes, band: Band, style: OptionStyle, against: str) -> None:
-    x = band.epochs if against == "epochs" else band.seconds
+def _draw_band(axes: Axes, band: Band, style: OptionStyle, over: str) -> None:
+    x = band.epochs if over == "epochs" else band.seconds
     crowded = len(x) > 15
     axes.fill_between(x, band.low, band.high, color=style.colour, alpha=0.16, linewidth=0)
     axes.plot(x, band.training, color=style.colour, linestyle=(0, (4, 2)), linewidth=1, alpha=0.75)
@@ -169,17 +169,17 @@ def _end_label(name: str, band: Band, span: LimitedRange, metric: str) -> str:
     return f"{label} {'↓' if end < span.low else '↑'} {value}"
 
 
-def _end(band: Band, against: str) -> tuple[float, float]:
-    return float((band.epochs if against == "epochs" else band.seconds)[-1]), float(band.mean[-1])
+def _end(band: Band, over: str) -> tuple[float, float]:
+    return float((band.epochs if over == "epochs" else band.seconds)[-1]), float(band.mean[-1])
 
 
-def _scale(axes: Axes, bands: Mapping[str, Band], span: LimitedRange, metric: str, against: str) -> None:
+def _scale(axes: Axes, bands: Mapping[str, Band], span: LimitedRange, metric: str, over: str) -> None:
     """Limits for most options; a loss is logarithmic where it spans more than a factor of ten."""
     if metric == "loss" and span.low > 0 and span.high / span.low > 10:
         axes.set_yscale("log")
     axes.set_ylim(span.low, span.high)
     format_values(axes.yaxis, metric)
-    if against == "epochs":
+    if over == "epochs":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         longest = max(len(band.epochs) for band in bands.values())
         axes.set_xlim(1 - 0.04 * longest, longest + 0.04 * longest)

@@ -1,4 +1,4 @@
-"""Was the comparison fair? What differs between runs besides the swept axes and the seed."""
+"""Whether the comparison is fair: what differs between runs other than the swept axes and the seed."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "experiment", "callbac
 
 
 def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Sequence[str] = IGNORED) -> list[Note]:
-    """Warnings, naming setting and values, where runs differ in more than the axes and the seed.
+    """Warnings and notes on what differs between runs other than the axes and the seed.
 
-    A config group on the axis covers its own settings ("optimizer" covers "optimizer.learning_rate") as
-    long as they are constant within an option. The batch size is part of an optimizer's strategy and gets
-    the milder note if each optimizer has its own. ignore: settings, or groups of them, that cannot change
-    a result (folders, tracking).
+    A config group on the axis includes its settings ("optimizer": "optimizer.learning_rate") if they are
+    constant within each option. The batch size is part of an optimizer's strategy: a note, not a warning, if it
+    is constant within each option. ignore: settings, or groups of them, that cannot affect a result (folders,
+    tracking).
     """
     keys = axis_keys(axis)
     groups = group_by_option(records, keys)
@@ -39,46 +39,46 @@ def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Se
 
 
 def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], ignore: Sequence[str]) -> list[Note]:
-    """One note per setting that differs although it is not on the axis and does not follow the seed."""
+    """One note per setting that differs, is not on the axis and does not equal the seed."""
     records = [record for group in groups.values() for record in group]
     names = sorted({name for record in records for name in record.params})
     strategy = [name for key in keys for name in STRATEGY_SETTINGS.get(key, ())]
     notes = []
     for name in names:
-        if name in keys or _is_under(name, ignore) or _follows_seed(records, name):
+        if name in keys or _is_under(name, ignore) or _equals_seed(records, name):
             continue
         values = {option: _values(group, name) for option, group in groups.items()}
         if len(set().union(*values.values())) == 1:
             continue
-        constant = all(len(found) == 1 for found in values.values())
+        constant = all(len(option_values) == 1 for option_values in values.values())
         if _is_under(name, keys) and constant:
             continue
         if name in strategy and constant:
             text = f"{name} is part of each option's strategy: {_options_by_value(groups, name)}"
             notes.append(Note("note", text))
         else:
-            text = f"{name} differs, and is not on the axis: {_options_by_value(groups, name)}"
+            text = f"{name} differs but is not on the axis: {_options_by_value(groups, name)}"
             notes.append(Note("warning", text))
     return notes
 
 
 def data_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
-    """A warning if the runs were trained on different data, by design of the axis or by accident."""
+    """A warning if the runs were trained on different data, whether the axis intends it or not."""
     data = split_by_data(record for group in groups.values() for record in group)
     if len(data) < 2:
         return []
     if is_data_axis(keys):
         text = (
-            f"{', '.join(keys)} changes the data themselves: the options were not scored on the same "
-            "images, so a difference may be one of difficulty"
+            f"{', '.join(keys)} changes the data: the options were not evaluated on the same images, so a "
+            "difference may come from the difficulty of the images"
         )
     else:
-        text = f"the runs used {len(data)} different data sets ({', '.join(data)}): compare them separately"
+        text = f"the runs used {len(data)} different data sets ({', '.join(data)}): compare each data set separately"
     return [Note("warning", text)]
 
 
 def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
-    """Warnings where runs with the same seed had other initial weights, or another batch order."""
+    """Warnings if runs with the same seed had different initial weights or batch orders."""
     notes = []
     if not any(key.split(".")[0] == "model" for key in keys):
         seeds = _mismatched_seeds(groups, "hash.initial_weights", seed_of)
@@ -88,39 +88,39 @@ def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str])
     seeds = _mismatched_seeds(
         groups, "hash.batch_order", lambda record: (seed_of(record), record.params.get("fit.batch_size"))
     )
-    return notes + _mismatch_note("batch order (at equal batch size)", seeds)
+    return notes + _mismatch_note("batch orders (at equal batch size)", seeds)
 
 
 def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
-    """A note if options took different numbers of steps; a warning if epochs differ as well."""
+    """A warning if the numbers of epochs differ; a note if only the numbers of steps do."""
     epochs, steps = {}, {}
     for option, group in groups.items():
         trained = [record for record in group if outcome(record) == "trained" and _epochs(record)]
         epochs[option] = {_epochs(record) for record in trained}
         steps[option] = {round(total) for record in trained if (total := _steps(record)) is not None}
     if len(set().union(*epochs.values())) > 1:
-        return [Note("warning", f"training lengths differ (epochs): {_ranges(epochs)}")]
+        return [Note("warning", f"numbers of epochs differ: {_options_by_range(epochs)}")]
     if len(set().union(*steps.values())) > 1:
-        text = f"step budgets differ at equal epochs: {_ranges(steps)}; compare the curves by seconds too"
+        text = f"numbers of steps differ at equal epochs: {_options_by_range(steps)}; see also the curves over seconds"
         return [Note("note", text)]
     return []
 
 
 def replicate_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
-    """A warning if an option has several trained runs of one seed: they are averaged, not repetitions."""
-    crowded = []
+    """A warning if an option has several trained runs with the same seed: they are averaged."""
+    duplicated = []
     for option, group in groups.items():
         seeds = [seed_of(record) for record in group if outcome(record) == "trained"]
         if len(set(seeds)) < len(seeds):
-            crowded.append(option)
-    if not crowded:
+            duplicated.append(option)
+    if not duplicated:
         return []
-    text = f"several runs per option and seed ({_list_names(crowded)}) were averaged: they are no repetitions"
+    text = f"several runs per option and seed ({_list_names(duplicated)}) were averaged: they count as one replicate"
     return [Note("warning", text)]
 
 
 def is_data_axis(keys: Sequence[str]) -> bool:
-    """Whether every swept setting is one of the data, so that options differ in their data by design."""
+    """Whether every swept setting is a data setting, so that options have different data by design."""
     return all(key.split(".")[0] in DATA_GROUPS for key in keys)
 
 
@@ -128,8 +128,8 @@ def _values(group: Sequence[RunRecord], name: str) -> set[str]:
     return {str(record.params.get(name, UNSET)) for record in group}
 
 
-def _follows_seed(records: Sequence[RunRecord], name: str) -> bool:
-    """True for "seed" itself and copies of it, such as an interpolated "data.seed"."""
+def _equals_seed(records: Sequence[RunRecord], name: str) -> bool:
+    """True for "seed" and for copies of it, such as an interpolated "data.seed"."""
     return all(record.params.get(name, UNSET) == record.params.get("seed") for record in records)
 
 
@@ -152,14 +152,14 @@ def _options_by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
 
 
 def _mismatched_seeds(
-    groups: dict[str, list[RunRecord]], tag: str, unit: Callable[[RunRecord], Hashable]
+    groups: dict[str, list[RunRecord]], tag: str, key: Callable[[RunRecord], Hashable]
 ) -> dict[int, list[str]]:
-    """Seeds at which runs of one unit carry different hashes, with the options off the common one."""
+    """Seeds at which runs with the same key have different hashes, with the options that deviate."""
     digests: dict[Hashable, dict[str, list[tuple[int, str]]]] = {}
     for option, group in groups.items():
         for record in group:
             if digest := record.tags.get(tag):
-                found = digests.setdefault(unit(record), {})
+                found = digests.setdefault(key(record), {})
                 found.setdefault(digest, []).append((seed_of(record), option))
     seeds: dict[int, list[str]] = {}
     for found in digests.values():
@@ -171,12 +171,12 @@ def _mismatched_seeds(
     return seeds
 
 
-def _mismatch_note(what: str, seeds: dict[int, list[str]]) -> list[Note]:
+def _mismatch_note(noun: str, seeds: dict[int, list[str]]) -> list[Note]:
     if not seeds:
         return []
     options = _list_names(sorted({option for found in seeds.values() for option in found}))
-    text = f"same seed, other {what}: {options} (seeds {_list_names(map(str, sorted(seeds)))})"
-    return [Note("warning", f"{text}; pairing by seed then removes less luck")]
+    text = f"same seed but different {noun}: {options} (seeds {_list_names(map(str, sorted(seeds)))})"
+    return [Note("warning", f"{text}; pairing by seed is then less effective")]
 
 
 def _epochs(record: RunRecord) -> int:
@@ -188,8 +188,8 @@ def _steps(record: RunRecord) -> float | None:
     return None if per_epoch is None else per_epoch * _epochs(record)
 
 
-def _ranges(values: dict[str, set[int]]) -> str:
-    """Options by their range of values: "3 (batch_gd), 5,000 to 6,000 (adam, sgd)"."""
+def _options_by_range(values: dict[str, set[int]]) -> str:
+    """Options by the range of their values: "3 (batch_gd), 5,000 to 6,000 (adam, sgd)"."""
     options: dict[tuple[int, int], list[str]] = {}
     for option, found in values.items():
         if found:
@@ -200,7 +200,7 @@ def _ranges(values: dict[str, set[int]]) -> str:
     )
 
 
-def _list_names(names: Iterable[Any], most: int = 6) -> str:
+def _list_names(names: Iterable[Any], limit: int = 6) -> str:
     names = [str(name) for name in names]
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

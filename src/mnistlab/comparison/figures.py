@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -31,7 +31,7 @@ from mnistlab.comparison.wording import format_value, is_fraction
 
 
 def final_values_figure(comparison: Comparison) -> Figure | None:
-    """Each option's mean with its 95 % bootstrap interval, and every seed as a small dot."""
+    """Each option's mean with its 95 % bootstrap interval; a small dot for every seed."""
     names = shown_options(comparison)
     options = [option for option in comparison.options if option.name in names and option.scores]
     if not options:
@@ -56,12 +56,12 @@ def final_values_figure(comparison: Comparison) -> Figure | None:
         format_values(axes.xaxis, comparison.objective)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         add_title(figure, _finals_title(comparison))
-        add_footnote(figure, "Mean and 95 % bootstrap interval; small dots: seeds; arrow: off the scale")
+        add_footnote(figure, "Mean and 95 % bootstrap interval; small dots: seeds; arrow: outside the axis")
     return figure
 
 
 def time_to_target_figure(comparison: Comparison) -> Figure | None:
-    """Median training seconds (or epochs, without times) to each target; None if nobody got to any."""
+    """Median training seconds (or epochs, without times) to each target; None if no option reached one."""
     names = shown_options(comparison)
     options = [option for option in comparison.options if option.name in names]
     unit: Literal["seconds", "epochs"] = "seconds"
@@ -71,23 +71,23 @@ def time_to_target_figure(comparison: Comparison) -> Figure | None:
     if not any(times.values()):
         return None
     styles = option_styles(names)
-    missing = [_describe_missed_targets(option) for option in options]
+    missed = [_describe_missed_targets(option) for option in options]
     with mpl.rc_context(RC_PARAMS):
         figure = new_figure(0.95 + 0.4 * len(options))
         labels = [shorten(option.name) for option in options]
-        axes = add_axes(figure, 0.2 + text_inches(labels, 8.5), 0.5, 0.15 + text_inches(missing, 8), 0.4)
+        axes = add_axes(figure, 0.2 + text_inches(labels, 8.5), 0.5, 0.15 + text_inches(missed, 8), 0.4)
         for row, option in enumerate(options):
             _draw_times(axes, row, times[option.name], styles[option.name])
-            axes.text(1.03, row, missing[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+            axes.text(1.03, row, missed[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8)
         label_rows(axes, labels)
-        set_time_scale(axes, [time for found in times.values() for time in found])
+        set_time_scale(axes, [time for option_times in times.values() for time in option_times])
         add_title(figure, "Time to target")
         add_footnote(figure, f"Training {unit} (median over seeds) to the validation accuracy above the marker, in %")
     return figure
 
 
 def learning_rate_figure(comparison: Comparison) -> Figure | None:
-    """The objective over the learning rate, a line per optimizer, its best ringed; None without a grid."""
+    """The objective over the learning rate, a line per optimizer, its best rate circled; None without a grid."""
     grid = comparison.grid
     if grid is None:
         return None
@@ -104,13 +104,8 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     values = {name: [nan_if_none(point.mean) for point in points] for name, points in curves.items()}
     with mpl.rc_context(RC_PARAMS):
         figure = new_figure(3.5)
-        axes = add_axes(
-            figure,
-            0.62,
-            0.64,
-            0.42 + text_inches((f"{shorten(name)} ↓ 00 %" for name in curves), 8.5),
-            0.38,
-        )
+        right = 0.42 + text_inches((f"{shorten(name)} ↓ 00 %" for name in curves), 8.5)
+        axes = add_axes(figure, 0.62, 0.64, right, 0.38)
         axes.set_xscale("log")
         for name, points in curves.items():
             _draw_rates(axes, points, styles[name], best[name])
@@ -129,7 +124,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
         format_values(axes.xaxis, "rate")
         add_title(figure, f"{comparison.objective} by learning rate")
         axes.set_xlabel("Learning rate")
-        add_footnote(figure, "Band: ± one standard deviation; ring: best; cross at the edge: every run failed")
+        add_footnote(figure, "Band: ± one standard deviation; circle: best; cross at the edge: every run failed")
         axes.grid(True)
     return figure
 
@@ -143,7 +138,7 @@ def _draw_final_value(axes: Axes, row: int, option: OptionSummary, style: Option
 
 
 def _draw_edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> None:
-    """An arrow at the edge the option lies beyond."""
+    """An arrow towards a value outside the axis."""
     ends = (0.12, 0.01) if direction == "higher" else (0.88, 0.99)
     axes.annotate(
         "",
@@ -157,8 +152,8 @@ def _draw_edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -
 def _option_labels(options: Sequence[OptionSummary]) -> list[str]:
     labels = []
     for option in options:
-        lost = option.num_failed + option.num_diverged
-        count = f"\n{lost} of {option.num_runs - option.num_unfinished} failed" if lost else ""
+        num_failed = option.num_failed + option.num_diverged
+        count = f"\n{num_failed} of {option.num_runs - option.num_unfinished} failed" if num_failed else ""
         labels.append(shorten(option.name) + count)
     return labels
 
@@ -169,7 +164,7 @@ def _finals_title(comparison: Comparison) -> str:
 
 
 def _times(option: OptionSummary, unit: str) -> dict[float, list[str]]:
-    """Targets in per cent by the time at which they were reached, ascending."""
+    """Targets in per cent by the time to reach them, ascending."""
     times: dict[float, list[str]] = {}
     for target in option.targets:
         time = target.seconds if unit == "seconds" else target.epochs
@@ -179,15 +174,15 @@ def _times(option: OptionSummary, unit: str) -> dict[float, list[str]]:
 
 
 def _describe_missed_targets(option: OptionSummary) -> str:
-    """Which targets how many runs never got to: "98 %: 2 of 5 runs"."""
-    short = [target for target in option.targets if target.num_reached < target.num_runs]
-    none = [f"{100 * target.target:g}" for target in short if target.num_reached == 0]
-    some = [
+    """Targets that not all runs reached: "97 %: 2 of 5" (the number that did), "not 98, 99 %" (no run did)."""
+    missed = [target for target in option.targets if target.num_reached < target.num_runs]
+    unreached = [f"{100 * target.target:g}" for target in missed if target.num_reached == 0]
+    reached = [
         f"{100 * target.target:g} %: {target.num_reached} of {target.num_runs}"
-        for target in short
+        for target in missed
         if target.num_reached
     ]
-    return "\n".join([*some, *([f"not {', '.join(none)} %"] if none else [])])
+    return "\n".join([*reached, *([f"not {', '.join(unreached)} %"] if unreached else [])])
 
 
 def _draw_times(axes: Axes, row: int, times: Mapping[float, Sequence[str]], style: OptionStyle) -> None:
@@ -208,7 +203,7 @@ def _draw_rates(axes: Axes, points: Sequence[GridPoint], style: OptionStyle, bes
 
 
 def _rate_label(name: str, point: GridPoint, span: LimitedRange, objective: str) -> str:
-    """The optimizer's name, with its value where its last rate lies outside the figure."""
+    """The optimizer's name, with its value if the last rate is outside the axis."""
     mean = nan_if_none(point.mean)
     if span.low <= mean <= span.high:
         return shorten(name)
@@ -217,22 +212,16 @@ def _rate_label(name: str, point: GridPoint, span: LimitedRange, objective: str)
 
 
 def _mark_failures(axes: Axes, comparison: Comparison, styles: Mapping[str, OptionStyle]) -> None:
-    """A cross at the worst edge for every rate at which no run trained, side by side where they meet."""
+    """A cross at the worst edge for every rate at which no run trained; crosses at one rate are stacked."""
     edge, step = (0.03, 0.055) if comparison.direction == "higher" else (0.97, -0.055)
-    seen: dict[float, int] = {}
+    num_crosses: dict[float, int] = {}
     for row in comparison.grid.rows if comparison.grid else ():
         for point in row.points:
             if point.mean is None and row.optimizer in styles:
-                height = edge + step * seen.get(point.learning_rate, 0)
-                seen[point.learning_rate] = seen.get(point.learning_rate, 0) + 1
-                axes.plot(
-                    [point.learning_rate],
-                    [height],
-                    "x",
-                    transform=axes.get_xaxis_transform(),
-                    color=styles[row.optimizer].colour,
-                    markeredgewidth=2,
-                )
+                height = edge + step * num_crosses.get(point.learning_rate, 0)
+                num_crosses[point.learning_rate] = num_crosses.get(point.learning_rate, 0) + 1
+                style: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": styles[row.optimizer].colour}
+                axes.plot([point.learning_rate], [height], "x", markeredgewidth=2, **style)
 
 
 def _best_mean(points: Sequence[GridPoint], direction: str) -> float:

@@ -1,7 +1,8 @@
-"""Learning-rate grids: each optimizer at its default and its best rate, and where the grid ends too soon."""
+"""Learning-rate grids: each optimizer at its default and its best rate; warnings if the best is at an edge."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from mnistlab.comparison.pairs import Direction, compare_options
 from mnistlab.comparison.records import RunRecord, outcome, score_matrix
-from mnistlab.comparison.results import GridPoint, GridRow, LearningRateGrid, finite_or_none
+from mnistlab.comparison.results import GridPoint, GridRow, LearningRateGrid
 
 LEARNING_RATE = "optimizer.learning_rate"
 MIN_RATES = 3
@@ -24,29 +25,24 @@ def learning_rate_grid(
     defaults: Mapping[str, float] | None = None,
     alpha: float = 0.05,
 ) -> LearningRateGrid | None:
-    """The grid if some optimizer was run at three or more learning rates, else None.
+    """The grid if an optimizer was run at three or more learning rates, otherwise None.
 
-    defaults: each optimizer's usual rate, {"adam": 0.001}; without, its runs' tag
-    `default.learning_rate` is read, and without that there are no ranks at default.
-    The best rate has the best mean among those where fewer than half of the runs failed. It is chosen on
-    the very scores that are then compared: what `at_best` finds is a little flattering to every optimizer.
+    defaults: each optimizer's default rate, {"adam": 0.001}; otherwise the tag `default.learning_rate` of its
+    runs; without both there are no ranks at the default. The best rate has the best mean among those where
+    fewer than half of the runs failed. It is selected on the scores that are then compared (selection bias):
+    `at_best` is slightly optimistic for every optimizer.
     """
     runs = _runs(records)
     if max((len(rates) for rates in runs.values()), default=0) < MIN_RATES:
         return None
-    rows = [_row(name, rates, objective, direction, defaults) for name, rates in sorted(runs.items())]
+    rows = [_grid_row(name, rates, objective, direction, defaults) for name, rates in sorted(runs.items())]
     at_best = {row.optimizer: row.best for row in rows}
     at_default = {row.optimizer: row.default for row in rows}
     ranks_best = _ranks(rows, at_best, direction)
     ranks_default = _ranks(rows, at_default, direction)
     ranked = [
-        GridRow(
-            row.optimizer,
-            row.points,
-            row.best,
-            row.default,
-            ranks_best.get(row.optimizer),
-            ranks_default.get(row.optimizer),
+        dataclasses.replace(
+            row, rank_at_best=ranks_best.get(row.optimizer), rank_at_default=ranks_default.get(row.optimizer)
         )
         for row in rows
     ]
@@ -57,7 +53,7 @@ def learning_rate_grid(
 
 
 def _runs(records: Sequence[RunRecord]) -> Runs:
-    """Records by optimizer and, ascending, by learning rate; schedules are left out."""
+    """Records by optimizer and by learning rate, ascending; runs with a schedule are excluded."""
     runs: Runs = {}
     for record in records:
         rate = record.params.get(LEARNING_RATE)
@@ -67,38 +63,42 @@ def _runs(records: Sequence[RunRecord]) -> Runs:
     return {name: dict(sorted(rates.items())) for name, rates in runs.items()}
 
 
-def _row(
+def _grid_row(
     name: str,
     rates: Mapping[float, list[RunRecord]],
     objective: str,
     direction: Direction,
     defaults: Mapping[str, float] | None,
 ) -> GridRow:
-    points = [_point(rate, group, objective) for rate, group in rates.items()]
+    points = [_grid_point(rate, group, objective) for rate, group in rates.items()]
     eligible = [point for point in points if point.mean is not None and 2 * point.num_failed < point.num_runs]
     sign = 1 if direction == "higher" else -1
-    best = max(eligible, key=lambda point: sign * _mean(point)).learning_rate if eligible else None
-    return GridRow(name, points, best, _default(name, rates, defaults), None, None)
+    best = max(eligible, key=lambda point: sign * (point.mean or 0.0)).learning_rate if eligible else None
+    return GridRow(name, points, best, _default_rate(name, rates, defaults), None, None)
 
 
-def _point(rate: float, group: Sequence[RunRecord], objective: str) -> GridPoint:
-    ends = [outcome(record, objective) for record in group]
-    values = np.array([record.metrics[objective] for record, end in zip(group, ends, strict=True) if end == "trained"])
+def _grid_point(rate: float, group: Sequence[RunRecord], objective: str) -> GridPoint:
+    outcomes = [outcome(record, objective) for record in group]
+    values = np.array(
+        [record.metrics[objective] for record, result in zip(group, outcomes, strict=True) if result == "trained"]
+    )
     mean = float(np.sort(values).mean()) if len(values) else None
     sd = float(np.sort(values).std(ddof=1)) if len(values) > 1 else None
-    failed = sum(end in ("failed", "diverged") for end in ends)
-    return GridPoint(rate, mean, sd, len(ends) - ends.count("unfinished"), failed)
+    failed = sum(result in ("failed", "diverged") for result in outcomes)
+    return GridPoint(rate, mean, sd, len(outcomes) - outcomes.count("unfinished"), failed)
 
 
-def _default(name: str, rates: Mapping[float, list[RunRecord]], defaults: Mapping[str, float] | None) -> float | None:
-    """The grid's rate that is the optimizer's default, or None if it is unknown or not on the grid."""
+def _default_rate(
+    name: str, rates: Mapping[float, list[RunRecord]], defaults: Mapping[str, float] | None
+) -> float | None:
+    """The rate of the grid that is the optimizer's default; None if it is unknown or not on the grid."""
     tags = {tag for group in rates.values() for run in group if (tag := run.tags.get("default.learning_rate"))}
-    wanted = (defaults or {}).get(name, float(min(tags)) if tags else math.nan)
-    return next((rate for rate in rates if math.isclose(rate, wanted)), None)
+    default = (defaults or {}).get(name, float(min(tags)) if tags else math.nan)
+    return next((rate for rate in rates if math.isclose(rate, default)), None)
 
 
 def _ranks(rows: Sequence[GridRow], chosen: Mapping[str, float | None], direction: Direction) -> dict[str, int]:
-    """Ranks from 1 of the optimizers' means at the chosen rates; those without a mean have none."""
+    """Ranks, from 1, of the optimizers' means at the chosen rates; optimizers without a mean are omitted."""
     means = {
         row.optimizer: point.mean
         for row in rows
@@ -118,10 +118,6 @@ def _edge_warnings(rows: Sequence[GridRow]) -> list[str]:
             continue
         edge, more = ("lowest", "smaller") if row.best == rates[0] else ("highest", "larger")
         text = f"{row.optimizer}: the best learning rate, {row.best:g}, is the {edge} of the grid"
-        text += f"; the true best may lie beyond it: add {more} values of {LEARNING_RATE}"
+        text += f"; the optimum may be outside: add {more} values of {LEARNING_RATE}"
         warnings.append(text)
     return warnings
-
-
-def _mean(point: GridPoint) -> float:
-    return math.nan if point.mean is None else finite_or_none(point.mean) or 0.0

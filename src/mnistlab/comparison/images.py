@@ -1,4 +1,4 @@
-"""Figures of what the models get wrong: confusion matrices side by side, and where the options disagree."""
+"""Figures of the errors on the test set: confusion matrices, and the images on which the options disagree."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from mnistlab.comparison.layout import figure_height, shorten, text_inches
 from mnistlab.comparison.records import RunRecord, group_by_option
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
-from mnistlab.comparison.style import (
-    ERROR_COLOUR,
-    INK,
-    RC_PARAMS,
-    new_figure,
-    shown_options,
-)
+from mnistlab.comparison.style import ERROR_COLOUR, INK, RC_PARAMS, new_figure, shown_options
 
 MAX_CLASSES_NAMED = 12
 
 
 def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> Figure | None:
-    """Test-set errors per option, summed over seeds: rows are true classes, shades the share of a class.
+    """Test-set errors per option, summed over seeds: rows are true classes, shades the share of that class.
 
-    The diagonal is left out, so that a 99 % diagonal does not hide 1 % of errors. None without matrices.
+    The diagonal is not drawn: a diagonal of 99 % would hide errors of 1 %. None without confusion matrices.
     """
     shares = confusion_shares(comparison, records)
     if not shares:
@@ -50,18 +44,16 @@ def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> F
             left = (index % columns) * cell + 0.26
             top = 0.62 + (index // columns) * (cell + 0.22)
             side = cell - 0.36
-            axes = figure.add_axes(
-                (left / 5.2, (height - top - side) / height, side / 5.2, side / height),
-            )
+            axes = figure.add_axes((left / 5.2, (height - top - side) / height, side / 5.2, side / height))
             _draw_confusion(axes, name, matrix, norm)
-        figure.text(0.02, 1 - 0.22 / height, "Confusions on the test set", weight="bold", fontsize=10)
+        figure.text(0.02, 1 - 0.22 / height, "Confusion matrices on the test set", weight="bold", fontsize=10)
         foot_text = ["rows: true class; columns: predicted; darker: more of that class", *legend]
         figure.text(0.02, 0.08 / height, "\n".join(foot_text), fontsize=7.5, va="bottom")
     return figure
 
 
 def confusion_shares(comparison: Comparison, records: Sequence[RunRecord]) -> dict[str, Floats]:
-    """Each shown option's confusion as shares of the true class, summed over its seeds; best option first."""
+    """Row-normalised confusion matrices of the shown options, summed over seeds; best option first."""
     groups = group_by_option(records, comparison.axis)
     shares = {}
     for name in shown_options(comparison):
@@ -79,17 +71,17 @@ def disagreement_figure(
     labels: NDArray[Any],
     num_images: int = 10,
 ) -> Figure | None:
-    """The test images on which the options disagree most, and what each option makes of them.
+    """The test images on which the options disagree most, with each option's prediction.
 
     images: uint8, shape (n, height, width, channels) or (n, height, width); labels: int, shape (n,), in the
-    order of the predictions. An option's answer is what most of its seeds say; a class number in a
-    box is a wrong answer, the fuller the box the more of its seeds give it. None without predictions.
+    order of the predictions. An option predicts what most of its seeds predict. Wrong predictions are in a box,
+    which is more opaque the more seeds agree. None without predictions.
     """
-    votes = prediction_shares(comparison, records, len(labels))
-    if len(votes) < 2:
+    shares = prediction_shares(comparison, records, len(labels))
+    if len(shares) < 2:
         return None
-    chosen = most_disputed_images(votes, num_images)
-    names = list(votes)
+    chosen = most_disputed_images(shares, num_images)
+    names = list(shares)
     classes = _class_names(records)
     with mpl.rc_context(RC_PARAMS):
         legend = _legend_lines(classes)
@@ -104,18 +96,18 @@ def disagreement_figure(
         for column, index in enumerate(chosen):
             x = left + column * cell
             _draw_image(axes, images[index], (x + 0.02, top, cell - 0.04))
-            _draw_predictions(axes, x + cell / 2, top + cell + row / 2, row, votes, int(index), int(labels[index]))
+            _draw_predictions(axes, x + cell / 2, top + cell + row / 2, row, shares, int(index), int(labels[index]))
         for line, name in enumerate(["true class", *map(shorten, names)]):
             y = top + cell + row * (line + 0.5)
             axes.text(left - 0.08, y, name, ha="right", va="center", weight="bold" if line == 0 else "normal")
-        axes.text(0.1, 0.2, "Where the options disagree most", weight="bold", fontsize=10, va="center")
-        foot_text = [f"boxed: wrong; test images {', '.join(map(str, chosen))}", *legend]
+        axes.text(0.1, 0.2, "Images on which the options disagree most", weight="bold", fontsize=10, va="center")
+        foot_text = [f"in a box: wrong; indices of the test images: {', '.join(map(str, chosen))}", *legend]
         axes.text(0.1, height - 0.08, "\n".join(foot_text), fontsize=7, va="bottom")
     return figure
 
 
 def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_images: int) -> dict[str, Floats]:
-    """Per option the share of its seeds that predict each class, shape (images, classes); best first."""
+    """Per option, the share of its seeds that predict each class, shape (images, classes); best first."""
     groups = group_by_option(records, comparison.axis)
     predicted = {
         name: [
@@ -126,22 +118,21 @@ def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_
         for name in shown_options(comparison)
     }
     num_classes = 1 + max((int(array.max()) for arrays in predicted.values() for array in arrays), default=0)
-    votes = {}
+    shares = {}
     for name, arrays in predicted.items():
         if arrays:
             cells = [np.arange(num_images) * num_classes + array for array in arrays]
             counts = np.bincount(np.concatenate(cells), minlength=num_images * num_classes)
-            votes[name] = counts.reshape(num_images, num_classes) / len(arrays)
-    return votes
+            shares[name] = counts.reshape(num_images, num_classes) / len(arrays)
+    return shares
 
 
-def most_disputed_images(votes: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
-    """The images whose answers differ most between options: the information the option's name gives.
+def most_disputed_images(shares: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
+    """Indices of the images with the largest Jensen-Shannon divergence between the options' predictions.
 
-    That is the Jensen-Shannon divergence of the options' votes: high where options contradict each other,
-    zero where all seeds of all options waver alike.
+    It is high if the options contradict each other, and zero if the seeds of all options vary in the same way.
     """
-    stacked = np.stack(list(votes.values()))
+    stacked = np.stack(list(shares.values()))
     divergence = _entropy(stacked.mean(axis=0)) - _entropy(stacked).mean(axis=0)
     return np.argsort(-divergence, kind="stable")[:num_images]
 
@@ -152,7 +143,7 @@ def _entropy(shares: Floats) -> Floats:
 
 
 def _largest_error(shares: Mapping[str, Floats]) -> float:
-    """The shade's full scale: the largest error of the options that learned something."""
+    """The full scale of the shades: the largest error among the options that learned."""
     accuracies = {name: float(np.diag(matrix).mean()) for name, matrix in shares.items()}
     learned = [name for name, value in accuracies.items() if value > 0.5 * max(accuracies.values())]
     errors = [float((shares[name] - np.diag(np.diag(shares[name]))).max()) for name in learned]
@@ -170,7 +161,7 @@ def _draw_confusion(axes: Axes, name: str, matrix: Floats, norm: PowerNorm) -> N
     true, predicted = np.unravel_index(np.argmax(errors), errors.shape)
     worst = f"{true}→{predicted} {100 * errors[true, predicted]:.1f} %"
     axes.set_title(shorten(name, 18), fontsize=8.5, pad=11, x=0)
-    axes.text(0, 1.02, f"most: {worst}", transform=axes.transAxes, fontsize=7)
+    axes.text(0, 1.02, f"largest: {worst}", transform=axes.transAxes, fontsize=7)
     step = -(-size // MAX_CLASSES_NAMED)
     axes.set_xticks(range(0, size, step))
     axes.set_yticks(range(0, size, step))
@@ -179,42 +170,28 @@ def _draw_confusion(axes: Axes, name: str, matrix: Floats, norm: PowerNorm) -> N
         axes.spines[side].set_visible(True)
 
 
-def _draw_image(axes: Axes, image: NDArray[np.uint8], place: tuple[float, float, float]) -> None:
+def _draw_image(axes: Axes, image: NDArray[np.uint8], box: tuple[float, float, float]) -> None:
     """A test image at (left, top) with the given side, in inches; grey unless it has three channels."""
-    left, top, side = place
+    left, top, side = box
     pixels = image[..., 0] if image.ndim == 3 and image.shape[-1] == 1 else image
+    extent = (left, left + side, top + side, top)
     axes.imshow(
-        pixels,
-        cmap="gray_r",
-        vmin=0,
-        vmax=255,
-        extent=(left, left + side, top + side, top),
-        interpolation="nearest",
-        aspect="auto",
-        zorder=2,
+        pixels, cmap="gray_r", vmin=0, vmax=255, extent=extent, interpolation="nearest", aspect="auto", zorder=2
     )
     axes.set(xlim=(0, 5.2), ylim=(figure_height(axes), 0))
 
 
 def _draw_predictions(
-    axes: Axes, x: float, y: float, row: float, votes: Mapping[str, Floats], index: int, label: int
+    axes: Axes, x: float, y: float, row: float, shares: Mapping[str, Floats], index: int, label: int
 ) -> None:
-    """The true class, and below it every option's answer, boxed where it is wrong."""
+    """The true class, and below it every option's prediction, in a box if it is wrong."""
     axes.text(x, y, str(label), ha="center", va="center", weight="bold")
-    for line, shares in enumerate(votes.values(), start=1):
-        answer = int(np.argmax(shares[index]))
-        share = float(shares[index, answer])
-        if answer != label:
-            box = Rectangle(
-                (x - 0.11, y + row * line - 0.1),
-                0.22,
-                0.2,
-                facecolor=ERROR_COLOUR,
-                alpha=0.25 + 0.5 * share,
-                zorder=1,
-            )
-            axes.add_patch(box)
-        axes.text(x, y + row * line, str(answer), ha="center", va="center", zorder=3)
+    for line, option_shares in enumerate(shares.values(), start=1):
+        predicted = int(np.argmax(option_shares[index]))
+        if predicted != label:
+            corner, alpha = (x - 0.11, y + row * line - 0.1), 0.25 + 0.5 * float(option_shares[index, predicted])
+            axes.add_patch(Rectangle(corner, 0.22, 0.2, facecolor=ERROR_COLOUR, alpha=alpha, zorder=1))
+        axes.text(x, y + row * line, str(predicted), ha="center", va="center", zorder=3)
 
 
 def _class_names(records: Sequence[RunRecord]) -> list[str]:
@@ -222,7 +199,7 @@ def _class_names(records: Sequence[RunRecord]) -> list[str]:
 
 
 def _legend_lines(classes: Sequence[str], width: int = 80) -> list[str]:
-    """The class numbers explained, wrapped to lines; nothing if names and numbers are the same."""
+    """Class numbers with their names, in lines; empty if the names are the numbers, or beyond 40 classes."""
     if all(name == str(number) for number, name in enumerate(classes)) or len(classes) > 40:
         return []
     lines = [""]

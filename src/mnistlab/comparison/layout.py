@@ -1,4 +1,4 @@
-"""Laying out a figure: axes in inches, ranges that do not squash, labels that do not overlap."""
+"""Layout of figures: axes in inches, axis ranges without outlying options, labels that do not overlap."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_footnote(figure: Figure, text: str) -> None:
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """One row per label, the first on top, with faint lines to guide the eye."""
+    """One row with a faint grid line per label, the first on top."""
     axes.set_ylim(len(labels) - 0.5, -0.6)
     axes.set_yticks(range(len(labels)), labels)
     axes.tick_params(axis="y", length=0)
@@ -40,7 +40,7 @@ def label_rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def format_values(axis: Any, objective: str) -> None:
-    """Per cent for accuracies, plain numbers for the rest; no offsets and no powers of ten."""
+    """Per cent for accuracies, plain numbers otherwise; no offsets and no powers of ten."""
     if is_fraction(objective):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     else:
@@ -49,23 +49,23 @@ def format_values(axis: Any, objective: str) -> None:
 
 
 def set_time_scale(axes: Axes, times: Sequence[float]) -> None:
-    """From zero, or logarithmic if the longest time is over ten times the shortest end."""
-    known = [time for time in times if math.isfinite(time) and time > 0]
-    if not known:
+    """A time axis from zero; logarithmic if the longest time is more than ten times the shortest."""
+    positive = [time for time in times if math.isfinite(time) and time > 0]
+    if not positive:
         return
-    if max(known) > 10 * min(known):
+    if max(positive) > 10 * min(positive):
         axes.set_xscale("log")
-        axes.set_xlim(min(known) / 1.3, max(known) * 1.3)
+        axes.set_xlim(min(positive) / 1.3, max(positive) * 1.3)
         axes.xaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     else:
-        axes.set_xlim(0, max(known) * 1.08)
+        axes.set_xlim(0, max(positive) * 1.08)
 
 
 @dataclass(frozen=True)
 class LimitedRange:
-    """An axis range for most options, and the options too far off to share it."""
+    """An axis range for most options, and the options outside of it."""
 
     low: float
     high: float
@@ -73,26 +73,26 @@ class LimitedRange:
 
 
 def limited_range(finals: Mapping[str, float], values: Mapping[str, Sequence[float]], direction: str) -> LimitedRange:
-    """A range in which the options can be told apart, leaving out the few that would squash the rest.
+    """A range in which the options are distinguishable, without those that would compress the others.
 
-    The worst option is left out as long as the others span less than 12 % of the range with it, at most
-    half of them. finals: the value each option ends with. values: all that is drawn of it.
+    The worst option is excluded while the others span less than 12 % of the range that includes it; at most half
+    of the options are excluded. finals: each option's final value. values: all values drawn for it.
     """
     ordered = sorted(finals, key=lambda name: finals[name], reverse=direction == "higher")
     kept = list(ordered)
     while len(kept) > max(2, (len(ordered) + 1) // 2):
-        whole = abs(finals[kept[0]] - finals[kept[-1]])
-        if abs(finals[kept[0]] - finals[kept[-2]]) > 0.12 * whole:
+        full_range = abs(finals[kept[0]] - finals[kept[-1]])
+        if abs(finals[kept[0]] - finals[kept[-2]]) > 0.12 * full_range:
             break
         kept.pop()
     drawn = [value for name in kept for value in values[name]]
     ends = [finals[name] for name in kept]
     low, high = min(drawn), max(drawn)
-    reach = 2.5 * max(max(ends) - min(ends), 1e-9)
+    limit = 2.5 * max(max(ends) - min(ends), 1e-9)
     if len(kept) > 1 and direction == "higher":
-        low = max(low, min(ends) - reach)
+        low = max(low, min(ends) - limit)
     elif len(kept) > 1:
-        high = min(high, max(ends) + reach)
+        high = min(high, max(ends) + limit)
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.05
     return LimitedRange(low - margin, high + margin, frozenset(set(ordered) - set(kept)))
 
@@ -104,12 +104,12 @@ def label_curves(
     styles: Mapping[str, OptionStyle],
     connect: bool,
 ) -> None:
-    """Names right of the axes with their markers, moved apart; a thin line leads to each curve's end."""
+    """Label the curves right of the axes, with their markers; thin lines connect the labels to the curves' ends."""
     to_axes = axes.transData + axes.transAxes.inverted()
     points = {name: to_axes.transform(end) for name, end in ends.items()}
     height = axes.get_position().height * figure_height(axes)
-    placed = spread_out([float(points[name][1]) for name in ends], 0.155 / height)
-    for name, y in zip(ends, placed, strict=True):
+    heights = spread_out([float(points[name][1]) for name in ends], 0.155 / height)
+    for name, y in zip(ends, heights, strict=True):
         colour = styles[name].colour
         inside = 0 <= points[name][1] <= 1
         settings: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": colour}
@@ -120,30 +120,30 @@ def label_curves(
 
 
 def spread_out(positions: Sequence[float], gap: float) -> list[float]:
-    """Positions between 0 and 1 moved apart to at least `gap` (less if there are too many), order kept."""
+    """Positions between 0 and 1 moved apart to at least `gap` (less if there are too many), in the same order."""
     if len(positions) < 2:
         return list(positions)
     gap = min(gap, 1 / (len(positions) - 1))
     order = sorted(range(len(positions)), key=lambda index: positions[index])
-    placed = [min(max(positions[index], 0.0), 1.0) for index in order]
-    for index in range(1, len(placed)):
-        placed[index] = max(placed[index], placed[index - 1] + gap)
-    placed[-1] = min(placed[-1], 1.0)
-    for index in range(len(placed) - 2, -1, -1):
-        placed[index] = min(placed[index], placed[index + 1] - gap)
+    spread = [min(max(positions[index], 0.0), 1.0) for index in order]
+    for index in range(1, len(spread)):
+        spread[index] = max(spread[index], spread[index - 1] + gap)
+    spread[-1] = min(spread[-1], 1.0)
+    for index in range(len(spread) - 2, -1, -1):
+        spread[index] = min(spread[index], spread[index + 1] - gap)
     result = [0.0] * len(positions)
-    for index, position in zip(order, placed, strict=True):
+    for index, position in zip(order, spread, strict=True):
         result[index] = position
     return result
 
 
-def shorten(name: str, most: int = 24) -> str:
-    """A long name with its middle left out."""
-    return name if len(name) <= most else f"{name[: most - 9]}…{name[-8:]}"
+def shorten(name: str, limit: int = 24) -> str:
+    """The name; if it is longer than the limit, without its middle."""
+    return name if len(name) <= limit else f"{name[: limit - 9]}…{name[-8:]}"
 
 
 def text_inches(texts: Iterable[str], size: float = 9) -> float:
-    """About how wide the longest line of the texts is, in inches."""
+    """The approximate width of the longest line of the texts, in inches."""
     lines = [line for text in texts for line in text.splitlines()]
     return max(map(len, lines), default=0) * size * 0.0088
 

@@ -1,4 +1,4 @@
-"""One option over its seeds: its numbers, its failures, its curves read."""
+"""One option over its seeds: mean, standard deviation, failures, time-to-target and curve diagnosis."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def option_summary(
     targets: Sequence[float],
     resamples: int,
 ) -> OptionSummary:
-    """One option's numbers; its row of the score matrix holds NaN for seeds without a trained run."""
+    """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run."""
     present = np.isfinite(row)
     values = np.sort(row[present])
-    ends = [outcome(record, objective) for record in group]
-    lost = ends.count("failed") + ends.count("diverged")
-    finished = len(ends) - ends.count("unfinished")
-    trained = [record for record, end in zip(group, ends, strict=True) if end == "trained"]
+    outcomes = [outcome(record, objective) for record in group]
+    num_failed = outcomes.count("failed") + outcomes.count("diverged")
+    num_finished = len(outcomes) - outcomes.count("unfinished")
+    trained = [record for record, result in zip(group, outcomes, strict=True) if result == "trained"]
     return OptionSummary(
         name=name,
         values=dict(zip(keys, option_values(group[0], keys), strict=True)),
-        seeds=[seed for seed, there in zip(seeds, present, strict=True) if there],
+        seeds=[seed for seed, has_score in zip(seeds, present, strict=True) if has_score],
         scores=[float(value) for value in row[present]],
         mean=float(values.mean()) if len(values) else None,
         sd=float(values.std(ddof=1)) if len(values) > 1 else None,
         interval=bootstrap_interval(values, resamples),
-        num_runs=len(ends),
-        num_diverged=ends.count("diverged"),
-        num_failed=ends.count("failed"),
-        num_unfinished=ends.count("unfinished"),
-        failure_rate=lost / finished if finished else 0.0,
+        num_runs=len(outcomes),
+        num_diverged=outcomes.count("diverged"),
+        num_failed=outcomes.count("failed"),
+        num_unfinished=outcomes.count("unfinished"),
+        failure_rate=num_failed / num_finished if num_finished else 0.0,
         test_accuracy=_mean_metric(trained, "test_accuracy"),
         train_seconds=_mean_metric(trained, "train_seconds"),
         targets=[time_to_target(group, target) for target in targets],
@@ -53,13 +53,13 @@ def option_summary(
 
 
 def _mean_metric(records: Sequence[RunRecord], name: str) -> float | None:
-    found = np.array([record.metrics.get(name, np.nan) for record in records])
-    values = np.sort(found[np.isfinite(found)])
+    values = np.array([record.metrics.get(name, np.nan) for record in records])
+    values = np.sort(values[np.isfinite(values)])
     return float(values.mean()) if len(values) else None
 
 
 def rank_options(options: Sequence[OptionSummary], direction: Direction) -> list[OptionSummary]:
-    """Best mean first, then by name; options without a mean last."""
+    """Sort by mean, best first, then by name; options without a mean come last."""
     sign = -1.0 if direction == "higher" else 1.0
     return sorted(
         options,
@@ -73,7 +73,7 @@ def with_diagnoses(
     metric: str,
     direction: Direction,
 ) -> list[OptionSummary]:
-    """The options with their curves read; "close to the best" is measured against the first one's mean."""
+    """The options with their curves diagnosed; the first option's mean is the best final value."""
     best = options[0].mean
     return [
         dataclasses.replace(option, reading=diagnose_curves(groups[option.name], metric, direction, best))

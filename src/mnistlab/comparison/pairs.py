@@ -1,4 +1,4 @@
-"""All pairs of options as sentences and numbers: the statistics' arrays turned into plain records."""
+"""All pairs of options as plain records with a sentence each, from the arrays of the statistics."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ Direction = Literal["higher", "lower"]
 def compare_options(
     names: Sequence[str], scores: Floats, objective: str, direction: Direction, alpha: float = 0.05
 ) -> list[Pair]:
-    """Every pair of options, paired by seed; the names' order decides the order of pairs, nothing else.
+    """Compare every pair of options, paired by seed; pairs are in the order of the names.
 
-    scores: shape (options, seeds), NaN where an option has no trained run of a seed.
+    scores: shape (options, seeds), NaN where an option has no trained run with a seed.
     """
     sign = 1.0 if direction == "higher" else -1.0
     tests = compare_pairs(sign * scores, alpha)
-    needed = additional_seeds(tests)
-    return [_pair(names, tests, index, int(needed[index]), objective) for index in range(len(tests.p))]
+    extra_seeds = additional_seeds(tests)
+    return [_pair(names, tests, index, int(extra_seeds[index]), objective) for index in range(len(tests.p))]
 
 
-def _pair(names: Sequence[str], tests: PairTests, index: int, needed: int, objective: str) -> Pair:
-    """One pair, turned so that the option that did better comes first."""
+def _pair(names: Sequence[str], tests: PairTests, index: int, extra_seeds: int, objective: str) -> Pair:
+    """One pair, ordered so that the better option comes first."""
     swap = tests.difference[index] < 0
-    ends = (tests.second, tests.first) if swap else (tests.first, tests.second)
+    better, worse = (tests.second, tests.first) if swap else (tests.first, tests.second)
     low, high = tests.low[index], tests.high[index]
     pair = Pair(
-        first=names[ends[0][index]],
-        second=names[ends[1][index]],
+        first=names[better[index]],
+        second=names[worse[index]],
         num_seeds=int(tests.num_seeds[index]),
         advantage=finite_or_none(abs(tests.difference[index])),
         low=finite_or_none(-high if swap else low),
@@ -44,7 +44,7 @@ def _pair(names: Sequence[str], tests: PairTests, index: int, needed: int, objec
         p=finite_or_none(tests.p[index]),
         p_holm=finite_or_none(tests.p_holm[index]),
         decision=_decision(tests, index),
-        more_seeds=needed or None,
+        more_seeds=extra_seeds or None,
         words="",
     )
     return dataclasses.replace(pair, words=describe_pair(pair, objective))

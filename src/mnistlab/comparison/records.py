@@ -1,4 +1,4 @@
-"""Plain run records and how they group: by option, by seed, by data. Everything else here reads these."""
+"""Plain run records, the input of every comparison, and how they are grouped: by option, by seed, by data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Outcome = Literal["trained", "diverged", "failed", "unfinished"]
 
 SHORT_NAMES = {"learning_rate": "lr", "batch_size": "batch"}
 DATA_GROUPS = ("source", "data")
-NO_SOURCE = "[]"
+NO_SOURCE = "[]"  # the signature of a run that names no source
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class RunRecord:
     params: flat, dotted, resolved settings ("optimizer.learning_rate"), and each config group's choice
     under the group's name ("optimizer": "adam"). history: one value per epoch under Keras's names, plus
     "learning_rate" and "epoch_seconds". metrics: "best_epoch" counts from 1; accuracies are fractions.
-    tags: "outcome" is "trained" or "diverged"; hashes under "hash.". confusion: counts, shape
+    tags: "outcome" is "trained" or "diverged"; hashes start with "hash.". confusion: counts, shape
     (classes, classes), rows are true classes. predictions: "predicted" int (n,), "confidence" float (n,),
     for the test images in their stored order.
     """
@@ -45,8 +45,8 @@ class RunRecord:
 def outcome(record: RunRecord, objective: str | None = None) -> Outcome:
     """How the run ended; a finished run whose objective is NaN or infinite has diverged.
 
-    A run killed or still running is "unfinished", not failed: that was not its option's doing. So is a
-    finished run that never logged the objective.
+    A run that was killed or still runs is "unfinished", not "failed", because its option is not the cause.
+    A finished run that never logged the objective is "unfinished" as well.
     """
     if record.status == "FAILED":
         return "failed"
@@ -62,40 +62,40 @@ def outcome(record: RunRecord, objective: str | None = None) -> Outcome:
 
 
 def seed_of(record: RunRecord) -> int:
-    """The run's seed; runs without one count as seed 0."""
+    """The run's seed; 0 if the run has none."""
     return int(record.params.get("seed", 0))
 
 
 def axis_keys(axis: str | Sequence[str]) -> tuple[str, ...]:
-    """The axis as a tuple of settings. The seed cannot be one: it is what options are repeated over."""
+    """The axis as a tuple of settings. Raises ValueError for the seed: runs are repeated over it."""
     keys = (axis,) if isinstance(axis, str) else tuple(axis)
     if not keys or "seed" in keys:
         raise ValueError(
-            f"axis: name one or more settings to compare; seeds are repetitions, not options. Received: axis={axis!r}"
+            f"axis: name one or more settings to compare; seeds are replicates, not options. Received: axis={axis!r}"
         )
     return keys
 
 
 def option_values(record: RunRecord, keys: Sequence[str]) -> tuple[Any, ...]:
-    """The run's values on the axis; a setting the run does not have is None ("momentum" of adam)."""
+    """The run's values on the axis; None for a setting the run lacks ("momentum" of adam)."""
     return tuple(_hashable(record.params.get(key)) for key in keys)
 
 
 def option_name(keys: Sequence[str], values: Sequence[Any]) -> str:
-    """An option's name for people: "adam", "lr=0.01", "adam lr=0.01"; same-named leaves keep their path."""
+    """An option's display name: "adam", "lr=0.01", "adam lr=0.01"; ambiguous settings keep their full path."""
     leaves = [key.rsplit(".", 1)[-1] for key in keys]
     parts = []
     for key, leaf, value in zip(keys, leaves, values, strict=True):
         plain = "." not in key and isinstance(value, str) and (len(keys) == 1 or value != "none")
         label = key if leaves.count(leaf) > 1 else SHORT_NAMES.get(leaf, leaf)
-        parts.append(_text(value) if plain else f"{label}={_text(value)}")
+        parts.append(_format_setting(value) if plain else f"{label}={_format_setting(value)}")
     return " ".join(parts)
 
 
 def group_by_option(records: Iterable[RunRecord], keys: Sequence[str]) -> dict[str, list[RunRecord]]:
     """Records by option name, each list ordered by seed and run id; names sorted.
 
-    Raises ValueError if a setting of the axis occurs in no record.
+    Raises ValueError if no record has a setting of the axis.
     """
     records = list(records)
     for key in keys:
@@ -109,9 +109,9 @@ def group_by_option(records: Iterable[RunRecord], keys: Sequence[str]) -> dict[s
 
 
 def score_matrix(groups: Mapping[str, Sequence[RunRecord]], objective: str) -> tuple[list[int], NDArray[np.float64]]:
-    """All seeds, and the objective of trained runs, shape (options, seeds); NaN where there is none.
+    """All seeds, and the objective of trained runs, shape (options, seeds); NaN where no run trained.
 
-    Several trained runs of one option and seed are averaged: they are one repetition, not several.
+    Trained runs of the same option and seed are averaged: they count as one replicate.
     """
     seeds = sorted({seed_of(record) for group in groups.values() for record in group})
     matrix = np.full((len(groups), len(seeds)), np.nan)
@@ -126,11 +126,11 @@ def score_matrix(groups: Mapping[str, Sequence[RunRecord]], objective: str) -> t
 
 
 def split_by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Records by the data they were trained on: {name for people: records}, the largest group first.
+    """Records by the data they were trained on: {display name: records}, the largest group first.
 
-    The same data means the same `hash.data`. A split drawn from the seed gives every seed its own hash;
-    those are one group if, within one source, each seed has exactly one. A run without a hash (it
-    failed early) goes with the runs of its source; one that names no source either, with the most runs.
+    Runs with the same `hash.data` have the same data. If the seed determines the split, every seed has another
+    hash; the runs of a source form one group if each seed has exactly one hash. A run without a hash (it
+    failed early) joins the runs of its source, or the largest group if it names no source either.
     """
     records = list(records)
     by_source: dict[str, list[RunRecord]] = {}
@@ -147,24 +147,23 @@ def split_by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
             digest = record.tags.get("hash.data", "")
             groups.setdefault(group_of_hash.get(digest, fallback), []).append(record)
     if len(groups) > 1 and "" in groups and by_source.get(NO_SOURCE) == groups[""]:
-        stray = groups.pop("")
-        max(groups.values(), key=len).extend(stray)
+        without_source = groups.pop("")
+        max(groups.values(), key=len).extend(without_source)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
     return {_data_name(digest, members, ordered): members for digest, members in ordered}
 
 
 def _assign_groups(members: Sequence[RunRecord], group_of_hash: dict[str, str]) -> None:
-    """Enter one source's hashes into the table: one group per hash, or one for all if seeds drew them."""
+    """Add a source's hashes to the table: one group per hash, or a single one if the seed determines the split."""
     hashes_of_seed: dict[int, set[str]] = {}
     for record in members:
         if digest := record.tags.get("hash.data"):
             hashes_of_seed.setdefault(seed_of(record), set()).add(digest)
     hashes = sorted(set().union(*hashes_of_seed.values()))
-    drawn_by_seed = all(len(found) == 1 for found in hashes_of_seed.values())
+    determined_by_seed = all(len(found) == 1 for found in hashes_of_seed.values())
     shared = next((group_of_hash[digest] for digest in hashes if digest in group_of_hash), None)
     for digest in hashes:
-        own = shared or hashes[0] if drawn_by_seed else digest
-        group_of_hash.setdefault(digest, own)
+        group_of_hash.setdefault(digest, shared or hashes[0] if determined_by_seed else digest)
 
 
 def _source_signature(record: RunRecord) -> str:
@@ -173,10 +172,10 @@ def _source_signature(record: RunRecord) -> str:
 
 
 def _data_name(digest: str, members: Sequence[RunRecord], groups: Sequence[tuple[str, Any]]) -> str:
-    """The source's name if it tells the groups apart, with the digest's beginning if it does not."""
+    """The source's name; followed by the start of the hash if several groups have that source."""
     source = _source_names(members)
-    alike = sum(_source_names(other) == source for _, other in groups)
-    if alike > 1 or not source:
+    num_groups = sum(_source_names(other) == source for _, other in groups)
+    if num_groups > 1 or not source:
         return f"{source or 'data'} {digest[:8] or 'unknown'}"
     return source
 
@@ -189,5 +188,5 @@ def _hashable(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
-def _text(value: Any) -> str:
+def _format_setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)

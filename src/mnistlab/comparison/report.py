@@ -1,4 +1,4 @@
-"""The report of a comparison: one self-contained page, Markdown, CSV, JSON and PNG figures in a folder."""
+"""The report of a comparison: a self-contained HTML page, Markdown, CSV, JSON and PNG figures in a folder."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class RenderedFigure:
-    """A figure under its file name, as PNG bytes and as an SVG to set into the page."""
+    """A figure with its file name, as PNG bytes and as an SVG for the page."""
 
     name: str
     caption: str
@@ -54,7 +54,7 @@ class RenderedFigure:
 
 @dataclass(frozen=True)
 class Section:
-    """One data set's part of the report; prefix names its files ("" for the first)."""
+    """The section of one data set; prefix of its file names ("" for the first)."""
 
     comparison: Comparison
     prefix: str
@@ -72,31 +72,25 @@ def write_report(
 ) -> list[Path]:
     """Write the report and return its files: report.html and report.md first.
 
-    comparison: one, or `compare_by_data`'s list, which makes a section (and files with a prefix) per data
-    set. images: test images, uint8, shape (n, height, width, channels); labels: int, shape (n,); both in
-    the order of the records' predictions, for the figure of disputed images. The page embeds its figures
-    and refers to nothing outside itself.
+    comparison: one, or the list of `compare_by_data`, which gives a section (and files with a prefix) per data
+    set. images: test images, uint8, shape (n, height, width, channels); labels: int, shape (n,); both in the order
+    of the records' predictions, for the figure of images on which options disagree. The page embeds its figures
+    and has no external references.
     """
     comparisons = [comparison] if isinstance(comparison, Comparison) else list(comparison)
     if not comparisons:
         raise ValueError("comparison: nothing to report. Received: an empty list")
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    test = None if images is None or labels is None else (images, labels)
-    members = _group_records(comparisons, records)
+    test_set = None if images is None or labels is None else (images, labels)
+    groups = _group_records(comparisons, records)
     sections = [
-        _section(found, runs, number, test if len(comparisons) == 1 else None)
-        for number, (found, runs) in enumerate(zip(comparisons, members, strict=True))
+        _section(one, runs, number, test_set if len(comparisons) == 1 else None)
+        for number, (one, runs) in enumerate(zip(comparisons, groups, strict=True))
     ]
     across = across_data(comparisons) if len(comparisons) > 1 else None
-    answer = across.verdict if across else sections[0].comparison.verdict
-    context = {
-        "sections": sections,
-        "answer": answer,
-        "across": across,
-        "sources": SOURCES,
-        "rule": DIAGNOSIS_RULE,
-    }
+    verdict = across.verdict if across else sections[0].comparison.verdict
+    context = {"sections": sections, "verdict": verdict, "sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
     texts = {"report.html": _template("report.html.j2").render(context), "report.md": _markdown(context)}
     for section in sections:
         texts[f"{section.prefix}table.csv"] = options_csv(section.comparison)
@@ -113,28 +107,28 @@ def write_report(
 
 
 def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Each comparison's own records."""
+    """The records of each comparison."""
     if len(comparisons) == 1:
         return [list(records)]
     groups = split_by_data(records)
-    unknown = [found.data for found in comparisons if found.data not in groups]
+    unknown = [one.data for one in comparisons if one.data not in groups]
     if unknown:
-        raise ValueError(f"records: none for the data {', '.join(unknown)}. Choices: {', '.join(groups)}")
-    return [groups[found.data] for found in comparisons]
+        raise ValueError(f"records: no run was trained on {', '.join(unknown)}. Choices: {', '.join(groups)}")
+    return [groups[one.data] for one in comparisons]
 
 
 def _section(
     comparison: Comparison,
     records: Sequence[RunRecord],
     number: int,
-    test: tuple[NDArray[np.uint8], NDArray[Any]] | None,
+    test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
     tables = {
         "options": options_table(comparison),
         "pairs": pairs_table(comparison),
         "targets": targets_table(comparison),
-        "readings": curves_table(comparison),
+        "curves": curves_table(comparison),
         "grid": grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
         "failures": failures_table(records, comparison.objective),
     }
@@ -143,12 +137,12 @@ def _section(
         prefix,
         _summary_line(comparison),
         {name: table for name, table in tables.items() if table and table.rows},
-        _render_figures(comparison, records, prefix, test),
+        _render_figures(comparison, records, prefix, test_set),
     )
 
 
 def _summary_line(comparison: Comparison) -> str:
-    """What was compared: "axis optimizer · 7 options · 35 runs on 5 seeds · data mnist"."""
+    """The subject: "axis optimizer · 7 options · 35 runs on 5 seeds · data mnist"."""
     runs = sum(option.num_runs for option in comparison.options)
     seeds = f"{len(comparison.seeds)} seed{'' if len(comparison.seeds) == 1 else 's'}"
     axis = " and ".join(comparison.axis)
@@ -161,27 +155,24 @@ def _render_figures(
     comparison: Comparison,
     records: Sequence[RunRecord],
     prefix: str,
-    test: tuple[NDArray[np.uint8], NDArray[Any]] | None,
+    test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> dict[str, RenderedFigure]:
-    """Every figure the records allow, in the report's order."""
+    """All figures for which the records have data, in the order of the report."""
     curves = functools.partial(curves_figure, comparison, records)
     drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
         "final_values": ("Final values with intervals", lambda: final_values_figure(comparison)),
         "val_loss": ("Validation loss per epoch", lambda: curves("loss")),
         "val_accuracy": ("Validation accuracy per epoch", lambda: curves("accuracy")),
         "val_loss_seconds": ("Validation loss over training time", lambda: curves("loss", "seconds")),
-        "val_accuracy_seconds": (
-            "Validation accuracy over training time",
-            lambda: curves("accuracy", "seconds"),
-        ),
+        "val_accuracy_seconds": ("Validation accuracy over training time", lambda: curves("accuracy", "seconds")),
         "time_to_target": ("Time to target", lambda: time_to_target_figure(comparison)),
         "learning_rates": ("Learning-rate sensitivity", lambda: learning_rate_figure(comparison)),
-        "confusions": ("Confusion matrices side by side", lambda: confusions_figure(comparison, records)),
+        "confusions": ("Confusion matrices", lambda: confusions_figure(comparison, records)),
     }
-    if test is not None:
+    if test_set is not None:
         drawings["disagreement"] = (
             "Test images on which the options disagree most",
-            lambda: disagreement_figure(comparison, records, *test),
+            lambda: disagreement_figure(comparison, records, *test_set),
         )
     drawn = {}
     for name, (caption, draw) in drawings.items():
@@ -193,8 +184,8 @@ def _render_figures(
 
 
 def _markdown(context: dict[str, Any]) -> str:
-    """The answer, then per data set the tables and the figures as files."""
-    lines = [f"**{_escaped(context['answer'])}**", ""]
+    """The verdict, then the tables and figures of each data set."""
+    lines = [f"**{_escaped(context['verdict'])}**", ""]
     for section in context["sections"]:
         comparison = section.comparison
         if len(context["sections"]) > 1:
@@ -206,8 +197,8 @@ def _markdown(context: dict[str, Any]) -> str:
             lines += [f"### {_escaped(table.title)}", "", *_markdown_table(table), ""]
         for figure in section.figures.values():
             lines += [f"![{figure.caption}](figures/{figure.name}.png)", ""]
-        lines += ["### How", "", comparison.method, ""]
-    lines += [f"Curves: {context['rule']}", "", *(f"- {source}" for source in context["sources"]), ""]
+        lines += ["### Method", "", comparison.method, ""]
+    lines += [f"Curves: {context['diagnosis_rule']}", "", *(f"- {source}" for source in context["sources"]), ""]
     return "\n".join(lines)
 
 
@@ -217,7 +208,7 @@ def _markdown_table(table: Table) -> list[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text in which Markdown finds nothing to format; names like batch_gd keep their underscores."""
+    """The text with Markdown's special characters escaped; batch_gd keeps its underscore."""
     for character in "\\*_|<`":
         text = text.replace(character, f"\\{character}")
     return text.replace("\n", " ")

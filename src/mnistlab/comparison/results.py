@@ -1,4 +1,4 @@
-"""What a comparison found, as plain dataclasses: `compare` fills them, the report reads them."""
+"""The result of a comparison as plain dataclasses; their field names are the keys of comparison.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spr
 
 @dataclass(frozen=True)
 class Note:
-    """A remark on the comparison's fairness: a "warning" may change the verdict, a "note" explains it."""
+    """A remark on fairness: a "warning" may invalidate the verdict, a "note" explains a difference by design."""
 
     level: Literal["warning", "note"]
     text: str
@@ -21,7 +21,7 @@ class Note:
 
 @dataclass(frozen=True)
 class TargetTime:
-    """Time-to-target (AlgoPerf, Dahl et al. 2023): the median over seeds, None if half never got there."""
+    """Time-to-target (AlgoPerf, Dahl et al. 2023): medians over seeds, None if half of the runs missed it."""
 
     target: float
     num_reached: int
@@ -33,10 +33,10 @@ class TargetTime:
 
 @dataclass(frozen=True)
 class CurveDiagnosis:
-    """An option's learning curve in words, and the median epoch at which it settled.
+    """The diagnosis of an option's learning curves, and how fast they converged (medians over seeds).
 
-    settled_epoch: within the tolerance of its own final value. level_epoch, level_seconds: within the
-    tolerance of the *best* option's final value; None if half of its runs never were.
+    settled_epoch: first epoch within the tolerance of the run's final value. level_epoch, level_seconds: the same
+    for the best option's final value; None if half of the runs never come within the tolerance.
     """
 
     words: str
@@ -47,7 +47,7 @@ class CurveDiagnosis:
 
 @dataclass(frozen=True)
 class OptionSummary:
-    """One option over its seeds. mean, sd and interval: of the objective, trained runs only."""
+    """One option over its seeds. mean, sd and interval: of the objective over trained runs."""
 
     name: str
     values: dict[str, Any]
@@ -69,11 +69,11 @@ class OptionSummary:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two options, paired by seed; `first` is the one that did better on the seeds both have.
+    """Two options, paired by seed; `first` is the better one on the seeds that both have.
 
-    advantage, low, high: in the objective's unit, positive where `first` is better whatever the
-    direction. confidence: of the interval, 1 minus the level this pair was tested with.
-    more_seeds: 101 stands for more than 100; None where no estimate can be made.
+    advantage, low, high: mean difference and interval in the objective's unit, positive where `first` is better,
+    for both directions. confidence: level of the interval, 1 minus the significance level of the test.
+    more_seeds: 101 stands for more than 100; None without an estimate.
     """
 
     first: str
@@ -92,7 +92,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One optimizer at one learning rate; mean and sd are None where no run trained."""
+    """One optimizer at one learning rate; mean and sd are None if no run trained."""
 
     learning_rate: float
     mean: float | None
@@ -103,7 +103,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class GridRow:
-    """One optimizer over its learning rates, ascending; ranks count from 1 among the optimizers."""
+    """One optimizer over its learning rates, ascending; its ranks among the optimizers start from 1."""
 
     optimizer: str
     points: list[GridPoint]
@@ -115,7 +115,7 @@ class GridRow:
 
 @dataclass(frozen=True)
 class LearningRateGrid:
-    """Several learning rates per optimizer; at_best: the pairs of optimizers, each at its best rate."""
+    """Several learning rates per optimizer. at_best: the pairs of optimizers, each at its best rate."""
 
     rows: list[GridRow]
     warnings: list[str]
@@ -124,7 +124,7 @@ class LearningRateGrid:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer and all it rests on. options: best first, those without any trained run last."""
+    """The verdict and everything it is based on. options: best first, those without a trained run last."""
 
     verdict: str
     axis: list[str]
@@ -153,7 +153,7 @@ class AcrossData:
 
 
 def to_json(result: Comparison | AcrossData) -> str:
-    """The result as JSON; what is NaN or infinite becomes null."""
+    """The result as JSON; NaN and infinities become null."""
     return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
 
 

@@ -1,21 +1,22 @@
-"""The statistics of a comparison, on plain arrays: intervals, paired tests, Holm, seeds needed, Friedman.
+"""The statistics of a comparison, on plain arrays: intervals, paired tests, Holm, sample size, Friedman.
 
 What was chosen, and why:
 
-- *Paired by seed.* Runs of one seed share initial weights and batch order, so their difference carries
-  less luck than either run; a difference of two runs from one distribution is symmetric however skewed
-  that distribution is, which is what a t test at five seeds needs.
-- *A paired t test, not Wilcoxon's.* The smallest two-sided p of the signed-rank test is 2 / 2**n: 0.0625
-  at five seeds. It cannot claim anything below six, and with Holm over 21 pairs not below ten.
-- *Spread borrowed between pairs, in part.* From six options on, a pair's variance is shrunk towards the
-  sweep's typical one (moderated t; Smyth 2004), with at most as many borrowed as own degrees of freedom.
-  Five seeds measure a spread badly; borrowing finds a one-point gap among seven options (noise 0.3
-  points) in 85 % of pairs instead of 37 %. The cap keeps false winners at or below 5 % also where the
-  options' noise differs tenfold, which full pooling (one-way ANOVA, Tukey) does not: 15 to 20 %. With
-  fewer options there is too little to borrow from, and it is scipy's `ttest_rel` to the last digit.
-- *Holm (1979)* over all testable pairs: the chance of any false claim in the whole table is <= alpha.
-- *One decision, one interval.* Each interval is drawn at the level its pair was tested with, so "beats"
-  goes with an interval without 0, always, and "not distinguishable" with one that has it.
+- *Paired by seed.* Runs with the same seed share their initial weights and batch order, so their difference
+  varies less than either score. The difference of two draws from one distribution is symmetric, however
+  skewed the distribution: with five seeds, a t test needs that symmetry.
+- *Paired t test, not Wilcoxon's signed-rank test.* The smallest two-sided p value of the signed-rank test is
+  2 / 2**n, which is 0.0625 for n = 5. It cannot reject anything with fewer than six seeds, and with Holm's
+  correction over 21 pairs it needs ten.
+- *Moderated variance.* From six options on, each pair's variance is shrunk towards the typical variance of the
+  sweep (moderated t; Smyth 2004). The prior gets at most as many degrees of freedom as the pair has itself.
+  Five seeds estimate a variance badly. With seven options and noise of 0.3 points, moderation detects a
+  difference of one point in 85 % of pairs instead of 37 %. The cap keeps the family-wise error rate at or
+  below 5 % even if the options' noise differs tenfold; full pooling (one-way ANOVA, Tukey) gives 15 to 20 %.
+  With fewer options there is too little to estimate a prior from, and the result equals scipy's `ttest_rel`.
+- *Holm (1979)* over all testable pairs: the family-wise error rate is at most alpha.
+- *Intervals match the tests.* Each interval has the confidence level at which its pair was tested. It excludes
+  0 exactly where the verdict says "beats", and contains 0 where it says "not distinguishable".
 
 Sources: Demsar (2006), "Statistical comparisons of classifiers over multiple data sets", JMLR 7;
 Holm (1979), Scand. J. Statist. 6; Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3; Efron (1987), JASA 82.
@@ -38,20 +39,20 @@ MAX_MORE_SEEDS = 100
 
 @dataclass(frozen=True, eq=False)
 class PairTests:
-    """All pairs of options, one entry per pair and array; shape (pairs,).
+    """The tests of all pairs of options; every array has shape (pairs,).
 
-    first, second: rows of the score matrix. num_seeds: seeds both options have. difference: mean over
-    those of first - second, in the scores' unit. spread: the (moderated) standard deviation of one
-    difference. low, high: interval at 1 - level. p, p_holm, low and high are NaN where nothing can be
-    tested: fewer than two shared seeds, or differences without any spread.
+    first, second: rows of the score matrix. num_seeds: seeds that both options have. difference: mean of
+    first - second over those seeds, in the scores' unit. sd: the (moderated) standard deviation of the
+    differences. level: significance level of the test; low, high: confidence interval at 1 - level.
+    p, p_holm, low and high are NaN for untestable pairs: fewer than two shared seeds, or zero variance.
     """
 
     first: NDArray[np.intp]
     second: NDArray[np.intp]
     num_seeds: NDArray[np.int64]
     difference: Floats
-    spread: Floats
-    degrees: Floats
+    sd: Floats
+    degrees_of_freedom: Floats
     p: Floats
     p_holm: Floats
     level: Floats
@@ -61,17 +62,17 @@ class PairTests:
 
 
 def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the mean, BCa (Efron 1987) from three values on; None below two values.
+    """95 % bootstrap interval of the mean (BCa; Efron 1987), or None for fewer than two values.
 
-    Two values give their range and equal values a point, as any bootstrap must. It describes one option
-    and decides nothing: at five seeds a bootstrap interval is known to be too narrow.
-    The same values give the same interval, in whatever order.
+    Two values give their range, equal values an interval of width zero. The interval describes one option
+    and enters no test: with five seeds, bootstrap intervals are too narrow. It does not depend on the
+    order of the values.
     """
     values = np.sort(values)
     if len(values) < 2 or resamples == 0:
         return None
-    spread = float(values[-1] - values[0])
-    if len(values) == 2 or spread <= 1e-12 * max(1.0, abs(float(values[-1]))):
+    value_range = float(values[-1] - values[0])
+    if len(values) == 2 or value_range <= 1e-12 * max(1.0, abs(float(values[-1]))):
         return float(values[0]), float(values[-1])
     result = stats.bootstrap(
         (values,), np.mean, n_resamples=resamples, method="BCa", rng=np.random.default_rng(0), vectorized=True
@@ -81,7 +82,7 @@ def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, fl
 
 
 def holm(p_values: Floats) -> Floats:
-    """Holm's (1979) step-down adjusted p values; NaN entries are not in the family and stay NaN."""
+    """Holm's (1979) step-down adjusted p values; NaN entries are not part of the family and stay NaN."""
     adjusted = np.full(p_values.shape, np.nan)
     order = np.argsort(p_values)
     order = order[np.isfinite(p_values[order])]
@@ -91,82 +92,82 @@ def holm(p_values: Floats) -> Floats:
 
 
 def compare_pairs(scores: Floats, alpha: float = 0.05) -> PairTests:
-    """Test all pairs of options on their shared seeds. scores: shape (options, seeds), NaN where missing."""
+    """Test all pairs of options on their shared seeds. scores: shape (options, seeds), NaN for missing seeds."""
     first, second = np.triu_indices(len(scores), 1)
     differences = scores[first] - scores[second]
     present = np.isfinite(differences)
     num_seeds = present.sum(axis=1)
     filled = np.where(present, differences, 0.0)
     mean = np.where(num_seeds > 0, filled.sum(axis=1) / np.maximum(num_seeds, 1), np.nan)
-    centred = np.where(present, filled - np.nan_to_num(mean)[:, None], 0.0)
-    variance = (centred**2).sum(axis=1) / np.maximum(num_seeds - 1, 1)
-    variance = _without_rounding_noise(variance, scores)
+    residuals = np.where(present, filled - np.nan_to_num(mean)[:, None], 0.0)
+    variance = (residuals**2).sum(axis=1) / np.maximum(num_seeds - 1, 1)
+    variance = _without_rounding_error(variance, scores)
     degrees = np.maximum(num_seeds - 1, 0).astype(float)
     if len(scores) >= MODERATION_MIN_OPTIONS:
         variance, degrees = moderate_variances(variance, degrees)
     testable = (num_seeds >= 2) & (variance > 0)
-    error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
+    standard_error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
     safe_degrees = np.where(testable, degrees, 1.0)
-    p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / error, safe_degrees), np.nan)
+    p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / standard_error, safe_degrees), np.nan)
     p_holm = holm(p)
     level = _significance_levels(p, p_holm, alpha)
-    half = stats.t.isf(np.where(testable, level, 0.5) / 2, safe_degrees) * error
-    half = np.where(testable, half, np.nan)
-    spread = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
+    margin = stats.t.isf(np.where(testable, level, 0.5) / 2, safe_degrees) * standard_error
+    margin = np.where(testable, margin, np.nan)
+    sd = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
     significant = np.nan_to_num(p_holm, nan=1.0) < alpha
     return PairTests(
-        first, second, num_seeds, mean, spread, degrees, p, p_holm, level, mean - half, mean + half, significant
+        first, second, num_seeds, mean, sd, degrees, p, p_holm, level, mean - margin, mean + margin, significant
     )
 
 
 def moderate_variances(variance: Floats, degrees: Floats) -> tuple[Floats, Floats]:
-    """Variances shrunk towards their typical value, and the degrees of freedom that leaves.
+    """Variances shrunk towards their typical value, and the posterior degrees of freedom.
 
-    Smyth's (2004) empirical Bayes estimate of the prior variance and its degrees of freedom, from the
-    log variances of all pairs with at least two seeds; the prior's degrees are capped at each pair's own.
-    Unlike variances yield few prior degrees, hence little shrinkage.
+    Smyth's (2004) empirical Bayes estimate of the prior variance and its degrees of freedom, from the log
+    variances of all pairs with at least two seeds. The prior's degrees of freedom are capped at each pair's.
+    Variances that differ widely yield few prior degrees of freedom, hence little shrinkage.
     """
-    use = degrees > 0
-    if use.sum() < 2 or np.median(variance[use]) <= 0:
+    usable = degrees > 0
+    if usable.sum() < 2 or np.median(variance[usable]) <= 0:
         return variance, degrees
-    usable = np.maximum(variance[use], 1e-5 * np.median(variance[use]))
-    half = degrees[use] / 2
-    logs = np.log(usable) - special.digamma(half) + np.log(half)
+    floored = np.maximum(variance[usable], 1e-5 * np.median(variance[usable]))
+    half = degrees[usable] / 2
+    logs = np.log(floored) - special.digamma(half) + np.log(half)
     excess = logs.var(ddof=1) - float(np.mean(special.polygamma(1, half)))
     prior_degrees = np.minimum(2 * _inverse_trigamma(excess) if excess > 0 else np.inf, degrees)
     half_prior = np.maximum(prior_degrees, 1e-9) / 2
     prior_variance = np.exp(logs.mean() + special.digamma(half_prior) - np.log(half_prior))
     total = np.maximum(prior_degrees + degrees, 1e-9)
     shrunk = (prior_degrees * prior_variance + degrees * variance) / total
-    return np.where(use, shrunk, variance), np.where(use, prior_degrees + degrees, degrees)
+    return np.where(usable, shrunk, variance), np.where(usable, prior_degrees + degrees, degrees)
 
 
 def additional_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
-    """How many more seeds each pair would need to be told apart; 0 where nothing can be said.
+    """Estimate how many more seeds each pair needs for a significant difference; 0 without an estimate.
 
-    Power of the paired t test (noncentral t) at 80 %, at the level the pair was tested with, if the true
-    difference and spread were the ones observed. They are not, so read it as an order of magnitude.
-    MAX_MORE_SEEDS + 1 stands for "more than 100".
+    For the given power of the paired t test (noncentral t) at the level at which the pair was tested,
+    assuming that the observed difference and standard deviation are the true ones. They are estimates, so
+    the result is an order of magnitude. MAX_MORE_SEEDS + 1 stands for "more than 100".
     """
     counts = np.zeros(len(tests.p), dtype=np.int64)
     extra = np.arange(1, MAX_MORE_SEEDS + 1)
     for index in np.flatnonzero(np.isfinite(tests.p) & ~tests.significant):
         total = tests.num_seeds[index] + extra
-        degrees = tests.degrees[index] + extra
-        effect = abs(tests.difference[index]) / tests.spread[index] * np.sqrt(total)
+        degrees = tests.degrees_of_freedom[index] + extra
+        noncentrality = abs(tests.difference[index]) / tests.sd[index] * np.sqrt(total)
         critical = stats.t.isf(tests.level[index] / 2, degrees)
-        reached = np.flatnonzero(np.nan_to_num(stats.nct.sf(critical, degrees, effect), nan=0.0) >= power)
-        counts[index] = extra[reached[0]] if len(reached) else MAX_MORE_SEEDS + 1
+        achieved = np.nan_to_num(stats.nct.sf(critical, degrees, noncentrality), nan=0.0)
+        counts[index] = extra[np.argmax(achieved >= power)] if (achieved >= power).any() else MAX_MORE_SEEDS + 1
     return counts
 
 
 def friedman(scores: Floats) -> tuple[Floats, float, Floats]:
     """Ranks across data sets (Demsar 2006): mean ranks, Friedman's p, and Holm-adjusted p of all pairs.
 
-    scores: shape (options, data sets), higher is better, no NaN; rank 1 is the best, ties share ranks.
-    Pairs in the order of `numpy.triu_indices(options, 1)`, by z = (Ri - Rj) / sqrt(k (k + 1) / (6 N)).
-    Two options are compared by Wilcoxon's signed-rank test, as Demsar advises. All p are NaN for a
-    single data set, and the chi-squared approximation is rough below about ten.
+    scores: shape (options, data sets), higher is better, no NaN. Rank 1 is the best, ties share ranks. Pairs
+    are in the order of `numpy.triu_indices(options, 1)`, tested by z = (Ri - Rj) / sqrt(k (k + 1) / (6 N)).
+    Two options are compared by Wilcoxon's signed-rank test, as Demsar recommends. For a single data set all
+    p values are NaN; below about ten, the chi-squared approximation is rough.
     """
     num_options, num_sets = scores.shape
     ranks = stats.rankdata(-scores, axis=0)
@@ -186,7 +187,7 @@ def friedman(scores: Floats) -> tuple[Floats, float, Floats]:
 
 
 def _significance_levels(p: Floats, p_holm: Floats, alpha: float) -> Floats:
-    """The level at which Holm's procedure decided each pair: alpha / (m - i + 1), or its last step."""
+    """The level at which Holm's procedure tested each pair: alpha / (m - i + 1), constant after its last step."""
     level = np.full(p.shape, np.nan)
     order = np.argsort(p)
     order = order[np.isfinite(p[order])]
@@ -196,10 +197,10 @@ def _significance_levels(p: Floats, p_holm: Floats, alpha: float) -> Floats:
     return level
 
 
-def _without_rounding_noise(variance: Floats, scores: Floats) -> Floats:
-    """Differences equal but for floating-point rounding have no spread, rather than a spread of 1e-17."""
-    size = float(np.nanmax(np.abs(scores))) if np.isfinite(scores).any() else 0.0
-    return np.where(variance <= (1e-12 * size) ** 2, 0.0, variance)
+def _without_rounding_error(variance: Floats, scores: Floats) -> Floats:
+    """Set the variance of differences to 0 if they are equal except for floating-point rounding."""
+    largest = float(np.nanmax(np.abs(scores))) if np.isfinite(scores).any() else 0.0
+    return np.where(variance <= (1e-12 * largest) ** 2, 0.0, variance)
 
 
 def _inverse_trigamma(value: float) -> float:

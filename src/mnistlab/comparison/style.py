@@ -1,4 +1,4 @@
-"""How figures look: one colour, marker and dash per option everywhere, ink that follows the page."""
+"""Style of the figures: one colour and marker per option in all figures, ink in the colour of the page's text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 
 from mnistlab.comparison.results import Comparison
 
-# Okabe and Ito's colours for colour-blind readers, yellow and black darkened or replaced so that all ten
-# stand out on white and on near-black; markers tell options apart where colours do not.
+# The Okabe-Ito palette for colour-blind readers; yellow is darker and black replaced, so that all ten have enough
+# contrast on white and on near-black. Markers distinguish options where colours do not.
 COLOURS = (
     "#2a7fc1",
     "#e08e00",
@@ -31,8 +31,8 @@ COLOURS = (
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 MAX_SHOWN = 10
-WIDTH = 5.2  # inches: at 390 pixels a 9-point letter is still 9 pixels tall
-INK = "#010203"  # stands for the page's own text colour in the SVG
+WIDTH = 5.2  # inches; on a 390-pixel screen, 9-point letters are still 9 pixels tall
+INK = "#010203"  # replaced by the page's text colour in the SVG
 ERROR_COLOUR = "#d55e00"
 
 RC_PARAMS: Any = {
@@ -72,7 +72,7 @@ class OptionStyle:
 
 
 def option_styles(names: Iterable[str]) -> dict[str, OptionStyle]:
-    """Styles by sorted name, so that an option looks the same whatever its rank."""
+    """Styles by sorted name, so that an option's style does not depend on its rank."""
     return {
         name: OptionStyle(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
         for index, name in enumerate(sorted(names))
@@ -80,7 +80,7 @@ def option_styles(names: Iterable[str]) -> dict[str, OptionStyle]:
 
 
 def shown_options(comparison: Comparison) -> list[str]:
-    """The options drawn, best first: all up to ten, else each optimizer at its best rate or the top ten."""
+    """The options to draw, best first: all if at most ten, otherwise each optimizer at its best rate or the top ten."""
     names = [option.name for option in comparison.options]
     if len(names) <= MAX_SHOWN:
         return names
@@ -110,9 +110,9 @@ def render_png(figure: Figure, dpi: int = 160) -> bytes:
 
 
 def render_svg(figure: Figure, prefix: str) -> str:
-    """The figure as an inline SVG: transparent, ink in the page's text colour, no outside reference.
+    """The figure as an inline SVG: transparent, ink in the page's text colour, no external reference.
 
-    prefix: makes the SVG's ids unique within a page of several.
+    prefix: makes the ids of the SVG unique within the page.
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -132,7 +132,7 @@ def render_svg(figure: Figure, prefix: str) -> str:
 
 @contextlib.contextmanager
 def _drawing_settings() -> Iterator[None]:
-    """Our settings, and no warning about a letter the font lacks (it is drawn as a box)."""
+    """The settings above, without warnings about characters that the font lacks (they are drawn as boxes)."""
     with mpl.rc_context(RC_PARAMS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

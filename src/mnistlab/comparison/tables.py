@@ -1,4 +1,4 @@
-"""The report's tables as plain text cells, shared by the page, Markdown and the terminal."""
+"""The tables of a comparison as text cells, for the HTML report, Markdown, CSV and the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PAIRS = 28
 
 @dataclass(frozen=True)
 class Table:
-    """A heading row and rows of text; the first column names the row."""
+    """A header and rows of text; the first column names the row."""
 
     title: str
     header: list[str]
@@ -24,25 +24,16 @@ class Table:
 
 
 def options_table(comparison: Comparison) -> Table:
-    """The ranking: the objective over seeds, failures, and, beside it and not ranked on, test accuracy."""
-    header = [
-        "option",
-        comparison.objective,
-        "95 % interval",
-        "sd",
-        "seeds",
-        "failed",
-        "test accuracy",
-        "seconds",
-    ]
+    """The ranking: the objective over seeds, failures and, not ranked on, test accuracy."""
+    header = ["option", comparison.objective, "95 % interval", "sd", "seeds", "failed", "test accuracy", "seconds"]
     return Table("Ranking", header, [_option_row(comparison, option) for option in comparison.options])
 
 
 def pairs_table(comparison: Comparison) -> Table | None:
-    """Pairs in words with Holm-corrected p values; of many, those with the leader; None on one seed."""
+    """Pairs with Holm-corrected p values; if there are many, those with the leader; None for one seed."""
     if all(pair.decision == "one seed" for pair in comparison.pairs):
         return None
-    pairs, title = comparison.pairs, "Which differences are certain"
+    pairs, title = comparison.pairs, "Pairwise differences"
     if len(pairs) > MAX_PAIRS:
         leader = comparison.options[0].name
         pairs = [pair for pair in pairs if leader in (pair.first, pair.second)]
@@ -52,7 +43,7 @@ def pairs_table(comparison: Comparison) -> Table | None:
 
 
 def targets_table(comparison: Comparison) -> Table | None:
-    """Time-to-target: median epochs, steps and seconds, and how many runs got there; None if none did."""
+    """Time-to-target: median epochs, steps and seconds, and the number of runs that reached it; None if none did."""
     targets = [target for option in comparison.options for target in option.targets]
     if not any(target.num_reached for target in targets):
         return None
@@ -62,13 +53,15 @@ def targets_table(comparison: Comparison) -> Table | None:
 
 
 def curves_table(comparison: Comparison) -> Table:
-    """Each option's learning curves in words, and when it settled."""
+    """The diagnosis of each option's learning curves, and when they converged."""
     rows = [[option.name, option.reading.words, _number(option.reading.settled_epoch)] for option in comparison.options]
-    return Table("Learning curves in words", ["option", "reading", "settled by epoch (median)"], rows)
+    return Table(
+        "Diagnosis of the learning curves", ["option", "diagnosis", "near its final value from epoch (median)"], rows
+    )
 
 
 def grid_table(grid: LearningRateGrid, objective: str) -> Table:
-    """Optimizers at their default and at their best learning rate."""
+    """Optimizers at their best and at their default learning rate."""
     rows = []
     for row in sorted(grid.rows, key=lambda row: (row.rank_at_best or len(grid.rows) + 1, row.optimizer)):
         means = {point.learning_rate: point.mean for point in row.points}
@@ -83,22 +76,22 @@ def grid_table(grid: LearningRateGrid, objective: str) -> Table:
 
 
 def failures_table(records: Sequence[RunRecord], objective: str) -> Table | None:
-    """Every run that failed, diverged or was left unfinished, with its one-line cause; None without any."""
+    """Every run that failed, diverged or is unfinished, with its cause in one line; None if all trained."""
     rows = [
         [record.name or record.run_id, outcome(record, objective), failure_cause(record, objective)]
         for record in sorted(records, key=lambda record: (record.name, seed_of(record), record.run_id))
         if outcome(record, objective) != "trained"
     ]
-    return Table("Runs that did not train", ["run", "outcome", "cause"], rows) if rows else None
+    return Table("Failed, diverged and unfinished runs", ["run", "outcome", "cause"], rows) if rows else None
 
 
 def failure_cause(record: RunRecord, objective: str) -> str:
-    """Why a run did not train, in one line."""
-    ended = outcome(record, objective)
-    if ended == "failed":
+    """Why a run has no result, in one line."""
+    result = outcome(record, objective)
+    if result == "failed":
         return (record.tags.get("error", "").strip().splitlines() or ["no error recorded"])[0]
-    if ended == "diverged":
-        known = [
+    if result == "diverged":
+        details = [
             f"{label} {record.tags[f'outcome.{key}']}"
             for key, label in (
                 ("epoch", "epoch"),
@@ -108,12 +101,12 @@ def failure_cause(record: RunRecord, objective: str) -> str:
             )
             if f"outcome.{key}" in record.tags
         ]
-        return ", ".join(known) or f"{objective} is not finite"
+        return ", ".join(details) or f"{objective} is not finite"
     return f"no {objective} logged" if record.status == "FINISHED" else f"status {record.status}"
 
 
 def options_csv(comparison: Comparison) -> str:
-    """The ranking with unrounded numbers, a row per option; empty where a number does not exist."""
+    """The ranking with unrounded numbers, a row per option; missing numbers are empty."""
     targets = [f"{100 * target.target:g}" for target in comparison.options[0].targets]
     header = ["rank", "option", *comparison.axis, "objective", "mean", "sd", "interval_low", "interval_high"]
     header += ["num_seeds", "num_runs", "num_diverged", "num_failed", "num_unfinished", "failure_rate"]
@@ -139,8 +132,8 @@ def _option_row(comparison: Comparison, option: OptionSummary) -> list[str]:
         interval = f"{low.removesuffix(' %')} to {high}"
     scale, unit = (100, " points") if is_fraction(objective) else (1, "")
     sd = "-" if option.sd is None else f"{scale * option.sd:#.2g}".rstrip(".") + unit
-    lost = option.num_failed + option.num_diverged
-    failed = f"{lost} of {option.num_runs - option.num_unfinished}" if lost else "0"
+    num_failed = option.num_failed + option.num_diverged
+    failed = f"{num_failed} of {option.num_runs - option.num_unfinished}" if num_failed else "0"
     seconds = "-" if option.train_seconds is None else f"{option.train_seconds:.3g}"
     test = format_value("test_accuracy", option.test_accuracy)
     cells = [format_value(objective, option.mean), interval, sd, str(len(option.seeds)), failed, test, seconds]
@@ -162,14 +155,14 @@ def _p_cell(p: float | None) -> str:
 
 
 def _target_cell(target: TargetTime) -> str:
-    """ "2 · 3,376 · 0.9 s (4 of 5)"; the count only where some run never got there."""
+    """ "2 · 3,376 · 0.9 s (4 of 5)"; the count only if some runs missed the target."""
     count = f"{target.num_reached} of {target.num_runs}"
     if target.epochs is None:
         return f"not reached ({count})"
     steps = "-" if target.steps is None else f"{target.steps:,.0f}"
     seconds = "-" if target.seconds is None else f"{target.seconds:.3g} s"
-    short = "" if target.num_reached == target.num_runs else f" ({count})"
-    return f"{target.epochs:g} · {steps} · {seconds}{short}"
+    missed = "" if target.num_reached == target.num_runs else f" ({count})"
+    return f"{target.epochs:g} · {steps} · {seconds}{missed}"
 
 
 def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[object]:

@@ -1,4 +1,4 @@
-"""Time-to-target: how soon each run first reached a validation accuracy (AlgoPerf, Dahl et al. 2023)."""
+"""Time-to-target: epochs, steps and seconds to a validation accuracy (AlgoPerf, Dahl et al. 2023)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TARGETS = (0.95, 0.97, 0.98)
 
 
 def first_epoch(record: RunRecord, metric: str, level: float, direction: str = "higher") -> int | None:
-    """The first epoch, from 1, whose value is at least (or, for "lower", at most) the level; or None."""
+    """The first epoch, from 1, with at least (for "lower": at most) this value of the metric; None without one."""
     for epoch, value in enumerate(record.history.get(metric, ()), start=1):
         if math.isfinite(value) and (value >= level if direction == "higher" else value <= level):
             return epoch
@@ -22,22 +22,22 @@ def first_epoch(record: RunRecord, metric: str, level: float, direction: str = "
 
 
 def steps_until(record: RunRecord, epoch: int) -> float:
-    """Optimizer steps up to and with that epoch; NaN without `metrics["steps_per_epoch"]`."""
+    """Optimizer steps to the end of that epoch; NaN without `metrics["steps_per_epoch"]`."""
     return epoch * record.metrics.get("steps_per_epoch", math.nan)
 
 
 def seconds_until(record: RunRecord, epoch: int) -> float:
-    """Training seconds up to and with that epoch; NaN without a full `history["epoch_seconds"]`."""
+    """Training seconds to the end of that epoch; NaN without a full `history["epoch_seconds"]`."""
     seconds = record.history.get("epoch_seconds", ())
     return math.fsum(seconds[:epoch]) if len(seconds) >= epoch else math.nan
 
 
 def time_to_target(group: Sequence[RunRecord], target: float, metric: str = "val_accuracy") -> TargetTime:
-    """One option's time to one target, counted in whole epochs.
+    """One option's time to one target, in whole epochs.
 
-    A run that never got there counts as infinite, so the median over seeds is None once half of the runs
-    did not (Dahl et al. 2023): dropping those runs would flatter the option. Failed and diverged runs
-    count like any other; runs that were interrupted do not.
+    A run that misses the target has an infinite time, so the median is None if half of the runs miss it
+    (Dahl et al. 2023); excluding them would favour unreliable options. Failed and diverged runs miss the
+    target; unfinished runs are excluded.
     """
     runs = [record for record in group if outcome(record) != "unfinished"]
     epochs = [first_epoch(record, metric, target) for record in runs]
@@ -54,7 +54,7 @@ def time_to_target(group: Sequence[RunRecord], target: float, metric: str = "val
 
 
 def censored_median(values: Sequence[float], num_missing: int) -> float | None:
-    """The median with `num_missing` further values at infinity; None if that is infinite or unknown."""
+    """The median with `num_missing` additional infinite values; None if it is infinite or a value is NaN."""
     if not values or any(math.isnan(value) for value in values):
         return None
     ordered = np.sort([*values, *[math.inf] * num_missing])

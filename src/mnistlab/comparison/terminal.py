@@ -1,80 +1,113 @@
-"""The verdict and the table for the terminal: one screenful, at most 100 columns."""
+"""The summary of a comparison on the terminal: verdict, ranking, pairs with the best option, warnings."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Sequence
+import io
+import os
+import sys
+from typing import IO, TYPE_CHECKING, Any
 
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.tables import Table, options_table
 
-COLUMNS = 100
-ROWS = 24
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MAX_LINES = 24
 MAX_OPTIONS = 12
+UNLIMITED_WIDTH = 100_000
 
 
-def terminal_summary(comparison: Comparison) -> str:
-    """Verdict, ranking, the pairs with the leader and the warnings; 24 lines for up to seven options.
+def terminal_summary(comparison: Comparison, terminal_width: int | None = None) -> str:
+    """The summary as text: the verdict first, at most 24 lines before wrapping; what is left out is counted.
 
-    The verdict comes first. What does not fit is counted and left to the report.
+    terminal_width: columns of the terminal to style and wrap the text for, in a process that does not have the
+    terminal itself. None: plain text without escape codes; nothing is wrapped or shortened.
     """
-    table = _compact(options_table(comparison))
-    lines = _wrapped(comparison.verdict)
-    shown = Table(table.title, table.header, table.rows[:MAX_OPTIONS])
-    lines += ["", *table_lines(shown)]
-    if len(table.rows) > MAX_OPTIONS:
-        lines.append(f"and {len(table.rows) - MAX_OPTIONS} more options in the report")
-    room = max(ROWS - len(lines) - 2, 4)
-    warnings = [line for note in comparison.notes if note.level == "warning" for line in _warning(note.text)]
-    rest = len(warnings) - room // 2 + 1
-    if rest > 1:
-        warnings = [*warnings[: room // 2 - 1], f"and {rest} more lines of warnings in the report"]
-    pairs = _leader_pairs(comparison)
-    left = room - len(warnings)
-    if len(pairs) > left:
-        pairs = [*pairs[: max(left - 1, 0)], f"and {len(pairs) - max(left - 1, 0)} more pairs in the report"]
-    for block in (pairs, warnings):
-        lines += ["", *block] if block else []
-    return "\n".join(lines)
+    text = io.StringIO()
+    color_system = "standard" if terminal_width else None
+    width = terminal_width or UNLIMITED_WIDTH
+    _print(_console(file=text, width=width, force_terminal=bool(terminal_width), color_system=color_system), comparison)
+    return text.getvalue().rstrip("\n")
 
 
-def _compact(table: Table) -> Table:
-    """The ranking with shorter headings and no repeated units; the verdict names the objective."""
+def print_summary(comparison: Comparison, file: IO[str] | None = None) -> None:
+    """Print the summary to the file (default: stdout), on a terminal with the best option in bold.
+
+    The lines of `terminal_summary` are printed if the file is not a terminal, with NO_COLOR and with TERM=dumb.
+    """
+    file = file or sys.stdout
+    if file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown"):
+        _print(_console(file=file), comparison)
+    else:
+        print(terminal_summary(comparison), file=file)
+
+
+def _console(**settings: Any) -> Console:
+    """A console that prints option names as they are: no markup such as [bold], no emoji, no highlighting."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, **settings)
+
+
+def _print(console: Console, comparison: Comparison) -> None:
+    from rich.text import Text
+
+    table = _shorten_header(options_table(comparison))
+    num_hidden = max(len(table.rows) - MAX_OPTIONS, 0)
+    room = max(MAX_LINES - min(len(table.rows), MAX_OPTIONS) - (num_hidden > 0) - 5, 4)
+    texts = [note.text for note in comparison.notes if note.level == "warning"]
+    warnings = _at_most([f"warning: {text}" for text in texts], max(room // 2, 1), "warnings")
+    pairs = _at_most(_leader_pairs(comparison), room - len(warnings), "pairs")
+    console.print(comparison.verdict, end="\n\n")
+    _print_table(console, table, is_first_best=comparison.options[0].mean is not None)
+    if num_hidden:
+        console.print(f"and {num_hidden} more options in the report")
+    for lines in filter(None, (pairs, warnings)):
+        console.print()
+        for line in lines:
+            text = Text(line)
+            text.highlight_regex("^warning:", "yellow")
+            console.print(text)
+
+
+def _print_table(console: Console, table: Table, is_first_best: bool) -> None:
+    """Columns are as wide as their cells; only names are cut, where a row would exceed the console."""
+    import rich.table
+    from rich.cells import cell_len
+
+    rows = [table.header, *table.rows[:MAX_OPTIONS]]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths[0] = min(widths[0], max(8, console.width - sum(widths[1:]) - 2 * len(widths[1:])))
+    width = sum(widths) + 2 * len(widths[1:])
+    grid = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="")
+    for index, (title, column_width) in enumerate(zip(table.header, widths, strict=True)):
+        grid.add_column(title, width=column_width, no_wrap=True, justify="right" if index else "left")
+    for index, row in enumerate(rows[1:]):
+        grid.add_row(*row, style="bold" if index == 0 and is_first_best else None)
+    console.print(grid, crop=False, no_wrap=True, overflow="ellipsis")
+
+
+def _shorten_header(table: Table) -> Table:
+    """The ranking with short headings and no repeated units; the verdict names the objective."""
     points = any("points" in row[3] for row in table.rows)
     header = [table.header[0], "mean", table.header[2], "sd, points" if points else "sd", *table.header[4:]]
     rows = [[*row[:3], row[3].removesuffix(" points"), *row[4:]] for row in table.rows]
     return Table(table.title, header, rows)
 
 
-def table_lines(table: Table, columns: int = COLUMNS) -> list[str]:
-    """Aligned columns; the first column is cut where the row would be too wide."""
-    rows = [table.header, *table.rows]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(table.header))]
-    others = sum(widths[1:]) + 2 * (len(widths) - 1)
-    widths[0] = max(8, min(widths[0], columns - others))
-    return [_row(row, widths)[:columns].rstrip() for row in rows]
-
-
-def _row(row: Sequence[str], widths: Sequence[int]) -> str:
-    first = row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 1]}…"
-    cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-    return "  ".join([first.ljust(widths[0]), *cells])
-
-
 def _leader_pairs(comparison: Comparison) -> list[str]:
-    """The leading option against each other one, a line each; on a grid, optimizers at their best rates."""
+    """The pairs with the leading option; for a learning-rate grid, the optimizers at their best rates."""
     leader = comparison.options[0].name
     pairs = [pair for pair in comparison.pairs if leader in (pair.first, pair.second)]
     if comparison.grid and len(comparison.grid.rows) > 1:
         pairs = comparison.grid.at_best
-    if all(pair.decision == "one seed" for pair in pairs):
-        return []
-    return [textwrap.shorten(pair.words, COLUMNS, placeholder=" …") for pair in pairs]
+    return [] if all(pair.decision == "one seed" for pair in pairs) else [pair.words for pair in pairs]
 
 
-def _warning(text: str) -> list[str]:
-    return _wrapped(f"warning: {text}")[:3]
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, COLUMNS, subsequent_indent="  ", break_long_words=True)
+def _at_most(lines: list[str], limit: int, noun: str) -> list[str]:
+    """The first lines; what exceeds the limit is counted in the last one."""
+    if len(lines) <= limit:
+        return lines
+    num_shown = max(limit - 1, 0)
+    return [*lines[:num_shown], f"and {len(lines) - num_shown} more {noun} in the report"]

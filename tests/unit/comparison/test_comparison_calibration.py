@@ -1,4 +1,4 @@
-"""Simulated sweeps: without any difference no winner (95 %), with a planted one the right winner."""
+"""Simulated sweeps: error rate without differences, power with a true difference, coverage of the intervals."""
 
 import numpy as np
 import pytest
@@ -60,16 +60,16 @@ def test_three_options_on_three_seeds_name_a_false_best_at_most_once_in_twenty()
 
 @pytest.mark.parametrize("kind", ["uneven", "one wild"])
 @pytest.mark.parametrize(("options", "seeds"), [(3, 3), (7, 5)])
-def test_options_of_unlike_noise_do_not_raise_the_rate(kind, options, seeds):
+def test_unequal_variances_do_not_raise_the_error_rate(kind, options, seeds):
     assert false_winner_rate(kind, options, seeds) <= ALLOWED
 
 
-def test_missing_seeds_do_not_raise_the_rate():
+def test_missing_seeds_do_not_raise_the_error_rate():
     assert false_winner_rate("normal", 7, 6, missing=0.2) <= ALLOWED
 
 
 def power(options, seeds, spread, draws=300, gap=0.01):
-    """The share of (planted option, other option) pairs found; a wrong claim against it fails the test."""
+    """The share of (better option, other option) pairs found; a wrong claim against it fails the test."""
     rng = np.random.default_rng(7)
     found = np.zeros(draws)
     for draw in range(draws):
@@ -94,7 +94,7 @@ def power(options, seeds, spread, draws=300, gap=0.01):
         (7, 5, 0.003, 0.80),
     ],
 )
-def test_a_planted_point_is_found_at_realistic_noise(options, seeds, spread, at_least):
+def test_a_true_difference_of_one_point_is_detected_at_realistic_noise(options, seeds, spread, at_least):
     assert power(options, seeds, spread) >= at_least
 
 
@@ -110,8 +110,8 @@ def test_intervals_cover_the_truth():
     assert np.mean(hits) >= 0.95
 
 
-def test_the_words_of_an_a_a_sweep_claim_nothing():
-    """The same promise, read off the sentences."""
+def test_the_sentences_of_an_a_a_sweep_claim_no_difference():
+    """The same error rate, counted in the sentences."""
     rng = np.random.default_rng(11)
     claims = 0
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Time-to-target, readings of curves, learning-rate grids."""
+"""Time-to-target, diagnosis of curves, learning-rate grids."""
 
 import math
 
@@ -26,7 +26,7 @@ def test_time_to_target_is_the_first_epoch_at_or_above_it():
     assert found.steps == 2 * math.ceil(54000 / 32)
 
 
-def test_runs_that_never_got_there_count_as_infinite():
+def test_runs_that_miss_the_target_have_an_infinite_time():
     reached = run_with(0, val_accuracy=[0.96])
     missed = [run_with(seed, val_accuracy=[0.5]) for seed in (1, 2)]
     assert time_to_target([reached, missed[0]], 0.95).epochs is None
@@ -50,7 +50,7 @@ def test_first_epoch_of_a_loss():
 
 
 @pytest.mark.parametrize(
-    ("loss", "val_loss", "words"),
+    ("loss", "val_loss", "diagnosis"),
     [
         ([0.5, 0.3, 0.1], [0.4, 0.3, 0.35], "overfitting"),
         ([0.5, 0.3, 0.31], [0.4, 0.3, 0.35], "good fit"),
@@ -58,28 +58,28 @@ def test_first_epoch_of_a_loss():
         ([0.5, 0.3, 0.2], [0.4, 0.3, 0.25], "good fit, still improving"),
         ([0.5, 0.3, 0.2], [0.4, 0.3, 0.299], "good fit"),
         ([0.5, 0.3, 0.2], [0.4, math.nan, math.nan], "diverged"),
-        ([0.5], [0.4], "too short to read"),
+        ([0.5], [0.4], "too few epochs"),
     ],
 )
-def test_curves_in_words(loss, val_loss, words):
-    assert diagnose_run(run_with(loss=loss, val_loss=val_loss)) == words
+def test_diagnosis_of_a_run(loss, val_loss, diagnosis):
+    assert diagnose_run(run_with(loss=loss, val_loss=val_loss)) == diagnosis
 
 
-def test_an_options_reading_counts_its_runs():
+def test_diagnosis_of_an_option_counts_its_runs():
     group = [*make_sweep(["adam"], 3), diverged("adam", 3), failed("adam", 4)]
     assert diagnose_option(group) == "good fit, still improving in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
     assert diagnose_option(make_sweep(["batch_gd"])) == "underfitting"
 
 
-def test_who_converges_faster_and_who_ends_better():
+def test_which_option_converges_first_and_which_ends_best():
     slow = [run_with(seed, val_accuracy=[0.5, 0.9, 0.98], epoch_seconds=[1, 1, 1]) for seed in range(3)]
     fast = [run_with(seed, val_accuracy=[0.96, 0.975, 0.975], epoch_seconds=[9, 9, 9]) for seed in range(3)]
-    readings = {
+    diagnoses = {
         name: diagnose_curves(group, "val_accuracy", "higher", 0.98) for name, group in (("slow", slow), ("fast", fast))
     }
-    assert (readings["slow"].level_epoch, readings["fast"].level_epoch) == (3.0, 2.0)
-    words = describe_convergence(readings, "val_accuracy", "slow", "higher")
-    assert words == (
+    assert (diagnoses["slow"].level_epoch, diagnoses["fast"].level_epoch) == (3.0, 2.0)
+    sentence = describe_convergence(diagnoses, "val_accuracy", "slow", "higher")
+    assert sentence == (
         "Within 1 % of the best final val_accuracy first: fast (median epoch 2); in seconds: slow (3 s); "
         "slow ends highest."
     )
@@ -109,8 +109,8 @@ def test_a_grid_ranks_optimizers_at_default_and_at_best():
     assert (adam.best, adam.rank_at_best, adam.rank_at_default) == (0.001, 2, 1)
     assert (momentum.best, momentum.rank_at_best, momentum.rank_at_default) == (0.01, 1, 2)
     assert grid.warnings == [
-        "momentum: the best learning rate, 0.01, is the highest of the grid; the true best may lie beyond "
-        "it: add larger values of optimizer.learning_rate"
+        "momentum: the best learning rate, 0.01, is the highest of the grid; the optimum may be outside: "
+        "add larger values of optimizer.learning_rate"
     ]
     assert {grid.at_best[0].first, grid.at_best[0].second} == {"adam", "momentum"}
 

@@ -1,4 +1,4 @@
-"""Fairness: what is warned about, what is only noted, and what data belong together."""
+"""Fairness: warnings, notes, and which runs have the same data."""
 
 import pytest
 from synthetic_runs import failed, flagship, make_run, make_sweep
@@ -36,8 +36,8 @@ def test_batch_size_is_a_warning_when_models_are_compared():
         for seed in range(2)
     ]
     assert any(
-        text == "fit.batch_size differs, and is not on the axis: 32 (mlp), 64 (cnn)"
-        or text == "fit.batch_size differs, and is not on the axis: 64 (cnn), 32 (mlp)"
+        text == "fit.batch_size differs but is not on the axis: 32 (mlp), 64 (cnn)"
+        or text == "fit.batch_size differs but is not on the axis: 64 (cnn), 32 (mlp)"
         for text in warnings(records, "model")
     )
 
@@ -45,7 +45,7 @@ def test_batch_size_is_a_warning_when_models_are_compared():
 def test_another_setting_is_named_with_its_values():
     records = make_sweep(["adam", "momentum"])
     records[-1] = make_run("momentum", 4, params={"model.units": "[256]"})
-    expected = "model.units differs, and is not on the axis: [128, 64] (adam, momentum), [256] (momentum)"
+    expected = "model.units differs but is not on the axis: [128, 64] (adam, momentum), [256] (momentum)"
     assert expected in warnings(records)
 
 
@@ -55,20 +55,20 @@ def test_a_setting_only_some_runs_have_is_named():
     assert any("data.augmentation" in text and "(not set)" in text for text in warnings(records))
 
 
-def test_a_groups_own_settings_may_differ_between_options_but_not_within():
+def test_settings_of_a_group_may_differ_between_options_but_not_within():
     records = make_sweep(["adam", "momentum"])
     records[0] = make_run("adam", 0, params={"optimizer.learning_rate": 0.5})
     assert any(text.startswith("optimizer.learning_rate differs") for text in warnings(records))
 
 
-def test_seeds_and_tracking_are_no_settings():
+def test_seeds_and_tracking_settings_are_ignored():
     records = make_sweep(["adam", "momentum"])
     records[0] = make_run("adam", 0, params={"tracking.uri": "elsewhere", "tracking": "none"})
     assert warnings(records) == []
 
 
 @pytest.mark.parametrize(("tag", "words"), [("initial_weights", "initial weights"), ("batch_order", "batch order")])
-def test_another_start_is_named_with_option_and_seed(tag, words):
+def test_a_different_initial_state_is_named_with_option_and_seed(tag, words):
     records = make_sweep(["adam", "momentum", "rmsprop"])
     records[1] = make_run("adam", 1, tags={f"hash.{tag}": "other"})
     found = warnings(records)
@@ -96,7 +96,7 @@ def test_batch_orders_of_other_batch_sizes_are_not_compared():
 
 def test_other_training_lengths_are_a_warning():
     records = [*make_sweep(["adam"]), *make_sweep(["momentum"], epochs=5)]
-    assert any("training lengths differ (epochs): 3 (adam), 5 (momentum)" in text for text in warnings(records))
+    assert any("numbers of epochs differ: 3 (adam), 5 (momentum)" in text for text in warnings(records))
 
 
 def on_data(records, digest, source):
@@ -158,7 +158,7 @@ def test_data_alone_on_the_axis_are_one_table_with_a_warning():
     records = make_sweep(["adam"]) + on_data(make_sweep(["adam"]), "f1f1", "fashion_mnist")
     (found,) = compare_by_data(records, "source")
     assert len(found.options) == 2
-    assert any("changes the data themselves" in note.text for note in found.notes)
+    assert any("changes the data" in note.text for note in found.notes)
 
 
 def test_ranks_across_data_sets():
@@ -168,4 +168,4 @@ def test_ranks_across_data_sets():
     assert found.p is not None and found.p < 0.05
     assert found.verdict == "Across 6 data sets sgd ranks best (mean rank 1 of 3) and beats adam."
     few = across_data(compare_by_data([run for members in sets[:2] for run in members]))
-    assert "no difference is certain" in few.verdict
+    assert "no difference is significant" in few.verdict

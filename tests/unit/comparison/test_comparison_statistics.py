@@ -1,4 +1,4 @@
-"""The statistics against scipy, published numbers and their own promises."""
+"""The statistics against scipy, published numbers and their defining properties."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_moderation_shrinks_equal_variances_to_one_and_leaves_unlike_ones_almost
     assert shrunk[-1] == pytest.approx(unlike[-1], rel=0.1)
 
 
-def test_moderated_variance_lies_between_its_own_and_the_typical_one():
+def test_moderated_variance_lies_between_the_sample_variance_and_the_typical_one():
     variance = np.random.default_rng(3).chisquare(4, 21) / 4
     shrunk, degrees = moderate_variances(variance, np.full(21, 4.0))
     assert np.ptp(shrunk) < np.ptp(variance)
@@ -76,7 +76,7 @@ def test_moderated_variance_lies_between_its_own_and_the_typical_one():
 
 @settings(max_examples=200, deadline=None)
 @given(SCORES)
-def test_a_claim_is_made_exactly_where_the_interval_leaves_out_zero(scores):
+def test_a_difference_is_significant_exactly_if_the_interval_excludes_zero(scores):
     tests = compare_pairs(scores)
     testable = np.isfinite(tests.p)
     outside = (tests.low > 0) | (tests.high < 0)
@@ -95,22 +95,22 @@ def test_a_constant_added_to_all_scores_changes_no_difference(k, n, seed, consta
     np.testing.assert_allclose(after.p_holm, before.p_holm, rtol=1e-6)
 
 
-def test_what_a_seed_adds_to_all_options_cancels():
+def test_an_effect_of_the_seed_on_all_options_cancels():
     scores = np.random.default_rng(0).normal(0, 0.01, (7, 5))
-    luck = np.array([0.3, -0.2, 0.0, 0.1, 0.5])
-    np.testing.assert_allclose(compare_pairs(scores + luck).p, compare_pairs(scores).p, rtol=1e-6)
+    effect_of_seed = np.array([0.3, -0.2, 0.0, 0.1, 0.5])
+    np.testing.assert_allclose(compare_pairs(scores + effect_of_seed).p, compare_pairs(scores).p, rtol=1e-6)
 
 
-def test_no_spread_no_seed_no_claim():
+def test_no_test_without_variance_or_with_fewer_than_two_seeds():
     same = compare_pairs(np.array([[0.9, 0.8, 0.7], [0.8, 0.7, 0.6]]))
-    assert math.isnan(same.p[0]) and not same.significant[0] and same.spread[0] == 0
+    assert math.isnan(same.p[0]) and not same.significant[0] and same.sd[0] == 0
     assert math.isnan(compare_pairs(np.array([[0.9], [0.8]])).p[0])
     apart = compare_pairs(np.array([[0.9, np.nan], [np.nan, 0.8]]))
     assert apart.num_seeds[0] == 0 and math.isnan(apart.difference[0])
 
 
 @pytest.mark.parametrize(("effect", "expected"), [(0.5, 34), (0.8, 15)])
-def test_seeds_needed_are_the_textbooks(effect, expected):
+def test_seeds_needed_agree_with_g_power(effect, expected):
     """G*Power: a paired t test at 5 % and 80 % power needs 34 pairs for dz = 0.5, 15 for dz = 0.8."""
     noise = np.array([-1.0, 0.0, 1.0])
     scores = np.array([noise / noise.std(ddof=1) + effect, np.zeros(3)])

@@ -1,4 +1,4 @@
-"""From records to the verdict: grouping, failures, words."""
+"""From records to the verdict: grouping, failures, sentences."""
 
 import dataclasses
 import itertools
@@ -16,27 +16,27 @@ from mnistlab.comparison.results import Pair
 from mnistlab.comparison.wording import describe_pair, format_difference
 
 GAPS = np.array([[0.004, 0.0041, 0.0042, 0.0038, 0.0039], [0.0] * 5])
-LUCK = np.array([0.95, 0.951, 0.949, 0.9505, 0.9492])
+SEED_EFFECT = np.array([0.95, 0.951, 0.949, 0.9505, 0.9492])
 
 
 def test_a_winner_of_two():
-    found = compare(scores_as_runs(LUCK + GAPS))
+    found = compare(scores_as_runs(SEED_EFFECT + GAPS))
     assert found.verdict == "a beats b by 0.4 points [0.4, 0.4] (a: 95.39 % best_val_accuracy; 5 seeds)."
     assert found.pairs[0].advantage == pytest.approx(0.004)
 
 
-def test_the_issues_own_sentence():
+def test_the_sentence_of_a_winner_with_its_interval():
     """0.4 points with a spread that gives the interval [0.2, 0.6]."""
     noise = np.array([-1, -0.5, 0, 0.5, 1]) * 0.00205
     found = compare(scores_as_runs(np.array([0.95 + 0.004 + noise, np.full(5, 0.95)])))
     assert found.pairs[0].words == "a beats b by 0.4 points [0.2, 0.6]"
 
 
-def test_not_distinguishable_says_how_many_seeds_would_tell():
+def test_not_distinguishable_estimates_the_seeds_needed():
     noise = np.array([-1, -0.5, 0, 0.5, 1]) * 0.006
     pair = compare(scores_as_runs(np.array([0.954 + noise, np.full(5, 0.95)]))).pairs[0]
     assert pair.decision == "undecided" and pair.more_seeds and pair.low < 0 < pair.high
-    assert pair.words == f"a and b are not distinguishable; about {pair.more_seeds} more seeds would tell"
+    assert pair.words == f"a and b are not distinguishable; about {pair.more_seeds} more seeds would be needed"
 
 
 def test_one_seed_no_claim():
@@ -70,7 +70,7 @@ def test_failures_are_counted_and_not_averaged_in():
     )
 
 
-def test_a_winner_whose_runs_failed_says_so():
+def test_the_verdict_mentions_failed_runs_of_the_winner():
     records = [run for run in make_sweep(["sgd", "adam"]) if run.run_id != "sgd-4"] + [diverged("sgd", 4)]
     assert compare(records).verdict.endswith("; but 1 of its 5 runs failed or diverged.")
 
@@ -84,7 +84,7 @@ def test_interrupted_runs_are_neither_failures_nor_scores():
 
 def test_nothing_trained():
     found = compare([failed("adam", 0), failed("sgd", 0)])
-    assert found.verdict == "No answer: none of the 2 options has a run that trained."
+    assert found.verdict == "No result: no run of any option trained to the end."
     assert compare([make_run("adam", 0), failed("sgd", 0)]).verdict.startswith("Only adam trained (95.")
     assert compare(make_sweep(["adam"])).verdict.startswith("Only one option, adam (95.")
 
@@ -118,7 +118,7 @@ def test_lower_is_better_mirrors_higher_is_better(seed, options, seeds):
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 7), st.integers(1, 5), st.floats(1e-5, 0.05))
-def test_words_numbers_and_decisions_agree(seed, options, seeds, spread):
+def test_sentences_numbers_and_decisions_agree(seed, options, seeds, spread):
     rng = np.random.default_rng(seed)
     scores = 0.9 + spread * rng.normal(size=(options, seeds)) + 0.01 * rng.normal(size=(options, 1))
     found = compare(scores_as_runs(scores), resamples=0)
@@ -139,15 +139,14 @@ def test_a_claim_never_shows_a_bound_of_zero():
     assert format_difference("val_loss", 0.004, 0.00004, 0.0076) == "0.00400 [0.00004, 0.00760]"
 
 
-def test_no_spread_in_words():
+def test_the_sentence_of_a_pair_without_variance():
     same = Pair("a", "b", 3, 0.0, None, None, None, None, None, "no spread", None, "")
-    assert (
-        describe_pair(same, "val_accuracy") == "a and b: the same score in every seed: no spread to judge by, no claim"
-    )
+    sentence = "a and b: the same score for every seed: zero variance, no test, no claim"
+    assert describe_pair(same, "val_accuracy") == sentence
     assert "the same difference" in describe_pair(dataclasses.replace(same, advantage=0.1), "val_accuracy")
 
 
-def test_with_unequal_seeds_the_leader_is_one_that_nobody_beats():
+def test_with_unequal_seeds_the_leader_is_an_option_that_no_other_beats():
     """b's mean is best only because it lacks the hard seeds; on the seeds both have, a is better."""
     easy, hard = 0.97, 0.90
     a = [easy + 0.0101, easy + 0.0100, easy + 0.0099, hard, hard]
@@ -170,7 +169,7 @@ def test_axis_of_several_settings_and_names():
     assert option_name(("optimizer", "data"), ("adam", "none")) == "adam data=none"
 
 
-def test_several_runs_of_one_seed_are_one_repetition():
+def test_several_runs_of_one_seed_are_one_replicate():
     records = [*make_sweep(["adam", "sgd"], 1), make_run("adam", 0, run_id="again")]
     found = compare(records)
     assert found.pairs[0].decision == "one seed"
@@ -183,11 +182,11 @@ def test_several_runs_of_one_seed_are_one_repetition():
         ({"objective": "test_accuracy"}, "never ranked on"),
         ({"objective": "val_acuracy"}, "Choices: best_epoch"),
         ({"axis": "optimiser"}, "no run has a setting 'optimiser'"),
-        ({"axis": "seed"}, "seeds are repetitions"),
+        ({"axis": "seed"}, "seeds are replicates"),
         ({"axis": ()}, "name one or more settings"),
     ],
 )
-def test_misuse_is_refused_with_the_choices(arguments, message):
+def test_invalid_arguments_raise_with_the_choices(arguments, message):
     with pytest.raises(ValueError, match=message):
         compare(make_sweep(["adam", "sgd"]), **arguments)
 
