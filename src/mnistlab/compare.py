@@ -12,11 +12,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnistlab import tracking
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
 from mnistlab.config import ConfigError, TrackingConfig, project_root
+from mnistlab.runtime import errors, exits
 from mnistlab.tracking import history, stores
 from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
 __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
@@ -29,7 +30,7 @@ Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=opti
   sweep=ID      a sweep, by the id of its parent run or its own id; without it and without a filter: the latest
   filter=...    any runs, as MLflow's search_runs takes it: filter="params.model = 'cnn'"
   axis=KEY      what to compare; several: axis=optimizer,optimizer.learning_rate
-  objective=M   what to rank by: a metric of the validation, never of the test
+  objective=M   the metric to rank by: of the validation, never of the test
 
 Examples
   python -m mnistlab.compare
@@ -46,14 +47,14 @@ def load_runs(
     uri: str | None = None,
     root: str | None = None,
 ) -> list[RunRecord]:
-    """Training runs out of the tracking store as plain records, the newest first; a sweep's parent is none.
+    """Training runs out of the tracking store as plain records, the newest first; without the parent runs of sweeps.
 
     Args:
         condition: an MLflow filter, "params.model = 'cnn' and attributes.status = 'FINISHED'".
-        experiment, uri, root: where to look; None as for training (environment, else `<root>/mlruns`).
+        experiment, uri, root: where the runs are; None: as for training (environment, else `<root>/mlruns`).
 
     Raises:
-        ConfigError: there is no such store or experiment, or the filter is not MLflow's.
+        ConfigError: there is no such store or experiment, or the condition is not an MLflow filter.
     """
     store = _store(experiment, uri, root)
     return [history.record_of(store, run) for run in _find(store, condition) if run.tags.get("sweep.kind") != "parent"]
@@ -66,31 +67,33 @@ def _store(experiment: str | None, uri: str | None, root: str | None) -> StoreAd
 
 
 def _find(store: StoreAddress, condition: str) -> list[StoredRun]:
-    tracking.open_store(store)
+    open_store(store)
     try:
         return history.find(store, condition)
     except Exception as error:
-        raise ConfigError(f"filter={condition!r} is not understood by MLflow: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"filter={condition!r} is not an MLflow filter: {str(error).splitlines()[0]}") from error
 
 
 def main() -> None:
-    """The command; exit status 0, or 2 for a user's mistake."""
+    """The command. Exit status: 0 success, 2 a user's mistake, 130 interrupted, 143 terminated."""
+    exits.catch_signals()
+    exits.leave(errors.run_command(_run))
+
+
+def _run() -> int:
     words = sys.argv[1:]
     if {"-h", "--help"} & set(words):
         print(USAGE)
-        return
-    try:
+    else:
         _compare(_settings(words))
-    except (ConfigError, ValueError) as error:
-        print(f"Refused: {error}", file=sys.stderr)
-        sys.exit(2)
+    return 0
 
 
 def _settings(words: Sequence[str]) -> dict[str, str]:
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     unknown = [word for word in words if word.split("=")[0] not in SETTINGS or "=" not in word]
     if unknown:
-        raise ConfigError(f"{unknown[0]} is no setting. Choices: {', '.join(SETTINGS)}; see --help.")
+        raise ConfigError(f"{unknown[0]} is not a setting. Choices: {', '.join(SETTINGS)}; see --help.")
     return settings
 
 
@@ -116,7 +119,7 @@ def _compare(settings: dict[str, str]) -> None:
 
 
 def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredRun], str, str]:
-    """The runs to compare, what they are, and the axis to compare them along."""
+    """The runs to compare, a title for them, and the axis."""
     if "filter" in settings:
         runs = _find(store, settings["filter"])
         children = [run for run in runs if run.tags.get("sweep.kind") != "parent" and run.status in COMPARED]

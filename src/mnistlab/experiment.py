@@ -1,119 +1,114 @@
-"""One experiment, top to bottom. Read `run` and know where everything is."""
+"""One experiment, top to bottom. Read `run` to see every step; each package behind it holds one subject."""
 
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import math
 import time
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
-from mnistlab import tracking, training
+from mnistlab import data, evaluation, training
 from mnistlab.config import Config
 from mnistlab.config.build import build
-from mnistlab.config.run_names import run_name
 from mnistlab.data import Dataset, loading
+from mnistlab.data.description import describe
 from mnistlab.data.folders import batches
-from mnistlab.evaluation import figures, metrics
-from mnistlab.evaluation.reports import (
-    Result,
-    best_metrics,
-    describe,
-    figures_of,
-    note_outcome,
-    one_line,
-    steps_per_epoch,
-    summary,
-    write_reports,
-)
-from mnistlab.runtime import background
-from mnistlab.runtime.background import Pending
-from mnistlab.tracking import provenance, stores
+from mnistlab.evaluation import CurveReading, Evaluation, figures
+from mnistlab.evaluation.summary import one_line, summary
+from mnistlab.tracking import background, fingerprint, mlflow_store, stores
+from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.recorder import Recorder, recording
-from mnistlab.tracking.remote import RemoteRun
-from mnistlab.training import augmentation, models, saving
-from mnistlab.training.callbacks import KeepBest, LogEpochs, Progress
+from mnistlab.training import FitPlan, TrainingResult, augmentation, models, saving
 
 log = logging.getLogger("mnistlab")
 
+NUM_AUGMENTED_VERSIONS = 14  # of one image, in its figure
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of an experiment.
+
+    epochs: one row of metrics per epoch; best_epoch: from 1, None if no epoch had a finite value;
+    metrics: the final ones (best_*, test_*, train_seconds); objective: the metric that sweepers optimize.
+    """
+
+    name: str
+    folder: Path
+    run_id: str | None
+    epochs: list[dict[str, float]]
+    best_epoch: int | None
+    metrics: dict[str, float]
+    reading: CurveReading
+    objective: float
+
 
 def run(config: Config) -> Result:
-    """Load, build, train, evaluate, save; everything recorded.
+    """Load, build, train, evaluate and save; record all of it.
 
     Raises:
-        ConfigError: something in the configuration cannot be; nothing was recorded then.
+        ConfigError: the configuration cannot work; nothing was recorded.
     """
     started = time.perf_counter()
-    keras.utils.clear_session(free_memory=False)  # collecting all garbage here costs half a second a job
-    training.seed_everything(config.seed, config.deterministic)
+    training.start_job(config.seed, config.deterministic)
 
     dataset = load_dataset(config)
-    batch_size = training.resolve_batch_size(config.fit.batch_size, len(dataset.train))
     model = build_model(config, dataset)
-    own_callbacks = build_callbacks(config, model)
-    engine = training.choose_engine(config.fit.engine, model, dataset, config.fit.resident_gigabytes)
+    callbacks = build_callbacks(config, model)
+    plan = plan_fit(config, model, dataset)
 
-    with recording(open_record(config, dataset), config.part.wait) as record:
-        describe(record, config, dataset, model, batch_size, engine)
-        epochs, best = LogEpochs(record), KeepBest(config.save.monitor)
-        ended = training.fit(
+    with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
+        describe_run(record, config, dataset, model, plan)
+        trained = training.fit(
             model,
             dataset,
-            engine=engine,
-            epochs=config.fit.epochs,
-            batch_size=batch_size,
-            seed=config.seed,
-            callbacks=[epochs, best, *own_callbacks, Progress(config.fit.epochs)],
+            plan,
+            monitor=config.save.monitor,
+            keep=config.save.which,
+            callbacks=callbacks,
+            on_epoch=record.log_metrics,
         )
-        reading = metrics.read_curves(epochs.epochs, dataset.num_classes, steps_per_epoch(dataset, batch_size))
-        note_outcome(record, ended, reading, epochs)
-        metrics = {
-            **best_metrics(epochs.epochs, best.best_epoch),
-            "train_seconds": ended.seconds,
-            "steps_per_epoch": steps_per_epoch(dataset, batch_size),
-        }
-        saved = None
-        if best.best_epoch is not None:
-            if config.save.which == "best":
-                best.restore()
-            test_metrics, probabilities = training.predict(model, dataset, "test", engine)
-            judged = background.call_anywhere(metrics.evaluate, probabilities, dataset.test.labels, dataset.class_names)
-            metrics |= {f"test_{name}": value for name, value in test_metrics.items()} | judged.class_metrics()
-            write_reports(record, judged, dataset)
-            saved = save(record, config, model, dataset)
-            shown = figures_of(dataset, epochs.epochs, best.best_epoch, judged)
-            record.later(background.send_anywhere(figures.draw, record.folder.resolve() / "figures", shown))
-        record.log_metrics(metrics, step=max(1, len(epochs.epochs)))
+        reading = evaluation.read_curves(trained.history, dataset.num_classes, plan.steps_per_epoch)
+        record_outcome(record, trained, reading)
+        metrics, model_address = trained.metrics(), None
+        if trained.best_epoch is not None:
+            evaluated = evaluate_on_test(model, dataset, plan.engine)
+            metrics |= evaluated.metrics()
+            write_reports(record, evaluated.reports(), evaluated.table())
+            model_address = save(record, config, model, dataset)
+            draw_figures(record, dataset, trained, evaluated)
+        record.log_metrics(metrics, max(1, len(trained.history)))
         result = Result(
             name=record.name,
             folder=record.folder,
             run_id=record.run_id,
-            epochs=epochs.epochs,
-            best_epoch=best.best_epoch,
+            epochs=trained.history,
+            best_epoch=trained.best_epoch,
             metrics=metrics,
             reading=reading,
             objective=metrics.get(config.sweep.objective, math.nan),
         )
-        seconds = time.perf_counter() - started
-        if config.part.name:
-            log.info("%s", one_line(result, seconds))
-        else:
-            log.info("%s", summary(result, record, seconds, saved))
+        report(result, record, config, model_address, time.perf_counter() - started)
     return result
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data set of this configuration, with what the user must be told about it, once per process."""
+    """The data set of this configuration, loaded once per process; its warnings and notes are logged once."""
     dataset = loading.load(config)
     if dataset.warning:
         rule = "=" * 100
-        _tell_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
+        _warn_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
     for note in dataset.notes:
-        _tell_once(note)
+        _warn_once(note)
     if config.data.validation == "test":
-        _tell_once(
+        _warn_once(
             "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
             "setting chosen by them has seen the test."
         )
@@ -122,21 +117,21 @@ def load_dataset(config: Config) -> Dataset:
 
 
 @functools.cache
-def _tell_once(warning: str) -> None:
+def _warn_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def examine(config: Config) -> None:
-    """Everything that can be refused before training: data, model, optimizer, callbacks, store.
+def check(config: Config) -> None:
+    """Build everything that can fail before the training: data, model, optimizer, callbacks.
 
     Raises:
-        ConfigError: the first of them that cannot be.
+        ConfigError: the first that fails.
     """
     build_callbacks(config, build_model(config, loading.load(config)))
 
 
 def build_model(config: Config, dataset: Dataset) -> keras.Model:
-    """The network with its scaling in front, compiled; from a saved model's weights if `init.from` names one."""
+    """The network with its scaling in front, compiled; with the weights of a saved model if `init.from` names one."""
     network = build(
         config.model,
         "model",
@@ -155,55 +150,131 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
     training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     start_from = config.init.get("from")
     if start_from:
-        saving.load_weights(model, _initial_file(str(start_from), config))
+        saving.load_weights(model, _initial_weights_file(str(start_from), config))
     return model
 
 
-def _initial_file(start_from: str, config: Config) -> Path:
+def _initial_weights_file(start_from: str, config: Config) -> Path:
     is_run_id = len(start_from) == 32 and all(letter in "0123456789abcdef" for letter in start_from)
     if not is_run_id:
         return Path(start_from).expanduser()
-    into = Path(config.paths.root) / "runs" / "downloads" / start_from
-    into.mkdir(parents=True, exist_ok=True)
+    folder = Path(config.paths.root) / "runs" / "downloads" / start_from
+    folder.mkdir(parents=True, exist_ok=True)
     store = stores.address(config.tracking, config.paths.root)
     stores.check_reachable(store)
-    found: Path = background.call(tracking.model_file, start_from, store, into.resolve())
-    return found
+    file: Path = background.call(mlflow_store.download_model_file, start_from, store, folder.resolve())
+    return file
 
 
 def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.Callback]:
     """The chosen callbacks, checked against the metrics that the training will have."""
-    built = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
-    training.check_callbacks(built, model, config.fit.metrics)
+    callbacks = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
+    training.check_callbacks(callbacks, model, config.fit.metrics)
     training.check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
-    return list(built.values())
+    return list(callbacks.values())
 
 
-def open_record(config: Config, dataset: Dataset) -> Recorder:
-    """The run's record: its own folder and, unless `tracking=none`, a run in the tracking store."""
-    folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    name = config.part.name or run_name(config, dataset.name)
-    tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name(), **config.part.tags}
-    if config.tracking.backend == "none":
-        return Recorder(folder, name, tags)
-    store = stores.address(config.tracking, config.paths.root)
-    stores.check_reachable(store)
-    if store.said:
-        log.info("Recording where the environment says: %s", store.said)
-    source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
-    return Recorder(folder, name, tags, RemoteRun(store, name, {**source, **tags}))
+def plan_fit(config: Config, model: keras.Model, dataset: Dataset) -> FitPlan:
+    """Engine, batch size and steps of this configuration's training."""
+    return training.plan_fit(
+        model,
+        dataset,
+        epochs=config.fit.epochs,
+        batch_size=config.fit.batch_size,
+        seed=config.seed,
+        engine=config.fit.engine,
+        resident_gigabytes=config.fit.resident_gigabytes,
+    )
 
 
-def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> Pending | None:
-    """The model's files into the run's folder and, through MLflow, into the store: its models:/ address there."""
+def describe_run(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, plan: FitPlan) -> None:
+    """Record everything that is known before the training; log one line of it."""
+    order = data.epoch_order(len(dataset.train), plan.seed, 0)
+    tags = {
+        **plan.tags(),
+        "num_parameters": str(model.count_params()),
+        "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
+        "hash.batch_order": fingerprint.hash_of_arrays([order]),
+    }
+    model_summary = io.StringIO()
+    model.summary(print_fn=lambda line: model_summary.write(f"{line}\n"), line_length=100)
+    write_description(record, config, describe(dataset), tags, model_summary.getvalue())
+    log.info(
+        "%s: %s training, %s validation, %s test images of %s; %s parameters; batches of %s",
+        record.name,
+        *(f"{len(split):,}" for split in dataset.splits.values()),
+        dataset.name,
+        f"{model.count_params():,}",
+        f"{plan.batch_size:,}",
+    )
+
+
+def record_outcome(record: Recorder, trained: TrainingResult, reading: CurveReading) -> None:
+    """Record whether the training succeeded or diverged, and what its curves show."""
+    outcome = trained.outcome(learned=reading.verdict != "diverged")
+    record.set_tags({"fit_reading": reading.verdict, "fit_reading.sentence": reading.sentence, **outcome})
+    if trained.diverged:
+        log.warning("Diverged: %s", trained.diverged)
+
+
+def evaluate_on_test(model: keras.Model, dataset: Dataset, engine: str) -> Evaluation:
+    """Evaluate on the test set, once."""
+    metrics, probabilities = training.predict(model, dataset, "test", engine)
+    evaluated: Evaluation = background.call_or_run_here(
+        evaluation.evaluate, probabilities, dataset.test.labels, dataset.class_names, metrics
+    )
+    return evaluated
+
+
+def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> Future | None:
+    """Save the model in the run's folder and log it to the store; returns its models:/ address, when it is there."""
     folder = record.folder / "model_files"
     saving.save_model(model, folder, config.save.formats)
-    file = folder / saving.FILE_NAMES["keras"]
-    extra = record.mirror is not None and not file.is_file()
-    if extra:
-        file = record.folder / "mlflow_model.keras"  # not asked for as a file, but MLflow's model is made of it
-        model.save(file)
-    address: Pending | None = record.mirrored(
-        lambda mirror: mirror.log_model(file, dataset.image_shape, dataset.num_outputs, extra)
+    if record.store_run is None:
+        return None
+    file, temporary = saving.mlflow_file(model, folder, record.folder)
+    address: Future | None = record.in_store(
+        lambda run: run.log_model(file, dataset.image_shape, dataset.num_outputs, temporary)
     )
     return address
+
+
+def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, evaluated: Evaluation) -> None:
+    """Draw confusion matrix, learning curves, confident errors and an augmented image, in the background process."""
+    errors, names = evaluation.most_confident_errors(evaluated), dataset.class_names
+    augmented = None
+    if dataset.augmentation:
+        image = dataset.train.images[np.arange(1)]
+        versions = training.augmented_versions(dataset, image[0], NUM_AUGMENTED_VERSIONS, seed=0)
+        augmented = figures.AugmentedImage(image, versions, names[dataset.train.labels[0]], dataset.augmentation)
+    shown = figures.RunFigures(
+        class_names=names,
+        confusion=evaluated.confusion,
+        epochs=trained.history,
+        best_epoch=trained.best_epoch,
+        wrong=figures.WrongImages(
+            np.asarray(dataset.test.images[errors]),
+            [names[label] for label in evaluated.labels[errors]],
+            [names[label] for label in evaluated.predicted[errors]],
+            evaluated.confidence[errors],
+        ),
+        augmented=augmented,
+    )
+    folder = record.folder.resolve() / "figures"
+    record.add_pending(background.submit_or_run_here(figures.draw, folder, shown))
+
+
+def report(result: Result, record: Recorder, config: Config, address: Future | None, seconds: float) -> None:
+    """Log the end of the run: a summary, or one line for a job of a sweep."""
+    run = result.run_id or str(result.folder)
+    if config.sweep_job.name:
+        log.info("%s", one_line(result.name, result.metrics, result.reading, seconds, run))
+        return
+    model = record.in_store(lambda _: address.result()) if address else None
+    if model is None and result.best_epoch is not None:
+        model = str(result.folder / "model_files")
+    places = {"model": model or "", "folder": str(result.folder)}
+    if record.store_run is not None and not record.store_error:
+        places["open"] = record.store_run.how_to_view()
+    places = {label: place for label, place in places.items() if place}
+    log.info("%s", summary(result.name, result.metrics, len(result.epochs), result.reading, seconds, places))

@@ -19,6 +19,7 @@ from mnistlab.config import ConfigError
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
 from mnistlab.data.sources import Images, Split
+from mnistlab.runtime import errors, exits
 
 USAGE = """Usage: python -m mnistlab.export source=SOURCE to=FOLDER [source.KEY=VALUE ...]
 
@@ -78,21 +79,22 @@ def _write_split(split: Split, class_names: Sequence[str], folder: Path) -> None
         image.save(folder / class_names[label] / f"{index:0{digits}}.png", compress_level=COMPRESSION)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status is 0, or 2 after a user's mistake."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def main() -> None:
+    """The command. Exit status: 0 success, 2 a user's mistake, 130 interrupted, 143 terminated."""
+    exits.catch_signals()
+    exits.leave(errors.run_command(_run))
+
+
+def _run() -> int:
+    arguments = sys.argv[1:]
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE)
-        return 0 if arguments else 2
-    try:
-        print(_export_from_arguments(arguments))
-    except ConfigError as error:
-        print("\n".join(["Refused:", *(f"  - {problem}" for problem in error.problems)]), file=sys.stderr)
-        return 2
+        return 0 if arguments else exits.USER_MISTAKE
+    print(export_from_arguments(arguments))
     return 0
 
 
-def _export_from_arguments(arguments: Sequence[str]) -> str:
+def export_from_arguments(arguments: Sequence[str]) -> str:
     """Export what the command line names; returns the message to print."""
     folders = [argument.removeprefix("to=") for argument in arguments if argument.startswith("to=")]
     overrides = [argument for argument in arguments if not argument.startswith("to=")]
@@ -113,4 +115,4 @@ def _export_from_arguments(arguments: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
@@ -99,6 +101,30 @@ def test_npz_missing_truncated_or_another_format(make_npz, tmp_path) -> None:
 def test_offline_must_be_a_known_choice() -> None:
     with pytest.raises(ConfigError, match="fallback or error"):
         sources.mnist(offline="perhaps")
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "expected"),
+    [
+        ("mnistlab.data.sources.mnist", "mnist.npz", True),
+        ("mnistlab.data.sources.mnist", None, False),
+        ("mnistlab.data.sources.fashion_mnist", "fashion.npz", True),
+        ("mnistlab.data.sources.fashion_mnist", None, False),
+        ("mnistlab.data.sources.mnist_5k", None, True),
+        ("mnistlab.data.sources.npz", "own.npz", True),
+        ("mnistlab.data.folders.source.directory", "pets", True),
+        ("my_project.images", None, False),
+    ],
+)
+def test_which_sources_load_without_keras(monkeypatch, target, path, expected) -> None:
+    monkeypatch.setattr(sources, "_cached_mnist", lambda: None)
+    assert sources.loads_without_keras({"_target_": target, "path": path}) is expected
+
+
+def test_the_named_sources_exist() -> None:
+    for target in (*sources.SOURCES_WITHOUT_KERAS, "mnistlab.data.sources.mnist", "mnistlab.sources.Images"):
+        module, _, name = target.rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
 
 
 def test_the_held_out_images_are_stratified_seeded_and_disjoint() -> None:

@@ -21,7 +21,7 @@ from mnistlab.data import manifest_csv, prepare, sources
 from mnistlab.data.folders import decoding, processes
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
-from mnistlab.export import export, main
+from mnistlab.export import export, export_from_arguments
 
 
 def write(file: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB", **settings) -> Path:
@@ -84,11 +84,12 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch) -> None:
         (["source=mnist_5k", "to=."], "must be a new or an empty folder"),
     ],
 )
-def test_mistakes_in_an_export_are_reported(tmp_path, monkeypatch, capsys, arguments, expected) -> None:
+def test_mistakes_in_an_export_are_reported(tmp_path, monkeypatch, arguments, expected) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "something").touch()
-    assert main(arguments) == 2
-    assert expected in capsys.readouterr().err
+    with pytest.raises(ConfigError) as error:
+        export_from_arguments(arguments)
+    assert expected in str(error.value)
 
 
 def test_the_stratified_split_is_seeded_disjoint_and_in_the_manifest(pets) -> None:
@@ -293,6 +294,13 @@ def test_processes_decode_as_this_process_does(pets, tmp_path) -> None:
     with pytest.raises(OSError, match="missing.png cannot be read as an image"):
         two_processes.call(processes.read_files, ["missing.png"], settings)
     assert two_processes.call(processes.read_files, files[:3], settings).shape == (3, 5, 7, 3)
+
+
+def test_decoding_processes_import_numpy_and_pillow_only() -> None:
+    program = "import sys, mnistlab.data.folders.processes; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"hydra", "omegaconf", "keras", "tensorflow", "pandas", "scipy", "sklearn", "yaml", "rich", "mlflow"}
+    assert heavy & set(done.stdout.split()) == set()
 
 
 def test_a_dead_decoding_process_is_an_error_and_replaced() -> None:

@@ -1,8 +1,8 @@
-"""What a run is told: every setting's name, type and range; from words on the command line to a checked `Config`.
+"""Settings: each one's name, type and range; from overrides on the command line to a checked `Config`.
 
-`schema` holds the settings, `checks` finds what is wrong with their values, `compose` asks Hydra for a job's
-configuration and explains mistakes, `build` is the one place that calls what a YAML file names, and `run_names` names a
-run by what differs from the defaults. The names below load nothing heavy; `compose` and `build` load Hydra.
+`schema` declares the settings, `checks` checks their values, `compose` asks Hydra for a job's configuration and
+explains mistakes, `build` is the only place that calls what a YAML file names, and `run_names` names a run after what
+differs from the defaults. This front door loads nothing heavy; `compose`, `checks` and `build` load Hydra.
 """
 
 from mnistlab.config.schema import (
@@ -14,7 +14,7 @@ from mnistlab.config.schema import (
     PathsConfig,
     SaveConfig,
     SweepConfig,
-    SweepPart,
+    SweepJobInfo,
     TrackingConfig,
     conf_folder,
     flatten,
@@ -34,7 +34,7 @@ __all__ = [
     "PathsConfig",
     "SaveConfig",
     "SweepConfig",
-    "SweepPart",
+    "SweepJobInfo",
     "TrackingConfig",
     "conf_folder",
     "flatten",

@@ -1,7 +1,7 @@
-"""The only place that instantiates: a config node names a callable and its own arguments, the run adds the rest.
+"""The only place that instantiates: a config node names a callable and its arguments, the run adds the others.
 
-The checks here need neither Keras nor TensorFlow: mnistlab's own callables are read as text, others are only
-looked at once they are built.
+The checks need neither Keras nor TensorFlow: the signatures of mnistlab's callables are read from their source text,
+those of other packages are inspected when they are built.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import importlib.util
 import inspect
 import re
 from collections.abc import Iterator, Mapping
@@ -21,19 +20,26 @@ from hydra.utils import instantiate
 
 from mnistlab.config import Config, ConfigError, suggest
 
-# What the run gives to a model besides its own arguments.
+PACKAGE = Path(__file__).resolve().parents[1]
+# Where the callables of older configurations are now.
+MOVED = {
+    "mnistlab.sources.": "mnistlab.data.sources.",
+    "mnistlab.directory.": "mnistlab.data.folders.source.",
+    "mnistlab.models.": "mnistlab.training.models.",
+}
+# The arguments of a model that the run adds to those in the YAML file.
 RUN_ARGUMENTS = {"input_shape", "num_outputs", "output_activation"}
 
 
 def build(node: Mapping[str, Any], name: str, **run_arguments: Any) -> Any:
-    """Call the callable that `node['_target_']` names with the node's arguments and the run's.
+    """Call the callable that `node['_target_']` names with the arguments of the node and of the run.
 
     Args:
         node: plain mapping with `_target_`; nested nodes with a `_target_` are built first.
-        name: where the node stands in the configuration, for error messages ('optimizer').
+        name: the node's place in the configuration, for error messages ('optimizer').
 
     Raises:
-        ConfigError: the callable cannot be found or imported (the real cause is named), or refuses its arguments.
+        ConfigError: the callable cannot be found or imported (with the cause), or it rejects its arguments.
     """
     if "_target_" not in node:
         raise ConfigError(f"{name} must name a callable in {name}._target_. Received: {dict(node)}.")
@@ -52,8 +58,9 @@ def locate(target: str, name: str) -> Any:
     """The object that a dotted path names.
 
     Raises:
-        ConfigError: with the real cause: the module that is missing, or the names the module does have.
+        ConfigError: names the module that is missing, or the names that the module has.
     """
+    refuse_moved(target, name)
     parts = target.split(".")
     for split in range(len(parts) - 1, 0, -1):
         module_name = ".".join(parts[:split])
@@ -67,6 +74,13 @@ def locate(target: str, name: str) -> Any:
             raise ConfigError(f"{name}._target_={target}: importing {module_name} failed: {error!r}.") from error
         return _attribute(found, parts[split:], target, name)
     raise ConfigError(f"{name}._target_={target}: there is no module {parts[0]!r} in this environment.")
+
+
+def refuse_moved(target: str, name: str) -> None:
+    """Raise a ConfigError with the new path if this callable has moved to another module."""
+    for old, new in MOVED.items():
+        if target.startswith(old):
+            raise ConfigError(f"{name}._target_={target} has moved. Write {name}._target_={target.replace(old, new)}.")
 
 
 def _attribute(found: Any, rest: list[str], target: str, name: str) -> Any:
@@ -96,7 +110,7 @@ def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
-    """Why a callable refused its arguments, with the arguments it takes if one of them is unknown to it."""
+    """Why a callable rejected its arguments, with the arguments that it takes if one of them is unknown."""
     message = str(cause).strip().split("\nfull_key:")[0].strip()
     located = re.search(r"Error in call to target '([^']+)'", message)
     message = re.sub(r"^Error in call to target '[^']+':\s*", "", message)
@@ -104,9 +118,9 @@ def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
     reason = error.group(2).strip("'\"") if error else message
     target = located.group(1) if located else node["_target_"]
     unknown = [
-        f"{name}.{key} is no argument of {target}.{suggest(key, known)}" for key, known in _unknown_arguments(node)
+        f"{name}.{key} is not an argument of {target}.{suggest(key, known)}" for key, known in _unknown_arguments(node)
     ]
-    return "\n".join(unknown) or f"{name}: {target} refused its arguments: {reason}"
+    return "\n".join(unknown) or f"{name}: {target} rejected its arguments: {reason}"
 
 
 def _unknown_arguments(node: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -138,38 +152,39 @@ def argument_names(target: str) -> set[str] | None:
 
 
 def argument_problems(config: Config) -> list[str]:
-    """Misspelt, missing or superfluous arguments of mnistlab's own callables, found without importing them."""
+    """Misspelt, missing or superfluous arguments of mnistlab's callables, found without importing them."""
     problems = []
     for name, node, given in (("source", config.source, set()), ("model", config.model, RUN_ARGUMENTS)):
         target = node.get("_target_")
         if not isinstance(target, str):
             problems.append(f"{name}._target_ must name a callable, as in package.module.function.")
         elif target.startswith("mnistlab."):
-            problems += _own_argument_problems(name, target, node, given)
+            refuse_moved(target, name)
+            problems += _target_problems(name, target, node, given)
     return problems
 
 
-def _own_argument_problems(name: str, target: str, node: Mapping[str, Any], given: set[str]) -> Iterator[str]:
+def _target_problems(name: str, target: str, node: Mapping[str, Any], given: set[str]) -> Iterator[str]:
     module, _, function = target.rpartition(".")
-    functions = _own_functions(module)
+    functions = _functions_in(module)
     if function not in functions:
         yield f"{name}._target_={target}: there is no such function.{suggest(function, functions)}"
         return
     names, required = functions[function]
     for key in node:
         if not key.startswith("_") and key not in names:
-            yield f"{name}.{key} is no argument of {target}.{suggest(key, names - given, f'{name}.')}"
+            yield f"{name}.{key} is not an argument of {target}.{suggest(key, names - given, f'{name}.')}"
     for key in sorted(required - given - set(node)):
         yield f"{name}.{key} must be given: {name}.{key}=VALUE."
 
 
 @functools.cache
-def _own_functions(module: str) -> dict[str, tuple[set[str], set[str]]]:
-    """Function name -> (its arguments, those without a default), read from the module's text."""
-    spec = importlib.util.find_spec(module) if module.count(".") == 1 else None
-    if spec is None or spec.origin is None:
+def _functions_in(module: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Function name -> (its arguments, those without a default), read from the text of a module of mnistlab."""
+    file = PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    if not file.is_file():
         return {}
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     found = {}
     for entry in tree.body:
         if isinstance(entry, ast.FunctionDef) and not entry.name.startswith("_"):

@@ -1,4 +1,4 @@
-"""What a composed configuration may say: turned into the typed one, and everything that is wrong with it in words."""
+"""Turns a composed configuration into a typed `Config` and collects all problems with its values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest
 
 MODEL_FORMATS = ("keras", "h5", "weights")
-# ImageDataGenerator's arguments: those that vary an image, and those that belong elsewhere here.
+# ImageDataGenerator's arguments that vary an image, and those that mnistlab sets elsewhere.
 AUGMENTATIONS = (
     "rotation_range",
     "width_shift_range",
@@ -47,7 +47,7 @@ def typed(composed: DictConfig) -> Config:
     """The typed configuration of one job.
 
     Raises:
-        ConfigError: all that is wrong with it, one message per setting.
+        ConfigError: all problems, one message per setting.
     """
     unknown = list(_unknown_keys(composed, Config))
     if unknown:
@@ -71,7 +71,7 @@ def typed(composed: DictConfig) -> Config:
 
 
 def _factor(value: Any) -> float | None:
-    """A number, also one written as a fraction: '1/255', '1./255'. None if it is none."""
+    """A positive number, also written as a fraction ('1/255', '1./255'); None if the value is not one."""
     above, _, below = str(value).replace(" ", "").partition("/")
     try:
         factor = float(above) / float(below or 1)
@@ -80,32 +80,32 @@ def _factor(value: Any) -> float | None:
     return factor if 0 < factor < math.inf else None
 
 
-def take_keras_words(config: Config, given: Iterable[str] = ()) -> list[str]:
-    """Put what is said in Keras's words where mnistlab's own word for it is, so that equal settings are equal.
+def apply_keras_names(config: Config, given: Iterable[str] = ()) -> list[str]:
+    """Move values given under Keras's names to mnistlab's names for them, so that equal settings compare equal.
 
     Args:
         given: the names of the settings on the command line.
 
     Returns:
-        What is wrong: both words for one setting, with different values.
+        Problems: both names of one setting were given, with different values.
     """
     data, given, problems = config.data, set(given), []
-    for own, keras in (("validation_fraction", "validation_split"), ("image_size", "target_size")):
-        value, before = getattr(data, keras), getattr(data, own)
+    for name, keras_name in (("validation_fraction", "validation_split"), ("image_size", "target_size")):
+        value, before = getattr(data, keras_name), getattr(data, name)
         if value is None:
             continue
-        if before != value and {f"data.{own}", f"data.{keras}"} <= given:
+        if before != value and {f"data.{name}", f"data.{keras_name}"} <= given:
             problems.append(
-                f"data.{own} and data.{keras} are two words for one setting. Received: {before} and {value}."
+                f"data.{name} and data.{keras_name} are two names of one setting. Received: {before} and {value}."
             )
-        setattr(data, own, value)
-        setattr(data, keras, None)
+        setattr(data, name, value)
+        setattr(data, keras_name, None)
     if "image_size" in config.source and data.image_size is not None:
         config.source["image_size"] = data.image_size
     if data.rescale is not None:
         if {"data.rescale", "data.scaling"} <= given:
             problems.append(
-                "data.rescale and data.scaling are two words for one setting. "
+                "data.rescale and data.scaling are two names of one setting. "
                 f"Received: {data.rescale} and {data.scaling}."
             )
         data.rescale = _factor(data.rescale)
@@ -141,7 +141,7 @@ def setting_names(schema: Any = Config, prefix: str = "") -> list[str]:
 
 
 def no_such_setting(key: str, known: Iterable[str]) -> str:
-    """The message for a key that is no setting: the nearest known one, and what stands beside it."""
+    """The message for an unknown setting: the nearest known one, and all settings of the same group."""
     parent, _, last = key.rpartition(".")
     beside = [name for name in known if name.startswith(f"{parent}." if parent else "")]
     near = [name for name in beside if _alike(last, name.rpartition(".")[2])]
@@ -149,11 +149,11 @@ def no_such_setting(key: str, known: Iterable[str]) -> str:
     skip = len(parent) + 1 if parent else 0
     choices = sorted({name[skip:].split(".")[0] for name in beside})
     hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{key} is no setting.{hint} Choices{f' in {parent}' if parent else ''}: {', '.join(choices)}."
+    return f"{key} is not a setting.{hint} Choices{f' in {parent}' if parent else ''}: {', '.join(choices)}."
 
 
 def _alike(word: str, name: str) -> bool:
-    """A slip of the keyboard, or the initials: lr for learning_rate."""
+    """Whether a word is a misspelt name or its initials: lr for learning_rate."""
     initials = "".join(part[:1] for part in name.split("_"))
     return word in (name, initials) or bool(difflib.get_close_matches(word, [name], cutoff=0.8))
 
@@ -167,13 +167,13 @@ def _field_problems(config: Any, prefix: str = "") -> Iterator[str]:
         elif value is None:
             continue
         elif "choices" in entry.metadata and value not in entry.metadata["choices"]:
-            yield f"{name} is one of a few words. Received: {value}.{suggest(value, entry.metadata['choices'])}"
+            yield f"{name} must be one of the choices. Received: {value}.{suggest(value, entry.metadata['choices'])}"
         elif "holds" in entry.metadata and not entry.metadata["holds"](value):
             yield f"{name} must satisfy {entry.metadata['rule']}. Received: {value}."
 
 
 def _meaning_problems(config: Config) -> Iterator[str]:
-    """What a type or a range cannot say."""
+    """Problems that neither a type nor a range can express."""
     batch_size = config.fit.batch_size
     whole = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
     if not whole and batch_size != "all":
@@ -188,7 +188,7 @@ def _meaning_problems(config: Config) -> Iterator[str]:
             yield f"save.formats lists file formats. Received: {word}.{suggest(word, MODEL_FORMATS)}"
     for key in config.init:
         if key != "from":
-            yield f"init.{key} is no setting.{suggest(str(key), ['from'], 'init.')}"
+            yield f"init.{key} is not a setting.{suggest(str(key), ['from'], 'init.')}"
     weight = config.data.class_weight
     if isinstance(weight, str) and weight != "balanced":
         yield f"data.class_weight is null, balanced or a mapping of classes to weights. Received: {weight}."
@@ -211,10 +211,10 @@ def _image_problems(config: Config) -> Iterator[str]:
         yield f"data.{name}={size} has no effect: this source's images have one size. It is for source=directory."
     for name in config.data.augmentation:
         if name in NO_AUGMENTATIONS:
-            yield f"data.augmentation.{name} is no augmentation: {NO_AUGMENTATIONS[name]}."
+            yield f"data.augmentation.{name} is not an augmentation: {NO_AUGMENTATIONS[name]}."
         elif name not in AUGMENTATIONS:
             yield (
-                f"data.augmentation.{name} is no argument of ImageDataGenerator that varies images."
+                f"data.augmentation.{name} is not an argument of ImageDataGenerator that varies images."
                 f"{suggest(str(name), AUGMENTATIONS, 'data.augmentation.')}"
             )
 

@@ -1,26 +1,22 @@
-"""Before anything starts: compose every job of the command line, check it, and say in plain words what is wrong."""
+"""Composes and checks the configuration of every job of a command line; explains mistakes before anything starts."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra import compose
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, register, suggest
-from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting, take_keras_words, typed
+from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
+from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
 
@@ -29,11 +25,11 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
     """The checked configuration that these overrides give; for notebooks, tests and the checks before a run.
 
     Args:
-        overrides: words of the command line, ['optimizer=sgd', 'fit.epochs=5'].
-        config_dir: a folder with groups of the user's own.
+        overrides: as on the command line, ['optimizer=sgd', 'fit.epochs=5'].
+        config_dir: a folder with the user's config groups.
 
     Raises:
-        ConfigError: everything that is wrong with it.
+        ConfigError: all problems of the configuration.
     """
     composed = _composed(overrides, config_name, config_dir)
     choices = dict(composed.hydra.runtime.choices)
@@ -44,24 +40,12 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
     return checked(composed, overrides, choices, config_dir)
 
 
-@contextlib.contextmanager
-def _composing() -> Iterator[None]:
-    """A Hydra of our own to compose with, also inside a job, where Hydra's one instance is the job's."""
-    shared = GlobalHydra.instance()
-    kept, shared.hydra = shared.hydra, None
-    try:
-        with initialize_config_dir(str(conf_folder()), job_name="train", version_base="1.3"):
-            yield
-    finally:
-        shared.hydra = kept
-
-
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
-    """The composed configuration with Hydra's own part in it."""
+    """The composed configuration, including the `hydra` node."""
     register()
     search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
-        with _composing():
+        with hydra_internals.composing(str(conf_folder())):
             return compose(config_name, overrides=[*overrides, *search], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error, overrides)) from error
@@ -70,13 +54,17 @@ def _composed(overrides: list[str], config_name: str, config_dir: str | None) ->
 def checked(
     composed: DictConfig, overrides: list[str], choices: dict[str, str | None], config_dir: str | None = None
 ) -> Config:
-    """The typed configuration of a composed one, the arguments of mnistlab's own callables checked too."""
+    """The typed form of a composed configuration. Checks the arguments of mnistlab's callables too.
+
+    Raises:
+        ConfigError: all problems of the configuration.
+    """
     config = typed(composed)
-    given = [word.lstrip("+~").split("=", 1)[0] for word in overrides]
-    problems = [*take_keras_words(config, given), *build.argument_problems(config)]
+    given = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
+    problems = [*apply_keras_names(config, given), *build.argument_problems(config)]
     if problems:
         raise ConfigError(problems)
-    config.overrides = [word for word in overrides if not word.lstrip("+~").startswith("hydra.")]
+    config.overrides = [entry for entry in overrides if not entry.lstrip("+~").startswith("hydra.")]
     config.config_dir = config_dir
     config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
@@ -84,12 +72,25 @@ def checked(
     return config
 
 
+def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Hydra's arguments from the words of the command line, flags and overrides in any order.
+
+    Returns:
+        the arguments; and the words in the order that Hydra itself can read: overrides first, then flags.
+    """
+    arguments = hydra_internals.argument_parser().parse_intermixed_args(list(words))
+    flags = list(words)
+    for override in arguments.overrides:
+        flags.remove(override)
+    return arguments, [*arguments.overrides, *flags]
+
+
 @dataclass(frozen=True)
 class Command:
-    """What a command line asks for: the words of each job and, if they were checked, its configuration.
+    """A checked command line.
 
-    swept: the overrides that take several values, in the order given ('optimizer', 'seed').
-    extra: words that the sweep's settings add to the command line.
+    configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
+    extra: overrides that the sweep's settings add to the command line.
     """
 
     multirun: bool
@@ -99,10 +100,10 @@ class Command:
 
 
 def check_command(arguments: Namespace) -> Command:
-    """Compose and check every job that this command line would start.
+    """Compose and check every job of this command line.
 
     Raises:
-        ConfigError: the problems of all jobs, each said once.
+        ConfigError: the problems of all jobs, each listed once.
     """
     name, folder = arguments.config_name or "train", arguments.config_dir
     parsed = _parse(arguments.overrides)
@@ -114,9 +115,9 @@ def check_command(arguments: Namespace) -> Command:
     extra = _repeats(first, [*params, *arguments.overrides])
     jobs, swept = expand([*params, *arguments.overrides, *extra])
     configs, problems = [], {}
-    for words in jobs:
+    for job in jobs:
         try:
-            configs.append(compose_config(words, name, folder))
+            configs.append(compose_config(job, name, folder))
         except ConfigError as error:
             problems.update(dict.fromkeys(error.problems))
     if problems:
@@ -124,52 +125,52 @@ def check_command(arguments: Namespace) -> Command:
     return Command(True, configs, swept, extra)
 
 
-def _repeats(composed: DictConfig, words: list[str]) -> list[str]:
-    """sweep.seeds=5 is seed=range(0,5), unless the command line has seeds of its own."""
+def _repeats(composed: DictConfig, overrides: list[str]) -> list[str]:
+    """sweep.seeds=5 means seed=range(0,5), unless the command line sets the seed."""
     seeds = composed.sweep.seeds
-    return [f"seed=range(0,{seeds})"] if seeds > 1 and not any(word.startswith("seed=") for word in words) else []
+    given = any(override.startswith("seed=") for override in overrides)
+    return [f"seed=range(0,{seeds})"] if seeds > 1 and not given else []
 
 
 def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:
-    """The words of each job of a multirun, one list per combination of the swept values, and the swept keys: groups
-    first, then settings, the seed last."""
+    """The overrides of each job of a multirun, one list per combination of the swept values, and the swept keys:
+    groups first, then settings, the seed last."""
     kept = [entry for entry in _parse(overrides) if not entry.is_hydra_override()]
     if not all(_listable(entry) for entry in kept):
         kept = [entry for entry in kept if not entry.is_sweep_override()]
-    (jobs,) = BasicSweeper.split_arguments(kept, max_batch_size=None)
     last = {entry.get_key_element(): entry for entry in kept}
     swept = [key for key, entry in last.items() if entry.is_sweep_override()]
-    return [list(job) for job in jobs], sorted(swept, key=lambda key: (key == "seed", "." in key))
+    return hydra_internals.split_sweep(kept), sorted(swept, key=lambda key: (key == "seed", "." in key))
 
 
 def _parse(overrides: list[str]) -> list[Override]:
     register()
     try:
-        with _composing():
-            return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(overrides))
+        with hydra_internals.composing(str(conf_folder())):
+            return hydra_internals.parse_overrides(overrides)
     except OverrideParseException as error:
         raise ConfigError(explain(error, overrides)) from error
 
 
 def _listable(entry: Override) -> bool:
-    """Whether the basic sweeper can list the values; intervals are for Optuna and its like."""
+    """Whether the basic sweeper can list the values; intervals are for sweepers such as Optuna."""
     return entry.is_discrete_sweep() or not entry.is_sweep_override()
 
 
 def explain(error: Exception, overrides: list[str]) -> str:
-    """What an error of Hydra or OmegaConf means to the user, with the choices."""
+    """An error of Hydra or OmegaConf in the user's terms, with the choices."""
     message, cause = str(error), str(error.__cause__ or "")
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
         listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
         choices = listed or [file.stem for file in (conf_folder() / (found[1] or "")).glob("*.yaml")]
-        return f"{found[1]}={found[2]} is no option.{suggest(found[2], choices)}"
+        return f"{found[1]}={found[2]} is not an option.{suggest(found[2], choices)}"
     if found := re.search(r"Could not override '([^'@]+)", message):
         return _no_such_key(found[1], overrides)
     if found := re.search(r"Error merging override (.*)", message):
         reason = re.sub(r"^field '.*' is not Optional", "null is not allowed here", cause.split("\n")[0])
         return f"{found[1]} does not fit: {reason}."
     if "Config group override must be" in message:
-        return "A group needs an option: group=option. null is none; `callbacks=none` or `tracking=none` may be meant."
+        return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
     if isinstance(error, OverrideParseException):
         quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
         return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
@@ -180,24 +181,24 @@ def _no_such_key(key: str, overrides: list[str]) -> str:
     if key.startswith("data.augmentation."):
         elsewhere = NO_AUGMENTATIONS.get(key.rpartition(".")[2])
         if elsewhere:
-            return f"{key} is no augmentation: {elsewhere}."
+            return f"{key} is not an augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
     message = no_such_setting(key, _known_keys(overrides))
     group = key.split(".")[0]
     if group in OPEN_GROUPS and "." in key:
-        return f"{message} To hand {group} one more argument, write +{key}=VALUE."
+        return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
     return message
 
 
 def _known_keys(overrides: list[str]) -> list[str]:
     """All dotted settings of the chosen options, and the groups themselves."""
     groups = [entry.name for entry in conf_folder().iterdir() if entry.is_dir() and entry.name != "hydra"]
-    chosen = [word for word in overrides if word.split("=")[0] in groups]
-    for words in (chosen, []):
+    chosen = [override for override in overrides if override.split("=")[0] in groups]
+    for choices in (chosen, []):
         try:
-            with _composing():
-                composed = compose("train", overrides=words)
+            with hydra_internals.composing(str(conf_folder())):
+                composed = compose("train", overrides=choices)
         except (HydraException, OmegaConfBaseException):
             continue
         settings = flatten(OmegaConf.to_container(composed, resolve=False))

@@ -1,4 +1,4 @@
-"""A run's name: the optimizer, then what differs from the defaults (`adam-lr0.001-cnn`), never random words."""
+"""A run's name: the optimizer, then every setting that differs from the defaults (`adam-lr0.001-cnn`)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mnistlab.config import Config, ConfigError, conf_folder, parameters
 from mnistlab.config.compose import compose_config
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
-SAID_ELSEWHERE = ("optimizer", "tracking", "paths.", "tracking.", "init.", "sweep", "source.path")
+NOT_IN_NAMES = ("optimizer", "tracking", "paths.", "tracking.", "init.", "sweep", "source.path")
 
 
 def run_name(config: Config, used_source: str | None = None) -> str:
-    """Name a run by its overrides that change something, optimizer and model first.
+    """Name a run after the overrides that change a setting, optimizer and model first.
 
     Args:
-        used_source: the data set that was really loaded, named if it is another than the configured one.
+        used_source: the data set that was loaded; part of the name if it is not the configured one.
     """
     changed = _changed(config)
     first = [key for key in changed if key.startswith("optimizer.")]
@@ -36,37 +36,37 @@ def run_name(config: Config, used_source: str | None = None) -> str:
 
 def _changed(config: Config) -> dict[str, Any]:
     """Overridden keys -> values that differ from what the chosen options and the defaults give."""
-    own = parameters(config)
-    keys = [word.lstrip("+~").split("=", 1)[0].split("@")[0] for word in config.overrides]
-    keys = [key for key in dict.fromkeys(keys) if not key.startswith(SAID_ELSEWHERE) or key.startswith("optimizer.")]
+    settings = parameters(config)
+    keys = [override.lstrip("+~").split("=", 1)[0].split("@")[0] for override in config.overrides]
+    keys = [key for key in dict.fromkeys(keys) if not key.startswith(NOT_IN_NAMES) or key.startswith("optimizer.")]
     if not keys:
         return {}
-    usual, defaults = _usual(_groups(config), config.config_dir)
-    before = {**usual, **{key: defaults.get(key) for key in keys if key in config.choices}}
-    return {key: own[key] for key in keys if key in own and own[key] != before.get(key)}
+    unchanged, defaults = _unchanged(_groups(config), config.config_dir)
+    before = {**unchanged, **{key: defaults.get(key) for key in keys if key in config.choices}}
+    return {key: settings[key] for key in keys if key in settings and settings[key] != before.get(key)}
 
 
 def default_learning_rate(config: Config) -> Any:
-    """The learning rate that the chosen optimizer's option gives, whatever the command line made of it."""
+    """The learning rate in the chosen optimizer's YAML file, without the overrides of the command line."""
     file = conf_folder() / "optimizer" / f"{config.choices.get('optimizer')}.yaml"
-    if file.is_file():  # read, since composing takes a tenth of a second
+    if file.is_file():  # read the file: composing takes a tenth of a second
         given: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         rate = (given.get("optimizer") or given).get("learning_rate")
         if isinstance(rate, int | float):
             return rate
-    return _usual(_groups(config), config.config_dir)[0].get("optimizer.learning_rate")
+    return _unchanged(_groups(config), config.config_dir)[0].get("optimizer.learning_rate")
 
 
 def _groups(config: Config) -> tuple[str, ...]:
-    return tuple(word for word in config.overrides if word.split("=")[0] in config.choices)
+    return tuple(entry for entry in config.overrides if entry.split("=")[0] in config.choices)
 
 
 @functools.cache
-def _usual(groups: tuple[str, ...], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    """What the chosen options give without further settings, and the options chosen by default."""
+def _unchanged(groups: tuple[str, ...], config_dir: str | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings that the chosen options give without further overrides, and the options chosen by default."""
     try:
         return parameters(compose_config(list(groups), config_dir=config_dir)), compose_config([]).choices
-    except ConfigError:  # an option that only this command line completes, such as source=npz
+    except ConfigError:  # an option that needs further overrides, such as source=npz
         return {}, {}
 
 

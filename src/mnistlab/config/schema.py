@@ -1,8 +1,8 @@
-"""The configuration's schema: what every setting is called, its type and range; how it becomes flat parameters.
+"""The configuration's schema: each setting's name, type and range; the settings as flat parameters.
 
-Everything that mnistlab's own code reads is typed here. What goes to a callable (`source`, `model`, `optimizer`,
-`callbacks`) is an open mapping: `build.py` checks it against the callable. Defaults live in conf/, not here;
-`checks.py` finds what is wrong with given values.
+Every setting that mnistlab's code reads is typed here. The arguments of a callable (`source`, `model`, `optimizer`,
+`callbacks`) are an open mapping: `build.py` checks them against the callable. Defaults stand in conf/; `checks.py`
+checks the values that are given. Importing this loads neither Hydra nor OmegaConf.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
-
 
 class ConfigError(ValueError):
-    """What the user can mend: a setting, a file, an argument. Shown without a traceback.
+    """A mistake that the user can correct: a setting, a file, an argument. Commands print it without a traceback.
 
     Args:
-        problems: one or several messages; each states the rule, what was received and the choices.
+        problems: one or more messages. Each states the rule, what was received and the choices.
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
@@ -107,10 +104,10 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
-class SweepPart:
-    """What a job knows of the sweep it belongs to: its name there and the tags that tie it to its parent run.
+class SweepJobInfo:
+    """What a job knows about its sweep: its name there and the tags that connect its run to the parent run.
 
-    wait: whether it must see its record completed itself; in the sweep's own process the sweep does.
+    wait: whether the job waits until its record is complete. In the sweep's own process, the sweep waits for all.
     """
 
     name: str = ""
@@ -120,11 +117,11 @@ class SweepPart:
 
 @dataclass(kw_only=True)
 class Config:
-    """One experiment, complete.
+    """The complete configuration of one experiment.
 
-    The last five are filled in after composing and are no settings: the chosen option of each group, the command
-    line's words, the settings that came out of the environment (as expressions, so that no secret is recorded), the
-    user's own folder of groups, and the job's part in a sweep.
+    The last five fields are not settings. They are filled in after composing: the chosen option of each group, the
+    overrides of the command line, the settings that come from environment variables (as expressions, so that no
+    secret is recorded), the user's folder of config groups, and the job's place in a sweep.
     """
 
     source: dict[str, Any]
@@ -144,19 +141,19 @@ class Config:
     overrides: list[str] = _filled_in(list)
     from_environment: dict[str, str] = _filled_in(dict)
     config_dir: str | None = _filled_in(lambda: None)
-    part: SweepPart = _filled_in(SweepPart)
+    sweep_job: SweepJobInfo = _filled_in(SweepJobInfo)
 
 
-FILLED_IN = ("choices", "overrides", "from_environment", "config_dir", "part")
+FILLED_IN = ("choices", "overrides", "from_environment", "config_dir", "sweep_job")
 
 
 def project_root() -> str:
-    """The folder that `mlruns/` and `runs/` lie in, wherever one stands: $MNISTLAB_ROOT, else the checkout that the
+    """The folder of `mlruns/` and `runs/`, whatever the working directory: $MNISTLAB_ROOT, else the checkout that the
     package is installed from, else ~/mnistlab."""
-    named = os.environ.get("MNISTLAB_ROOT")
+    configured = os.environ.get("MNISTLAB_ROOT")
     checkout = Path(__file__).resolve().parents[3]
-    if named:
-        return str(Path(named).expanduser().resolve())
+    if configured:
+        return str(Path(configured).expanduser().resolve())
     return str(checkout if (checkout / "pyproject.toml").is_file() else Path.home() / "mnistlab")
 
 
@@ -167,7 +164,10 @@ def conf_folder() -> Path:
 
 
 def register() -> None:
-    """Make the schema and the resolver known to Hydra; safe to call more than once."""
+    """Register the schema and the `project_root` resolver with Hydra. Repeated calls do no harm."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
     OmegaConf.register_new_resolver("project_root", project_root, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
 
@@ -194,10 +194,10 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 def parameters(config: Config) -> dict[str, Any]:
     """Every resolved setting under its dotted name, and each group's chosen option under the group's name.
 
-    Settings that came out of the environment are given as their expression, passwords in URLs are blotted out.
+    Settings that come from environment variables are given as their expression. Passwords in URLs are hidden.
     """
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in FILLED_IN}
-    # An empty group (callbacks=none) flattens to {'callbacks': {}}; its choice, added last, says it better.
+    # An empty group (callbacks=none) flattens to {'callbacks': {}}; the choice, added last, replaces it.
     flat = {**flatten(settings), **config.choices, **config.from_environment}
     return {key: hide_passwords(value) if isinstance(value, str) else value for key, value in flat.items()}
 

@@ -1,4 +1,4 @@
-"""The data set of a configuration: loaded and prepared once per process, ahead of need while other things load."""
+"""The data set of a configuration: loaded and prepared once per process, in a thread while other libraries load."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from dataclasses import asdict
 
 from mnistlab.config import Config, ConfigError
 from mnistlab.config.build import build
-from mnistlab.data import Dataset, prepare, sources
-from mnistlab.data.sources import Images
+from mnistlab.data.dataset import Dataset, prepare
+from mnistlab.data.sources import Images, loads_without_keras
 
 log = logging.getLogger("mnistlab")
 
-OF_THE_MODEL_OR_SOURCE = ("scaling", "rescale", "image_size", "target_size", "validation_split")
+NOT_OF_PREPARATION = ("scaling", "rescale", "image_size", "target_size", "validation_split")
 
-_ahead: list[threading.Thread] = []
-_refusals: dict[tuple[str, str], ConfigError] = {}  # what the thread was refused with
+_threads: list[threading.Thread] = []
+_errors: dict[tuple[str, str], ConfigError] = {}  # raised in a thread
 
 
 def load(config: Config) -> Dataset:
     """The data set of this configuration, the same object for all jobs of the process that share it.
 
     Raises:
-        ConfigError: there is no such data, or it cannot be prepared so.
+        ConfigError: the data cannot be loaded or prepared.
     """
-    while _ahead:
-        _ahead.pop().join()
-    wanted = _wanted(config)
-    refused = _refusals.pop(wanted, None)
-    if refused is not None:
-        raise refused
-    return _prepared(*wanted)
+    while _threads:
+        _threads.pop().join()
+    settings = _settings(config)
+    error = _errors.pop(settings, None)
+    if error is not None:
+        raise error
+    return _prepared(*settings)
 
 
-def _wanted(config: Config) -> tuple[str, str]:
+def _settings(config: Config) -> tuple[str, str]:
     """The settings of the source and those of its preparation."""
-    preparation = {key: value for key, value in asdict(config.data).items() if key not in OF_THE_MODEL_OR_SOURCE}
+    preparation = {key: value for key, value in asdict(config.data).items() if key not in NOT_OF_PREPARATION}
     return json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True)
 
 
 def prefetch(config: Config) -> None:
-    """Begin to load in a thread; what goes wrong there is told by `load`. Sources that need Keras are left for later:
-    two threads must not import it at once."""
-    if not sources.loads_without_keras(config.source):
+    """Start to load in a thread; `load` raises its errors. Sources that need Keras are loaded later, because two
+    threads must not import Keras at once."""
+    if not loads_without_keras(config.source):
         return
 
-    def begin() -> None:
+    def load_in_thread() -> None:
         try:
-            _prepared(*_wanted(config))
+            _prepared(*_settings(config))
         except ConfigError as error:
-            _refusals[_wanted(config)] = error
+            _errors[_settings(config)] = error
         except Exception as error:
-            log.debug("loading ahead failed, so it is done again: %r", error)
+            log.debug("loading in a thread failed, it is repeated: %r", error)
 
-    thread = threading.Thread(target=begin, name="prefetch", daemon=True)
+    thread = threading.Thread(target=load_in_thread, name="prefetch", daemon=True)
     thread.start()
-    _ahead.append(thread)
+    _threads.append(thread)
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""A run's figures, drawn from plain data: what the second process is asked for."""
+"""A run's figures from plain data; the background process draws them with `plots`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ DOTS_PER_INCH = 110
 
 @dataclass(frozen=True)
 class WrongImages:
-    """The most confidently wrong test images: uint8, shape (n, height, width, channels); truth, predicted: names."""
+    """Test images that were classified wrongly with high confidence.
+
+    images: uint8, shape (n, height, width, channels); truth, predicted: class names.
+    """
 
     images: np.ndarray
     truth: Sequence[str]
@@ -38,7 +41,7 @@ class AugmentedImage:
 
 @dataclass(frozen=True)
 class RunFigures:
-    """What the figures of a run show. epochs: a row of metrics each; confusion: int, shape (classes, classes)."""
+    """The data of a run's figures. epochs: a row of metrics each; confusion: int, shape (classes, classes)."""
 
     class_names: Sequence[str]
     confusion: np.ndarray
@@ -48,24 +51,24 @@ class RunFigures:
     augmented: AugmentedImage | None = None
 
 
-def draw(folder: Path, shown: RunFigures) -> None:
-    """Write a PNG each into the folder. A figure that cannot be drawn fails no run: it is said, with the traceback in
-    figures/error.txt."""
+def draw(folder: Path, data: RunFigures) -> None:
+    """Write each figure as a PNG file into the folder. An error does not fail the run: it is logged, and its traceback
+    is in figures/error.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _draw(folder, shown)
+        _draw(folder, data)
     except Exception as error:
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)
 
 
-def _draw(folder: Path, shown: RunFigures) -> None:
+def _draw(folder: Path, data: RunFigures) -> None:
     from mnistlab.evaluation import plots
 
-    wrong, augmented = shown.wrong, shown.augmented
+    wrong, augmented = data.wrong, data.augmented
     figures = {
-        "confusion_matrix": plots.confusion_matrix(shown.confusion, shown.class_names, "Test images"),
-        "learning_curves": plots.learning_curves(shown.epochs, shown.best_epoch),
+        "confusion_matrix": plots.confusion_matrix(data.confusion, data.class_names, "Test images"),
+        "learning_curves": plots.learning_curves(data.epochs, data.best_epoch),
         "wrong_images": plots.wrong_images(wrong.images, wrong.truth, wrong.predicted, wrong.confidence),
     }
     if augmented is not None:

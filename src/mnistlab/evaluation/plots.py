@@ -1,4 +1,4 @@
-"""Figures from plain arrays: each function returns a matplotlib `Figure` that the caller saves. No Keras here."""
+"""Figures from plain arrays. Each function returns a matplotlib `Figure` that the caller saves. Uses no Keras."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     side = float(np.clip(0.5 * classes, 2.4, 15))  # inches of the matrix itself
     longest = max(len(name) for name in class_names) if few else 3
     room = 0.55 + 0.085 * min(longest, 24)  # inches for the class names
-    figure, axes = _placed(side, side, left=room, bottom=room, right=1.1, top=0.4)
+    figure, axes = _figure_in_inches(side, side, left=room, bottom=room, right=1.1, top=0.4)
     box = axes.get_position()
     scale = figure.add_axes((1 - 0.85 / figure.get_figwidth(), box.y0, 0.15 / figure.get_figwidth(), 0.85 * box.height))
     every = "auto" if few else max(1, classes // 20)
@@ -54,7 +54,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     return figure
 
 
-def _placed(
+def _figure_in_inches(
     width: float, height: float, *, left: float, bottom: float, right: float, top: float
 ) -> tuple[Figure, Axes]:
     """A figure with axes of this size and these margins, all in inches: layout engines take longer than the drawing."""
@@ -106,7 +106,9 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
     ) / inches  # for the caption
     cell_height = height + above
     top = 0.2 + 0.2 * (1 + title.count("\n")) if title else 0.1
-    figure, axes = _placed(columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=top)
+    figure, axes = _figure_in_inches(
+        columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=top
+    )
     axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
     axes.set_axis_off()
     for number, (image, caption) in enumerate(zip(images, captions, strict=False)):
@@ -128,23 +130,23 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
 
 
 def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[str], confidence: np.ndarray) -> Figure:
-    """The most confidently wrong test images with truth, prediction and confidence."""
+    """The test images with the most confident errors: truth, prediction and confidence."""
     long = max((len(name) for name in (*truth, *predicted)), default=0) > 5
     captions = [
-        f"{_short(true, 18)}{chr(10) if long else ' '}taken for {_short(guess, 16)}\n{share:.1%} sure"
+        f"{_short(true, 18)}{chr(10) if long else ' '}predicted {_short(guess, 16)}\n{share:.1%} confident"
         for true, guess, share in zip(truth, predicted, confidence, strict=True)
     ]
-    title = "Most confidently wrong test images" if captions else "No test image was classified wrongly"
+    title = "Test images with the most confident errors" if captions else "No test image was classified wrongly"
     return image_grid(images, captions, title)
 
 
 def augmented_images(
     original: np.ndarray, versions: np.ndarray, label: str, augmentation: Mapping[str, object]
 ) -> Figure:
-    """A training image, uint8 of shape (1, height, width, channels), and what augmentation makes of it."""
-    captions = [f"{_short(label)}, as it is", *[""] * len(versions)]
-    said = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
-    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{said}")
+    """A training image, uint8 of shape (1, height, width, channels), and its augmented versions."""
+    captions = [f"{_short(label)}, original", *[""] * len(versions)]
+    settings = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
+    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{settings}")
 
 
 def _short(name: str, length: int = 12) -> str:
@@ -152,5 +154,5 @@ def _short(name: str, length: int = 12) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name that matplotlib does not take for a formula."""
+    """A name that matplotlib does not read as a formula."""
     return name.replace("$", r"\$")

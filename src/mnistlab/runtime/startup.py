@@ -1,113 +1,84 @@
-"""How a command loads TensorFlow and Keras in half the time that plain imports take.
+"""How a command loads TensorFlow and Keras in about half the time of plain imports.
 
-- Nothing is collected while libraries load: hundreds of thousands of new objects, none of them garbage. Afterwards they
-  are set apart (`gc.freeze`), so that no later collection walks through them.
-- Keras looks for pandas, matplotlib, scikit-learn and JAX, and would load all that are installed, for features that no
-  training asks for. It gets stand-ins, which load the library when they are really used.
+- The garbage collector is off while libraries load: hundreds of thousands of new objects, none of them garbage.
+  Afterwards `gc.freeze` keeps later collections from walking through them.
+- Parts of Keras and TensorFlow that no training needs are loaded on first use (`importlib.util.LazyLoader`). They
+  would load pandas, matplotlib, scikit-learn and JAX. Everything still works when it is used.
 
-What MLflow and the figures need is imported by another process meanwhile (`worker.py`).
+The background process (`tracking/background.py`) imports MLflow and matplotlib at the same time.
 
-For commands only: who imports mnistlab as a library gets everything as usual.
+Only commands do this. A program that imports mnistlab as a library gets ordinary imports.
 """
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import gc
-import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
-# Their classes are bases of Keras's or wanted at import: no stand-in can do, so Keras does without. In a command
-# `keras.wrappers` and TensorFlow Lite's converter for JAX say that the library is missing.
-REFUSED = ("sklearn", "jax")
-
-
-class StandIn(ModuleType):
-    """A module that is imported when one of its attributes is asked for."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
-
-
-class _TypeIfLoaded(type):
-    """A class of a module that may not be loaded: nothing can be an instance of it until somebody loads the module."""
-
-    def __instancecheck__(cls, instance: object) -> bool:
-        module = sys.modules.get(cls.__module__)
-        return module is not None and isinstance(instance, getattr(module, cls.__name__))
+DEFERRED = {
+    "pandas",
+    *(
+        f"{parent}.{name}"
+        for parent in ("keras", "keras._tf_keras.keras")
+        for name in ("wrappers", "visualization")  # scikit-learn, matplotlib
+    ),
+    "keras.src.visualization",
+    "keras.src.trainers.data_adapters.array_slicing",  # names pandas's classes when it is imported
+    *(f"tensorflow._api.v2.{prefix}lite" for prefix in ("", "compat.v1.", "compat.v2.", "compat.v2.compat.v1.")),  # JAX
+    "tensorflow._api.v2.compat.v1.compat.v1.lite",
+    "tensorflow._api.v2.compat.v1.compat.v2.lite",
+    "tensorflow._api.v2.compat.v2.compat.v2.lite",
+}
 
 
-def _stand_ins() -> dict[str, ModuleType]:
-    pandas, matplotlib = StandIn("pandas"), StandIn("matplotlib")
-    for name in ("Series", "DataFrame"):
-        setattr(pandas, name, _TypeIfLoaded(name, (), {"__module__": "pandas"}))
-    for name in ("pyplot", "patches"):
-        setattr(matplotlib, name, StandIn(f"matplotlib.{name}"))
-    return {"pandas": pandas, "matplotlib": matplotlib}
+class DeferringFinder(importlib.abc.MetaPathFinder):
+    """Finds the modules in DEFERRED; they are executed when one of their attributes is first used."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if name in DEFERRED else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = importlib.util.LazyLoader(spec.loader)
+        return spec
 
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Import heavy libraries inside: quickly, and without what TensorFlow's C++ says unless an import fails."""
+    """Import heavy libraries in this context: fast, and without TensorFlow's C++ messages unless an import fails."""
+    finder = DeferringFinder()
+    sys.meta_path.insert(0, finder)
     gc.disable()
     try:
-        with _silent_stderr(), _lean_keras():
+        with _silent_stderr():
             yield
     finally:
-        if not gc.get_freeze_count():  # once: later on there is garbage among the objects
+        sys.meta_path.remove(finder)
+        if not gc.get_freeze_count():  # only once: later there is garbage among the objects
             gc.freeze()
         gc.enable()
 
 
 @contextlib.contextmanager
-def _lean_keras() -> Iterator[None]:
-    """Give Keras and TensorFlow the stand-ins, by who imports: other threads' imports are as ever."""
-    plain, stand_ins = builtins.__import__, _stand_ins()
-
-    def lean(
-        name: str,
-        globals: Mapping[str, Any] | None = None,
-        locals: Mapping[str, Any] | None = None,
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> ModuleType:
-        top = name.partition(".")[0]
-        if level == 0 and (top in stand_ins or top in REFUSED) and globals is not None:
-            importer = str(globals.get("__name__", "")).partition(".")[0]
-            if importer in ("keras", "tensorflow") and top not in sys.modules:
-                if top in REFUSED:
-                    raise ImportError(
-                        f"{name} is not loaded for Keras in a command (mnistlab.runtime.startup)", name=name
-                    )
-                return stand_ins[top]
-        return plain(name, globals, locals, fromlist or (), level)
-
-    builtins.__import__ = lean
-    try:
-        yield
-    finally:
-        builtins.__import__ = plain
-
-
-@contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Swallow what TensorFlow's C++ prints while it is imported; shown after all if the import fails."""
+    """Discard what TensorFlow's C++ prints during the import; print it if the import fails."""
     sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 2)
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except Exception:
-            said.seek(0)
-            os.write(kept, said.read())
+            captured.seek(0)
+            os.write(terminal, captured.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(terminal, 2)
+            os.close(terminal)

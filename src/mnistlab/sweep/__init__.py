@@ -1,1 +1,6 @@
-"""A multirun: planned, not done twice, under one parent, ended with a verdict."""
+"""A multirun as one sweep: planned, reusing finished runs, under one parent run, ended by a comparison.
+
+`plan` lists the jobs and finds those that are done, `conduct` runs the others from the parent run's start to its end,
+`job` is one job, inside a sweep or alone, and `report` compares the finished runs. The sweep hands the jobs its plan in
+a file, so they may run in this process or in those of a parallel launcher. Importing the package loads nothing.
+"""

@@ -1,6 +1,6 @@
-"""A sweep's finished runs compared: the report in its folder, the words for the terminal, the facts for its parent run.
+"""The comparison of a sweep's finished runs: report in its folder, text for the terminal, tags for its parent run.
 
-Done in the second process, which has what it takes (MLflow, SciPy, matplotlib); asked and answered in plain data.
+It runs in the background process, which has MLflow, SciPy and matplotlib; request and answer are plain data.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be compared, and where the answer goes.
+class ComparisonRequest:
+    """What to compare and where to write the report.
 
-    store: the tracking store that has the runs; None: the runs' folders are named in `<folder>/done`;
+    store: the tracking store with the runs; None: `<folder>/done` names the folders of the runs;
     axes, objective, targets: as in the `sweep` settings;
     images, labels: the test set, for the images that the best two disagree on.
     """
@@ -40,8 +40,8 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """summaries: for the terminal, one a data set; comparisons: as JSON; tags, metrics: for the sweep's parent run."""
+class SweepComparison:
+    """summaries: text for the terminal, one per data set; comparisons: as JSON; tags, metrics: for the parent run."""
 
     summaries: list[str]
     comparisons: list[Any]
@@ -49,19 +49,19 @@ class Verdict:
     metrics: dict[str, float]
 
 
-def reach(question: Question) -> Verdict | None:
+def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     """Compare the runs and write the report; None if no run has finished."""
-    records = _records(question)
+    records = _records(request)
     if not any(record.status == "FINISHED" for record in records):
         return None
 
     from mnistlab import comparison
     from mnistlab.comparison.report import write_report
 
-    compared = comparison.compare_by_data(records, question.axes, question.objective, targets=question.targets)
-    write_report(compared, records, question.folder, question.images, question.labels)
+    compared = comparison.compare_by_data(records, request.axes, request.objective, targets=request.targets)
+    write_report(compared, records, request.folder, request.images, request.labels)
     tags, metrics = _best(compared[0], records)
-    return Verdict(
+    return SweepComparison(
         summaries=[comparison.terminal_summary(one) for one in compared],
         comparisons=[json.loads(comparison.to_json(one)) for one in compared],
         tags={"sweep.verdict": compared[0].verdict, **tags},
@@ -69,13 +69,13 @@ def reach(question: Question) -> Verdict | None:
     )
 
 
-def _records(question: Question) -> list[RunRecord]:
-    """The jobs' runs as plain records, reused ones included."""
-    store = question.store
+def _records(request: ComparisonRequest) -> list[RunRecord]:
+    """The runs of the jobs as plain records, including those that were reused."""
+    store = request.store
     if store is None:
-        folders = [Path(file.read_text(encoding="utf-8")) for file in sorted(question.folder.glob("done/*"))]
+        folders = [Path(file.read_text(encoding="utf-8")) for file in sorted(request.folder.glob("done/*"))]
         return [history.record_of_folder(folder) for folder in folders if (folder / "metrics.jsonl").is_file()]
-    return [history.record_of(store, run) for run in history.with_ids(store, question.run_ids)]
+    return [history.record_of(store, run) for run in history.with_ids(store, request.run_ids)]
 
 
 def _best(compared: Comparison, records: Sequence[RunRecord]) -> tuple[dict[str, str], dict[str, float]]:

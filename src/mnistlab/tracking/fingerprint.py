@@ -1,4 +1,4 @@
-"""What a run's result depends on, as hashes: two runs with equal fingerprints need not both be run."""
+"""Hashes of everything that a run's result depends on. Of two runs with equal fingerprints, one is enough."""
 
 from __future__ import annotations
 
@@ -13,28 +13,15 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import FILLED_IN, Config
+from mnistlab.config.build import MOVED
 from mnistlab.tracking.provenance import library_versions
 
-# Settings that say where things lie or how a sweep is run, not what comes out.
+# Settings that do not change a run's result: where files are stored, how a sweep is run.
 WITHOUT_EFFECT = ("paths", "tracking", "sweep")
-# Modules that look at results and do not make them: a new figure is no reason to train again.
-ONLY_LOOKING = (
-    "plots.py",
-    "figures.py",
-    "verdict.py",
-    "history.py",
-    "worker.py",
-    "mirror.py",
-    "startup.py",
-    "compare.py",
-    "naming.py",
-    "tracking.py",
-    "stores.py",
-    "preflight.py",
-    "sweep.py",
-    "train.py",
-    "provenance.py",
-)
+PACKAGE = Path(__file__).resolve().parents[1]
+# The code that produces results. A change in figures, reports or commands is no reason to train again.
+PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py")
+WITHOUT_RESULTS = ("config/compose.py", "config/run_names.py", "evaluation/figures.py", "evaluation/plots.py")
 LIBRARIES = ("version.python", "version.tensorflow", "version.keras", "version.numpy")
 
 
@@ -58,38 +45,42 @@ def fingerprint(config: Config, data_digests: Mapping[str, str]) -> dict[str, st
 
 
 def config_hash(config: Config) -> str:
-    """A hash of the resolved settings that have an effect on the result; the run's own folder has none."""
+    """A hash of the resolved settings that have an effect on the result; the run's folder has none."""
     settings = {key: value for key, value in asdict(config).items() if key not in {*WITHOUT_EFFECT, *FILLED_IN}}
     text = json.dumps(settings, sort_keys=True, default=str)
-    own_folder = json.dumps(config.paths.run or "")[1:-1]
-    return hash_of(text.replace(own_folder, "") if own_folder else text)
+    for old, new in MOVED.items():  # a callable that has moved is the same callable: earlier runs are still found
+        text = text.replace(f'"{new}', f'"{old}')
+    run_folder = json.dumps(config.paths.run or "")[1:-1]
+    return hash_of(text.replace(run_folder, "") if run_folder else text)
 
 
 @functools.cache
 def code_hashes() -> dict[str, str]:
-    """File name -> hash of each of the package's modules that make results."""
-    folder = Path(__file__).resolve().parent
+    """Path within the package -> hash, of each module that produces results."""
+    files = [file for name in PRODUCES_RESULTS for file in (PACKAGE / name, *(PACKAGE / name).rglob("*.py"))]
+    paths = sorted(file.relative_to(PACKAGE).as_posix() for file in files if file.is_file())
     return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-        for file in sorted(folder.glob("*.py"))
-        if file.name not in ONLY_LOOKING
+        path: hashlib.sha256((PACKAGE / path).read_bytes()).hexdigest()[:8]
+        for path in paths
+        if path not in WITHOUT_RESULTS
     }
 
 
-def why_again(own: Mapping[str, str], earlier: Mapping[str, str]) -> str:
-    """Why a run with an equal configuration is not good enough: 'code changed: fused.py', 'data changed'.
+def reason_to_run_again(planned: Mapping[str, str], earlier: Mapping[str, str]) -> str:
+    """Why an earlier run with an equal configuration cannot be used: 'code changed: data/dataset.py', 'data changed'.
 
     Args:
-        own, earlier: the parts that `fingerprint` gives, of the run to be and of one that finished.
+        planned, earlier: what `fingerprint` returns for the planned run, and the tags of one that finished.
     """
     reasons = []
-    if own["fingerprint.data"] != earlier.get("fingerprint.data"):
+    if planned["fingerprint.data"] != earlier.get("fingerprint.data"):
         reasons.append("data changed")
-    if own["fingerprint.code"] != earlier.get("fingerprint.code"):
-        before, now = json.loads(earlier.get("fingerprint.code", "{}")), json.loads(own["fingerprint.code"])
+    if planned["fingerprint.code"] != earlier.get("fingerprint.code"):
+        before, now = json.loads(earlier.get("fingerprint.code", "{}")), json.loads(planned["fingerprint.code"])
         changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        reasons.append(f"code changed: {', '.join(changed)}")
-    if own["fingerprint.libraries"] != earlier.get("fingerprint.libraries"):
+        more = f" and {len(changed) - 5} more files" if len(changed) > 5 else ""
+        reasons.append(f"code changed: {', '.join(changed[:5])}{more}")
+    if planned["fingerprint.libraries"] != earlier.get("fingerprint.libraries"):
         reasons.append("libraries changed")
     return "; ".join(reasons) or "new"
 

@@ -1,6 +1,6 @@
-"""Runs that were: found in the tracking store, read as plain records, mended after a crash.
+"""Earlier runs: found in the tracking store, read as plain records, closed after a crash.
 
-These functions need MLflow: a training calls them in the second process (`worker.call(history.find, store, ...)`).
+These functions need MLflow. A training calls them in the background process: `background.call(history.find, ...)`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from mnistlab import tracking
 from mnistlab.tracking import provenance
+from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
 Status = Literal["FINISHED", "FAILED", "KILLED", "RUNNING"]
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from mnistlab.comparison import RunRecord
 
 PER_EPOCH = ("loss", "learning_rate", "epoch_seconds")
-MOST_RUNS = 50_000
+MAX_RUNS = 50_000
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What the store says of a run; metrics: the newest values; params: texts, as MLflow keeps them."""
+    """A run as the store has it. metrics: the latest values; params: strings, as MLflow stores them."""
 
     run_id: str
     name: str
@@ -41,13 +41,13 @@ class StoredRun:
     artifacts: str
 
 
-def find(store: StoreAddress, condition: str = "", at_most: int = MOST_RUNS) -> list[StoredRun]:
+def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> list[StoredRun]:
     """The experiment's runs that meet an MLflow filter, the newest first."""
-    client, experiment_id = tracking.open_store(store)
+    client, experiment_id = open_store(store)
     found: list[StoredRun] = []
     token = None
-    while len(found) < at_most:
-        size = min(1000, at_most - len(found))
+    while len(found) < max_runs:
+        size = min(1000, max_runs - len(found))
         page = client.search_runs([experiment_id], condition, max_results=size, page_token=token)
         found += [_stored(run) for run in page]
         token = page.token
@@ -59,7 +59,7 @@ def find(store: StoreAddress, condition: str = "", at_most: int = MOST_RUNS) -> 
 def earlier_runs(
     store: StoreAddress, config_hashes: Collection[str]
 ) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:
-    """What was done before with these configurations.
+    """Earlier runs with these configurations.
 
     Returns:
         configuration hash -> its finished runs, the newest first; fingerprint -> status, of runs that did not finish.
@@ -77,7 +77,7 @@ def earlier_runs(
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
     """The runs with these ids, in their order."""
-    client, _ = tracking.open_store(store)
+    client, _ = open_store(store)
     return [_stored(client.get_run(run_id)) for run_id in run_ids]
 
 
@@ -90,10 +90,10 @@ def _stored(run: Any) -> StoredRun:
 
 
 def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
-    """A stored run as a plain record: settings, history, final numbers and, if it finished, its predictions."""
+    """A stored run as a plain record: settings, history, final metrics and, if it finished, its predictions."""
     from mnistlab.comparison import RunRecord
 
-    client, _ = tracking.open_store(store)
+    client, _ = open_store(store)
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
     names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
     history = {
@@ -102,7 +102,7 @@ def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
     }
     params = {key: _value(text) for key, text in run.params.items()}
     files = _files(client, run) if run.status == "FINISHED" else None
-    confusion, predictions, class_names = _judgement(files) if files else (None, None, ())
+    confusion, predictions, class_names = _test_results(files) if files else (None, None, ())
     return RunRecord(
         run_id=run.run_id,
         name=run.name,
@@ -118,7 +118,7 @@ def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
 
 
 def _value(text: str) -> Any:
-    """A setting as it was before MLflow made it text: a number, a truth value, None, a list; else the text itself."""
+    """A setting as it was before MLflow stored it as a string: number, boolean, None or list; else the string."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -130,7 +130,7 @@ def _step(entry: Any) -> tuple[int, int]:
 
 
 def record_of_folder(folder: Path) -> RunRecord:
-    """A run's own folder as a plain record, for runs without a tracking store."""
+    """A run's folder as a plain record, for runs without a tracking store."""
     from mnistlab.comparison import RunRecord
 
     tags = _json(folder / "tags.json") or {}
@@ -138,7 +138,7 @@ def record_of_folder(folder: Path) -> RunRecord:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [row["metrics"] for row in rows if "epoch_seconds" in row["metrics"]]
     final = {name: float(value) for row in rows for name, value in row["metrics"].items()}
-    confusion, predictions, class_names = _judgement(folder)
+    confusion, predictions, class_names = _test_results(folder)
     return RunRecord(
         run_id=tags.get("run.id", str(folder)),
         name=tags.get("run.name", folder.name),
@@ -153,7 +153,7 @@ def record_of_folder(folder: Path) -> RunRecord:
     )
 
 
-def _judgement(folder: Path) -> tuple[list[list[int]] | None, dict[str, np.ndarray] | None, Sequence[str]]:
+def _test_results(folder: Path) -> tuple[list[list[int]] | None, dict[str, np.ndarray] | None, Sequence[str]]:
     confusion = _json(folder / "reports" / "confusion_matrix.json") or {}
     predictions = None
     file = folder / "reports" / "predictions.npz"
@@ -178,12 +178,12 @@ def _json(file: Path) -> Any:
         return None
 
 
-def close_orphans(store: StoreAddress) -> list[str]:
-    """Mark as KILLED the runs that say RUNNING but whose process has ended (kill -9, power failure); returns ids."""
-    client, _ = tracking.open_store(store)
+def close_orphaned_runs(store: StoreAddress) -> list[str]:
+    """Set the status KILLED on RUNNING runs whose process no longer exists (kill -9, power failure); returns ids."""
+    client, _ = open_store(store)
     running = find(store, "attributes.status = 'RUNNING'")
-    orphans = [run.run_id for run in running if provenance.is_gone(run.tags.get("run.process", "?:0:"))]
+    orphans = [run.run_id for run in running if not provenance.is_process_alive(run.tags.get("run.process", "?:0:"))]
     for run_id in orphans:
-        client.set_tag(run_id, "error", "the process ended without a word (killed, or the machine stopped)")
+        client.set_tag(run_id, "error", "the process ended without closing the run (killed, or the machine stopped)")
         client.set_terminated(run_id, "KILLED")
     return orphans

@@ -1,4 +1,4 @@
-"""Where a result comes from: the code's commit, the libraries' versions, the process."""
+"""Where a result comes from: the commit of the code, the versions of the libraries, the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 LIBRARIES = ("mnistlab", "tensorflow", "keras", "numpy", "mlflow", "hydra-core", "scikit-learn")
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+CHECKOUT = Path(__file__).resolve().parents[3]
 
 
 @functools.cache
@@ -29,9 +29,9 @@ def library_versions() -> dict[str, str]:
 
 @functools.cache
 def git_state() -> dict[str, str]:
-    """'git.commit', 'git.branch', 'git.dirty' and 'git.diff' of the checkout that the package lies in; empty outside.
+    """'git.commit', 'git.branch', 'git.dirty' and 'git.diff' of the package's checkout; empty without a checkout.
 
-    The diff is that of tracked files against HEAD; 'git.dirty' counts untracked files too.
+    The diff compares tracked files with HEAD. 'git.dirty' takes untracked files into account too.
     """
     commit = _git("rev-parse", "HEAD") if (CHECKOUT / "pyproject.toml").is_file() else ""
     if not commit:
@@ -45,10 +45,10 @@ def git_state() -> dict[str, str]:
     }
 
 
-def _git(*words: str) -> str:
+def _git(*arguments: str) -> str:
     try:
         answer = subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=CHECKOUT,
             capture_output=True,
             text=True,
@@ -62,28 +62,27 @@ def _git(*words: str) -> str:
 
 
 def process_name() -> str:
-    """host:pid:start of this process, to tell later whether a run that says RUNNING still has one."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
+    """host:pid:start of this process, to find out later whether the process of a RUNNING run still exists."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
 
 
-def _started(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty where /proc does not say."""
+def _start_time(pid: int) -> str:
+    """When a process started, in the kernel's ticks; empty on systems without /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
 
 
-def is_gone(process: str) -> bool:
-    """Whether a process of this machine, as `process_name` wrote it, has ended. Of others nothing is known."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")[0], None, process.split(":")
+def is_process_alive(process: str) -> bool:
+    """Whether a process, as `process_name` wrote it, still runs. Processes of other machines count as alive."""
+    host, pid, started = process.rsplit(":", 2)
     if host != socket.gethostname():
-        return False
-    pid, started = int(rest[-2]), rest[-1]
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
         return True
-    except PermissionError:
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
         return False
-    return bool(started) and _started(pid) != started
+    except PermissionError:
+        return True
+    return not started or _start_time(int(pid)) == started

@@ -1,4 +1,4 @@
-"""Where runs are recorded: known and checked before MLflow is loaded."""
+"""The address of the tracking store: resolved and checked before MLflow is loaded."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ CONNECT_SECONDS = 5
 
 @dataclass(frozen=True)
 class StoreAddress:
-    """Where runs are recorded, known before MLflow is loaded.
+    """Where runs are recorded.
 
-    uri: of the store; experiment: its name there; artifacts: folder for a new local experiment's files, else None;
-    said: what the user is told if the environment chose it.
+    uri: of the store; experiment: its name there; artifacts: the folder for the files of a new local experiment, else
+    None; from_environment: the environment variables that chose it, for a message to the user.
     """
 
     uri: str
     experiment: str
     artifacts: Path | None
-    said: str = ""
+    from_environment: str = ""
 
 
 def address(config: TrackingConfig, root: str) -> StoreAddress:
-    """The store that the configuration names, else the environment, else SQLite in `<root>/mlruns`."""
+    """The store named by the configuration, else by environment variables, else SQLite in `<root>/mlruns`."""
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
     experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
-    said = []
+    variables = []
     if uri and not config.uri:
-        said.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
+        variables.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
     if experiment != DEFAULT_EXPERIMENT and not config.experiment:
-        said.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
+        variables.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
     mlruns = Path(root).expanduser().resolve() / "mlruns"
     if uri is None:
-        return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(said))
+        return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(variables))
     if not uri.startswith("sqlite:"):
-        return StoreAddress(uri, experiment, None, ", ".join(said))
-    uri, artifacts = f"sqlite:///{sqlite_file(uri)}", mlruns / "artifacts"  # wherever one stands later
-    return StoreAddress(uri, experiment, artifacts, ", ".join(said))
+        return StoreAddress(uri, experiment, None, ", ".join(variables))
+    uri, artifacts = f"sqlite:///{sqlite_file(uri)}", mlruns / "artifacts"  # independent of the working directory
+    return StoreAddress(uri, experiment, artifacts, ", ".join(variables))
 
 
 def check_reachable(store: StoreAddress) -> None:
-    """Refuse a store that cannot be used, within seconds and before anything heavy is loaded.
+    """Check within seconds, before anything heavy is loaded, that the store can be used.
 
     Raises:
         ConfigError: a folder that cannot be written, a plain folder as store, a server that does not answer.

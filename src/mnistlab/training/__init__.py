@@ -1,1 +1,24 @@
-"""The network and how it is trained: models, augmentation, Keras's fit or the compiled engine, callbacks, saving."""
+"""The network and its training: models, augmentation layers, Keras's `fit` on the fused engine or plain, saved files.
+
+`plan_fit` decides how a compiled model is trained, `fit` trains it and returns a `TrainingResult`, `predict` gives
+metrics and probabilities of a split. `models` and `saving` build and save networks. Importing it loads TensorFlow.
+"""
+
+from mnistlab.training.augmentation import augmented_versions
+from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
+from mnistlab.training.fitting import fit, predict, start_job
+from mnistlab.training.plan import FitPlan, plan_fit
+from mnistlab.training.result import TrainingResult
+
+__all__ = [
+    "FitPlan",
+    "TrainingResult",
+    "augmented_versions",
+    "check_callbacks",
+    "check_monitor",
+    "compile_model",
+    "fit",
+    "plan_fit",
+    "predict",
+    "start_job",
+]

@@ -1,7 +1,7 @@
-"""`data.augmentation`: ImageDataGenerator's arguments, as Keras layers inside the network or as they are.
+"""`data.augmentation`: ImageDataGenerator's arguments as Keras layers inside the network.
 
-Augmentation touches training images only: the layers do nothing outside training, the generator is used for training
-alone.
+Only training images are augmented: the layers do nothing outside the training. The `generator` loader takes the
+arguments as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import numpy as np
 from keras import layers as kl
 
 from mnistlab.config import ConfigError
+from mnistlab.data import Dataset
+from mnistlab.data.folders import generator
+from mnistlab.data.folders.generator import to_pixels
 
 SETTINGS_OF_FILLING = ("fill_mode", "cval", "interpolation_order")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
@@ -27,18 +30,18 @@ def layers(
     offset: float = 0.0,
     seed: int | None = None,
 ) -> list[keras.Layer]:
-    """Keras's random layers that do what these arguments make ImageDataGenerator do; active in training only.
+    """Keras's random layers for ImageDataGenerator's arguments; active in training only.
 
     Args:
         arguments: of ImageDataGenerator, under its names.
         image_shape: (height, width, channels), to turn shifts in pixels into shares.
-        scale, offset: of the pixels that reach the layers, so that `cval` can stay a raw one (0 to 255).
-        seed: of the layers' own random numbers; None: from the run's seed.
+        scale, offset: of the pixels that reach the layers, so that `cval` can be a raw one (0 to 255).
+        seed: of the layers' random numbers; None: derived from the run's seed.
 
     Raises:
-        ConfigError: arguments that no layer matches, all of them.
+        ConfigError: all arguments that no layer corresponds to.
     """
-    given = {name: value for name, value in arguments.items() if _does_something(name, value)}
+    given = {name: value for name, value in arguments.items() if _has_effect(name, value)}
     filling, problems = _filling(given, scale, offset)
     filling["seed"] = seed
     height, width, _ = image_shape
@@ -76,13 +79,13 @@ def layers(
     return made
 
 
-def _does_something(name: str, value: Any) -> bool:
-    """Whether the value is another than ImageDataGenerator's default, which does nothing."""
+def _has_effect(name: str, value: Any) -> bool:
+    """Whether the value differs from ImageDataGenerator's default, which has no effect."""
     return name in SETTINGS_OF_FILLING or value not in (None, 0, 0.0, False)
 
 
 def _filling(given: Mapping[str, Any], scale: float, offset: float) -> tuple[dict[str, Any], list[str]]:
-    """How pixels from outside and between are made, in the layers' words."""
+    """How the layers fill pixels outside the image and interpolate between pixels."""
     mode, order = given.get("fill_mode", "nearest"), given.get("interpolation_order", 1)
     problems = []
     if mode not in FILL_MODES:
@@ -114,15 +117,17 @@ def _share(shift: float, side: int) -> float:
     return float(shift) if abs(shift) < 1 else float(shift) / side
 
 
+def augmented_versions(dataset: Dataset, image: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Random versions of a training image as the training may see them, uint8, (count, height, width, channels)."""
+    if dataset.loader == "generator":
+        return generator.augmented_versions(dataset.augmentation, image, count, seed)
+    return versions(np.repeat(image[np.newaxis], count, axis=0), dataset.augmentation, seed)
+
+
 def versions(images: np.ndarray, arguments: Mapping[str, Any], seed: int) -> np.ndarray:
-    """One random version of each image through the layers, uint8; for looking at."""
+    """One random version of each image, made by the layers, uint8."""
     height, width, channels = images.shape[1:]
     values = keras.ops.convert_to_tensor(images.astype(np.float32))
     for layer in layers(arguments, (height, width, channels), seed=seed):
         values = layer(values, training=True)
-    return as_pixels(keras.ops.convert_to_numpy(values))
-
-
-def as_pixels(values: np.ndarray) -> np.ndarray:
-    """Rounded to whole grey levels, 0 to 255."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return to_pixels(keras.ops.convert_to_numpy(values))

@@ -1,17 +1,17 @@
-"""Only what Keras lacks: an epoch's metrics into the record, progress on the terminal, the best epoch's weights."""
+"""The callbacks of every training: an epoch's metrics, the best epoch's weights, progress on the terminal."""
 
 from __future__ import annotations
 
 import logging
 import math
-import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 
-from mnistlab.tracking.recorder import Recorder
+from mnistlab.runtime import terminal
 
 log = logging.getLogger("mnistlab")
 
@@ -22,25 +22,26 @@ def is_better(metric: str, value: float, than: float) -> bool:
     """Whether a metric's value is better than another; losses and errors fall, everything else rises."""
     if not math.isfinite(value):
         return False
-    return not math.isfinite(than) or (value < than if falls(metric) else value > than)
+    return not math.isfinite(than) or (value < than if lower_is_better(metric) else value > than)
 
 
-def falls(metric: str) -> bool:
+def lower_is_better(metric: str) -> bool:
     """Whether a lower value of this metric is better."""
     name = metric.removeprefix("val_")
     return name == "loss" or name.endswith(("error", "crossentropy", "divergence"))
 
 
-class LogEpochs(keras.callbacks.Callback):
-    """Records every epoch while training runs: Keras's metrics, the learning rate it used, its seconds.
+class History(keras.callbacks.Callback):
+    """Collects Keras's metrics of each epoch, the learning rate that it used, and its seconds.
 
-    One call an epoch with step = epoch, counted from 1. `epochs` keeps the same rows.
+    Args:
+        on_epoch: called after each epoch with its row and its number, from 1.
     """
 
-    def __init__(self, record: Recorder) -> None:
+    def __init__(self, on_epoch: Callable[[dict[str, float], int], None]) -> None:
         super().__init__()
-        self.record = record
-        self.epochs: list[dict[str, float]] = []
+        self.on_epoch = on_epoch
+        self.rows: list[dict[str, float]] = []
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.started = time.perf_counter()
@@ -49,19 +50,19 @@ class LogEpochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
         row |= {"learning_rate": self.learning_rate, "epoch_seconds": time.perf_counter() - self.started}
-        self.epochs.append(row)
-        self.record.log_metrics(row, step=epoch + 1)
+        self.rows.append(row)
+        self.on_epoch(row, epoch + 1)
 
 
 def learning_rate(optimizer: keras.Optimizer) -> float:
-    """The current rate as it was written, 0.01 and not float32's 0.0099999998."""
+    """The current learning rate as it was written: 0.01, not float32's 0.0099999998."""
     return float(str(np.float32(keras.ops.convert_to_numpy(optimizer.learning_rate))))
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the best value of `monitor`, in memory.
+    """Keeps the weights of the epoch with the best value of `monitor` in memory.
 
-    `best_epoch` counts from 1 and is None as long as no epoch had a finite value.
+    `best_epoch` counts from 1; it is None while no epoch has had a finite value.
     """
 
     def __init__(self, monitor: str) -> None:
@@ -83,15 +84,22 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A line per epoch; on a terminal the running epoch's line lives, with the share done and the time left."""
+    """One line per epoch; on a terminal also a live progress bar with the time left of the running epoch."""
 
     REFRESH_SECONDS = 0.1
 
     def __init__(self, epochs: int) -> None:
         super().__init__()
         self.epochs = epochs
-        self.live = sys.stdout.isatty()
-        self.shown = 0.0
+        self.bar: terminal.Bar | None = None
+        self.refreshed = 0.0
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        self.bar = terminal.start_bar()
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        if self.bar:
+            self.bar.stop()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.started = time.perf_counter()
@@ -99,20 +107,15 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         now = time.perf_counter()
-        if not self.live or now - self.shown < self.REFRESH_SECONDS:
+        if self.bar is None or now - self.refreshed < self.REFRESH_SECONDS:
             return
-        self.shown = now
-        steps = self.params.get("steps") or 1
-        done = min(1.0, (batch + 1) / steps)
-        left = (now - self.started) / done * (1 - done)
-        bar = "█" * round(20 * done) + "░" * (20 - round(20 * done))
-        head = f"epoch {self.number}/{self.epochs}  {bar} {done:4.0%}  {left:.0f} s left  {_shown(logs)}"
-        sys.stdout.write(f"\r{head[:110]}\x1b[K")
-        sys.stdout.flush()
+        self.refreshed = now
+        done = min(1.0, (batch + 1) / (self.params.get("steps") or 1))
+        self.bar.update(f"epoch {self.number}/{self.epochs}", done, now - self.started, _shown(logs))
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        if self.live:
-            sys.stdout.write("\r\x1b[K")
+        if self.bar:
+            self.bar.stop()
         seconds = time.perf_counter() - self.started
         left = seconds * (self.epochs - epoch - 1)
         rest = f"  ({left:.0f} s left)" if left >= 1 else ""
@@ -120,7 +123,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def _shown(logs: Logs) -> str:
-    """The metrics of a line: the losses first, each beside its validation value."""
+    """The metrics on a line: the losses first, each next to its validation value."""
     names = [name for name in logs or {} if name != "learning_rate"]
     names.sort(key=lambda name: ("loss" not in name, name.removeprefix("val_"), name.startswith("val_")))
     return "  ".join(f"{name} {float((logs or {})[name]):.4f}" for name in names)

@@ -1,36 +1,34 @@
-"""A compiled model, its callbacks, and Keras's `fit` over a seeded order of images."""
+"""Training and prediction: Keras's `fit`, with plain Keras or the fused engine, over a seeded order of images."""
 
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from mnistlab.config import ConfigError, suggest
-from mnistlab.data import Dataset, epoch_order
-from mnistlab.data.folders import batches
-from mnistlab.data.sources import Split
+from mnistlab.data import Dataset, Split, epoch_order
+from mnistlab.data.folders import batches as file_batches
+from mnistlab.data.folders.failures import raise_original
+from mnistlab.training.callbacks import History, KeepBest, Progress
 from mnistlab.training.engine import fused
+from mnistlab.training.plan import FitPlan
+from mnistlab.training.result import TrainingResult
 
-log = logging.getLogger("mnistlab")
-
-LOSSES = {
-    "one_hot": "categorical_crossentropy",
-    "integer": "sparse_categorical_crossentropy",
-    "binary": "binary_crossentropy",
-}
 EVALUATION_BATCH_SIZE = 1000
 
 
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and TensorFlow; with `deterministic`, TensorFlow's op determinism for this process's rest."""
+def start_job(seed: int, deterministic: bool) -> None:
+    """Forget Keras's state of earlier jobs; seed Python, NumPy and TensorFlow.
+
+    Args:
+        deterministic: switch on TensorFlow's op determinism, for the rest of the process.
+    """
+    keras.utils.clear_session(free_memory=False)  # a garbage collection here would cost half a second per job
     keras.utils.set_random_seed(seed)
     if deterministic:
         import tensorflow as tf
@@ -38,219 +36,82 @@ def seed_everything(seed: int, deterministic: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-def compile_model(
-    model: keras.Model, optimizer: keras.Optimizer, *, loss: str, metrics: Sequence[str], labels: str
-) -> None:
-    """Compile in place.
-
-    Args:
-        loss: a Keras loss by name, or 'auto' for the cross-entropy that fits `labels`.
-        labels: 'one_hot', 'integer' or 'binary', as in `Dataset.labels`.
-
-    Raises:
-        ConfigError: Keras knows no such loss or metric.
-    """
-    for name in metrics:
-        if name not in ("accuracy", "acc", "crossentropy"):
-            _known_to_keras(keras.metrics, "fit.metrics", name)
-    if loss != "auto":
-        _known_to_keras(keras.losses, "fit.loss", loss)
-    model.compile(optimizer=optimizer, loss=LOSSES[labels] if loss == "auto" else loss, metrics=list(metrics))
-
-
-def _known_to_keras(module: Any, setting: str, name: str) -> None:
-    try:
-        module.get(name)
-    except ValueError as error:
-        names = [entry for entry in dir(module) if entry.islower() and not entry.startswith("_")]
-        raise ConfigError(f"{setting}={name} is not known to Keras.{suggest(name, names)}") from error
-
-
-def resolve_batch_size(batch_size: int | str, num_images: int) -> int:
-    """Images per step; 'all', or more than there are, is the whole training set."""
-    if batch_size == "all":
-        return num_images
-    if int(batch_size) > num_images:
-        log.warning(
-            "fit.batch_size=%s is more than the %s training images: each step uses all of them.",
-            batch_size,
-            num_images,
-        )
-    return min(int(batch_size), num_images)
-
-
-def check_callbacks(
-    callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[str]
-) -> None:
-    """Refuse before the first epoch what Keras notices in mid-training or never.
-
-    Raises:
-        ConfigError: a callback that monitors a metric that will not exist, or that would change the rate of an
-            optimizer with a schedule.
-    """
-    schedule = isinstance(
-        getattr(model.optimizer, "_learning_rate", None), keras.optimizers.schedules.LearningRateSchedule
-    )
-    changes_rate = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
-    for name, callback in callbacks.items():
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ConfigError(f"callbacks.{name} must be a keras.callbacks.Callback. Received: {callback!r}.")
-        if schedule and isinstance(callback, changes_rate):
-            raise ConfigError(
-                f"callbacks.{name} changes the learning rate, but optimizer.learning_rate is a schedule that sets it "
-                "at every step. Use one of the two."
-            )
-        check_monitor(f"callbacks.{name}.monitor", getattr(callback, "monitor", None), metrics)
-
-
-def check_monitor(setting: str, monitor: str | None, metrics: Sequence[str]) -> None:
-    """Refuse a monitored metric that no epoch will have."""
-    known = [f"{prefix}{name}" for prefix in ("val_", "") for name in ("loss", *metrics)]
-    if monitor is not None and monitor not in known:
-        raise ConfigError(f"{setting} must be a metric of the training. Received: {monitor}.{suggest(monitor, known)}")
-
-
-class ShuffledBatches(keras.utils.PyDataset):
-    """The training batches of one epoch, in the order that `begin` chose (`data.epoch_order`).
-
-    Yields (images, targets) or (images, targets, weights); the last batch of an epoch may be smaller. The epoch is told
-    by a callback: Keras calls `on_epoch_end` once before the first epoch, after it looked at some batches.
-    """
-
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
-        super().__init__()
-        self.images = dataset.train.images
-        self.targets = dataset.targets(dataset.train.labels)
-        self.weights = sample_weights(dataset.train, dataset.class_weight)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.begin(0)
-
-    def begin(self, epoch: int) -> None:
-        """Give out the batches of this epoch, counted from 0, from now on."""
-        self.order = epoch_order(len(self.images), self.seed, epoch)
-
-    def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
-
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
-        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        arrays = (self.images, self.targets, self.weights) if self.weights is not None else (self.images, self.targets)
-        return tuple(array[chosen] for array in arrays)
-
-
-def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np.ndarray | None:
-    """Each image's weight in the loss, float32 of shape (n,), from its class's; what Keras makes of `class_weight`."""
-    if class_weight is None:
-        return None
-    by_class = np.ones(max(int(split.labels.max()), *class_weight) + 1, dtype=np.float32)
-    for label, weight in class_weight.items():
-        by_class[label] = weight
-    return by_class[split.labels]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a training ended: after how many seconds, and where its loss stopped being a number, if it did."""
-
-    seconds: float
-    diverged: fused.NonFiniteLoss | None = None
-
-
-def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gigabytes: float) -> str:
-    """'fused' or 'keras'.
-
-    Args:
-        engine: what was asked for; 'auto' takes the fused engine unless the images are more than `resident_gigabytes`
-            or the network is none that can be compiled, and says why not.
-
-    Raises:
-        ConfigError: 'fused' was asked for and the network cannot be compiled.
-    """
-    if engine == "keras":
-        return "keras"
-    if not dataset.resident:
-        if engine == "fused":
-            raise ConfigError(
-                f"fit.engine=fused needs the images in memory. Received: source.loader={dataset.loader}. "
-                "Use source.loader=resident, or fit.engine=auto."
-            )
-        return "keras"
-    gigabytes = (
-        sum(int(np.prod(split.images.shape)) for split in (dataset.train, dataset.validation, dataset.test)) / 1e9
-    )
-    if engine == "auto" and gigabytes > resident_gigabytes:
-        log.info(
-            "Training with plain Keras: the images need %.1f GB, fit.resident_gigabytes is %g.",
-            gigabytes,
-            resident_gigabytes,
-        )
-        return "keras"
-    try:
-        fused.program_for(model)
-    except fused.NotFusable as error:
-        if engine == "fused":
-            raise ConfigError(f"fit.engine=fused cannot train this model: {error}. Use fit.engine=auto.") from error
-        log.warning("Training with plain Keras: %s.", error)
-        return "keras"
-    return "fused"
-
-
 def fit(
     model: keras.Model,
     dataset: Dataset,
+    plan: FitPlan,
     *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    engine: str = "keras",
+    monitor: str = "val_loss",
+    keep: str = "best",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> Ended:
-    """Train through Keras's `fit`; what happens is seen by the callbacks.
+    on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
+) -> TrainingResult:
+    """Train through Keras's `fit`. A loss that is not finite ends the training.
 
-    The order of the images is a function of seed and epoch alone, the same for both engines. A loss that is no number
-    ends the training.
+    The order of the images is a function of seed and epoch only, the same for all engines and loaders.
 
     Args:
-        engine: 'fused' or 'keras', as `choose_engine` gives it.
+        monitor: the metric that names the best epoch.
+        keep: the weights that the model has afterwards: 'best', of the best epoch, or 'last'.
+        callbacks: the user's; they see Keras's ordinary model and logs.
+        on_epoch: called after each epoch with its metrics and its number, from 1.
+
+    Raises:
+        OSError: an image file was removed or damaged since it was checked; the message names it.
     """
-    begun = time.perf_counter()
-    if engine == "fused":
-        diverged = _fit_fused(model, dataset, epochs, batch_size, seed, callbacks)
-        return Ended(time.perf_counter() - begun, diverged)
+    started = time.perf_counter()
+    history, best = History(on_epoch), KeepBest(monitor)
+    observers = [history, best, *callbacks, Progress(plan.epochs)]
+    if plan.engine == "fused":
+        diverged = _fit_fused(model, dataset, plan, observers)
+    elif dataset.resident:
+        diverged = _fit_keras(model, dataset, plan, observers)
+    else:
+        diverged = _fit_files(model, dataset, plan, observers)
+    seconds = time.perf_counter() - started
+    if keep == "best":
+        best.restore()
+    return TrainingResult(history.rows, best.best_epoch, seconds, plan.steps_per_epoch, diverged)
+
+
+def _fit_keras(
+    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
+) -> fused.NonFiniteLoss | None:
     watch = StopAtNonFinite()
-    if not dataset.resident:
-        batches.fit(
-            model,
-            dataset,
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            weights=sample_weights(dataset.train, dataset.class_weight),
-            callbacks=[watch, *callbacks],
-        )
-        return Ended(time.perf_counter() - begun, watch.found)
-    shuffled = ShuffledBatches(dataset, batch_size, seed)
-    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: shuffled.begin(epoch))
+    shuffled = ShuffledBatches(dataset, plan.batch_size, plan.seed)
+    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: shuffled.set_epoch(epoch))
     model.fit(
         shuffled,
-        epochs=epochs,
+        epochs=plan.epochs,
         validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
         validation_batch_size=EVALUATION_BATCH_SIZE,
         callbacks=[shuffle, watch, *callbacks],
         shuffle=False,
         verbose=0,
     )
-    return Ended(time.perf_counter() - begun, watch.found)
+    return watch.found
+
+
+def _fit_files(
+    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
+) -> fused.NonFiniteLoss | None:
+    watch = StopAtNonFinite()
+    weights = sample_weights(dataset.train, dataset.class_weight)
+    with raise_original():
+        training, order = file_batches.training_batches(dataset, plan.batch_size, plan.seed, weights)
+        model.fit(
+            training,
+            epochs=plan.epochs,
+            validation_data=file_batches.evaluation_batches(dataset, dataset.validation),
+            callbacks=[order, watch, *callbacks],
+            shuffle=False,
+            verbose=0,
+        )
+    return watch.found
 
 
 def _fit_fused(
-    model: keras.Model,
-    dataset: Dataset,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    callbacks: Sequence[keras.callbacks.Callback],
+    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
 ) -> fused.NonFiniteLoss | None:
     resident, rows = resident_of(dataset)
     weights = sample_weights(dataset.train, dataset.class_weight)
@@ -261,9 +122,9 @@ def _fit_fused(
         fused.fit(
             model,
             resident,
-            lambda epoch: epoch_order(len(dataset.train), seed, epoch),
-            batch_size=batch_size,
-            epochs=epochs,
+            lambda epoch: epoch_order(len(dataset.train), plan.seed, epoch),
+            batch_size=plan.batch_size,
+            epochs=plan.epochs,
             validation_rows=rows["validation"],
             callbacks=callbacks,
         )
@@ -284,11 +145,11 @@ def resident_of(dataset: Dataset) -> tuple[fused.Resident, dict[str, np.ndarray]
     rows.setdefault("test", rows["validation"])
     images = np.concatenate([split.images for split in splits.values()])
     labels = np.concatenate([split.labels for split in splits.values()])
-    return fused.place(images, dataset.targets(labels)), rows
+    return fused.place_on_device(images, dataset.targets(labels)), rows
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Ends the training at the first loss that is not finite; `found` says where."""
+    """Ends the training at the first loss that is not finite, which `found` describes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -319,13 +180,53 @@ def predict(
     split = dataset.splits[name]
     if engine == "fused":
         resident, rows = resident_of(dataset)
-        metrics, outputs = fused.judge(model, resident, rows[name])
-        return metrics, dataset.probabilities(outputs)
-    if not split.resident:
-        metrics, outputs = batches.predict(model, dataset, split)
-        return metrics, dataset.probabilities(outputs)
-    metrics = model.evaluate(
-        split.images, dataset.targets(split.labels), batch_size=EVALUATION_BATCH_SIZE, verbose=0, return_dict=True
-    )
-    outputs = model.predict(split.images, batch_size=EVALUATION_BATCH_SIZE, verbose=0)
+        metrics, outputs = fused.evaluate(model, resident, rows[name])
+    elif split.resident:
+        batch = {"batch_size": EVALUATION_BATCH_SIZE, "verbose": 0}
+        metrics = model.evaluate(split.images, dataset.targets(split.labels), return_dict=True, **batch)
+        outputs = model.predict(split.images, **batch)
+    else:
+        with raise_original():
+            batches = functools.partial(file_batches.evaluation_batches, dataset, split)
+            metrics = model.evaluate(batches(), verbose=0, return_dict=True)
+            outputs = model.predict(batches(), verbose=0)
     return {key: float(value) for key, value in metrics.items()}, dataset.probabilities(outputs)
+
+
+class ShuffledBatches(keras.utils.PyDataset):
+    """The training batches of one epoch in a seeded order (`data.epoch_order`).
+
+    Yields (images, targets) or (images, targets, weights); the last batch of an epoch may be smaller. A callback must
+    call `set_epoch`: Keras calls `on_epoch_end` once before the first epoch, after it has read some batches.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+        super().__init__()
+        self.images = dataset.train.images
+        self.targets = dataset.targets(dataset.train.labels)
+        self.weights = sample_weights(dataset.train, dataset.class_weight)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Yield the batches of this epoch, counted from 0, from now on."""
+        self.order = epoch_order(len(self.images), self.seed, epoch)
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        arrays = (self.images, self.targets, self.weights) if self.weights is not None else (self.images, self.targets)
+        return tuple(array[chosen] for array in arrays)
+
+
+def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np.ndarray | None:
+    """Each image's weight in the loss, float32 of shape (n,), as Keras derives it from `class_weight`."""
+    if class_weight is None:
+        return None
+    by_class = np.ones(max(int(split.labels.max()), *class_weight) + 1, dtype=np.float32)
+    for label, weight in class_weight.items():
+        by_class[label] = weight
+    return by_class[split.labels]

@@ -1,6 +1,6 @@
 """One function per architecture: flat arguments in, a plain `keras.Model` out.
 
-Each takes what only the run knows: `input_shape` (height, width, channels) of scaled float images, `num_outputs` and
+The run adds three arguments: `input_shape` (height, width, channels) of scaled float images, `num_outputs` and
 `output_activation` of the last layer. `with_preprocessing` puts the scaling in front, so that a saved model takes raw
 pixels.
 """
@@ -80,8 +80,8 @@ def stack(
 
 
 def scale_and_offset(scaling: str | float) -> tuple[float, float]:
-    """What 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1), 'none' (only a cast to float) or a factor
-    make of a pixel: pixel * scale + offset."""
+    """Scale and offset, pixel * scale + offset, of 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1),
+    'none' (only a cast to float) or a factor."""
     return SCALINGS[scaling] if isinstance(scaling, str) else (scaling, 0.0)
 
 

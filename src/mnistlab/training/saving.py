@@ -14,12 +14,12 @@ FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weight
 
 
 def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list[Path]:
-    """Write the model into the folder: 'keras' and 'h5' hold everything, 'weights' only what was learned."""
+    """Write the model into the folder: 'keras' and 'h5' files are complete, 'weights' has the weights only."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / FILE_NAMES[name] for name in dict.fromkeys(formats)]
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy; it was asked for
+    absl.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy; the user chose it
     try:
         for file in files:
             if file.name.endswith(".weights.h5"):
@@ -32,17 +32,27 @@ def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list
 
 
 def _uncompiled(model: keras.Model) -> keras.Model:
-    """A copy without optimizer: Keras would write the optimizer's state into a weights file, and demand it back."""
+    """A copy without optimizer: Keras would write the optimizer's state into a weights file, and require it on load."""
     copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
+
+
+def mlflow_file(model: keras.Model, folder: Path, run_folder: Path) -> tuple[Path, bool]:
+    """The .keras file that MLflow's model is made of, and whether it is temporary: not one of the saved formats."""
+    file = folder / FILE_NAMES["keras"]
+    if file.is_file():
+        return file, False
+    file = run_folder / "mlflow_model.keras"
+    model.save(file)
+    return file, True
 
 
 def load_weights(model: keras.Model, file: Path) -> None:
     """Start from a saved model (.keras, .h5) or saved weights (.weights.h5) of the same architecture.
 
     Raises:
-        ConfigError: no such file, a damaged file, or another architecture, both sets of shapes named.
+        ConfigError: the file does not exist, is damaged, or has another architecture (both sets of shapes are shown).
     """
     if not file.is_file():
         raise ConfigError(
@@ -58,7 +68,7 @@ def load_weights(model: keras.Model, file: Path) -> None:
     except Exception as error:
         raise ConfigError(f"init.from={file} cannot be loaded; it may be damaged: {_first_line(error)}.") from error
     values = loaded.get_weights()
-    _refuse_other_shapes(file, [value.shape for value in values], model)
+    _check_shapes(file, [value.shape for value in values], model)
     model.set_weights(values)
 
 
@@ -66,7 +76,7 @@ def _load_weights_file(model: keras.Model, file: Path) -> None:
     shapes = _shapes_in(file)
     trained = {tuple(weight.shape) for weight in model.trainable_weights}
     if not trained <= set(shapes):
-        _refuse_other_shapes(file, shapes, model)
+        _check_shapes(file, shapes, model)
     try:
         copy = _uncompiled(model)
         copy.load_weights(file)
@@ -100,7 +110,7 @@ def _shapes_of(model: keras.Model) -> list[tuple[int, ...]]:
     return [tuple(weight.shape) for weight in model.weights]
 
 
-def _refuse_other_shapes(file: Path, shapes: Sequence[tuple[int, ...]], model: keras.Model) -> None:
+def _check_shapes(file: Path, shapes: Sequence[tuple[int, ...]], model: keras.Model) -> None:
     if list(shapes) != _shapes_of(model):
         raise ConfigError(
             f"init.from={file} has another architecture. "

@@ -140,11 +140,11 @@ class FolderCache:
             self.folder = None
 
 
-def pixels_name(hashes: Iterable[str], decoding: Decoding) -> str:
+def pixels_name(facts: Iterable[Facts], decoding: Decoding) -> str:
     """A name for decoded images: a hash of the files' hashes in order, the decoding and Pillow's version."""
     sha = hashlib.sha256(repr((VERSION, PIL.__version__, astuple(decoding))).encode())
-    for file_hash in hashes:
-        sha.update(file_hash.encode() + b"\n")
+    for known in facts:
+        sha.update(known.sha256.encode() + b"\n")
     return sha.hexdigest()[:32]
 
 

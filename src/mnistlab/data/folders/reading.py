@@ -101,7 +101,7 @@ class FolderReader:
             facts = [known[index] for index in range(count)]
             decoding = self.options.decoding_for(facts)
             if out is not None and decoding and decoding == guess:
-                self.cache.store_pixels(out, _name(facts, decoding))
+                self.cache.store_pixels(out, pixels_name(facts, decoding))
                 pixels, out = out, None
         finally:
             self.cache.discard(out)
@@ -142,7 +142,7 @@ class FolderReader:
 
     def _all_pixels(self, facts: Sequence[Facts], decoding: Decoding) -> np.ndarray:
         """All pixels, from the cache or decoded now."""
-        name, shape = _name(facts, decoding), (len(facts), *decoding.shape)
+        name, shape = pixels_name(facts, decoding), (len(facts), *decoding.shape)
         cached = self.cache.load_pixels(name, shape)
         if cached is not None:
             return cached
@@ -150,7 +150,3 @@ class FolderReader:
         self._examine(range(len(facts)), decoding, out)
         self.cache.store_pixels(out, name)
         return out
-
-
-def _name(facts: Sequence[Facts], decoding: Decoding) -> str:
-    return pixels_name((known.sha256 for known in facts), decoding)

@@ -1,1 +1,1 @@
-"""The compiled engine: an epoch as one program over resident images."""
+"""The fused engine: `fused` runs Keras's `fit` with blocks of steps that `program` compiles, over resident images."""

@@ -1,10 +1,10 @@
-"""The fused engine: Keras's own `fit`, with whole blocks of batches running as one compiled program on resident data.
+"""The fused engine: Keras's `fit`, with blocks of batches that run as one compiled program on resident data.
 
-A job calls `fit` here instead of `network.fit`. Keras still drives the epochs, so callbacks, History, metrics and
-`stop_training` are the ordinary ones and see the ordinary network; only the function that Keras would call for every
-`steps_per_execution` batches is ours. It gathers each step's images by row number from one copy on the device and runs
-hundreds of steps before Python is asked again. The mathematics is Keras's: the network, its loss and its optimizer are
-called step by step; losses and predictions are collected and the metrics updated once a block, from the same numbers.
+A job calls `fit` here instead of `network.fit`. Keras still runs the epochs, so callbacks, History, metrics and
+`stop_training` are Keras's and see the ordinary network. Only the function that Keras calls for every
+`steps_per_execution` batches is replaced. It gathers each step's images by row number from one copy on the device and
+runs hundreds of steps before it returns to Python. The mathematics is Keras's: the network, its loss and its optimizer
+are called step by step; losses and predictions are collected, and the metrics are updated once a block from them.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistlab.training.engine.program import Compiler, NotFusable, Outcome, Program, Resident, place, program_for
+from mnistlab.training.engine.program import (
+    Compiler,
+    NotFusable,
+    Outcome,
+    Program,
+    Resident,
+    place_on_device,
+    program_for,
+)
 
-__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "fit", "judge", "place", "program_for"]
+__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "evaluate", "fit", "place_on_device", "program_for"]
 
 Order = Callable[[int], np.ndarray]
 
@@ -41,10 +49,14 @@ def fit(
     verbose: int = 0,
     compiler: Compiler = "auto",
 ) -> keras.callbacks.History:
-    """Train a compiled network as `network.fit` would; raise NotFusable before the first step if it cannot be done.
+    """Train a compiled network as `network.fit` does.
 
-    order: epoch (from 0) -> int32 row numbers of `data` in the order of training, as many in every epoch.
-    Raises NonFiniteLoss when the loss stopped being a number: the epoch ends with that block, callbacks see it.
+    Args:
+        order: epoch (from 0) -> int32 row numbers of `data` in the order of training, equally many in every epoch.
+
+    Raises:
+        NotFusable: the network cannot be compiled; raised before the first step.
+        NonFiniteLoss: the loss is not finite; the epoch ended with that block, and the callbacks saw it.
     """
     num_images = len(order(initial_epoch))
     batch_size = min(batch_size, num_images)
@@ -70,19 +82,20 @@ def fit(
     return history
 
 
-def judge(network: keras.Model, data: Resident, rows: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """Return what `network.evaluate` and `network.predict` would of the rows, in one pass.
+def evaluate(network: keras.Model, data: Resident, rows: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """What `network.evaluate` and `network.predict` return for these rows, in one pass.
 
-    The metrics by name, and the network's outputs, shape (len(rows), classes).
+    Returns:
+        the metrics by name, and the network's outputs, shape (len(rows), classes).
     """
     network.reset_metrics()
     outcome = program_for(network).evaluate(network, data, rows)
-    logs = _record(network, data.labels, outcome)
+    logs = _update_metrics(network, data.labels, outcome)
     return {name: float(value) for name, value in logs.items()}, outcome.predictions.numpy()
 
 
 class _Driver(keras.callbacks.Callback):
-    """What Keras's `fit` calls in place of its own train and test functions; as a callback it learns epoch and step."""
+    """Provides the train and test functions that Keras's `fit` calls; as a callback it follows epoch and step."""
 
     def __init__(
         self,
@@ -121,10 +134,10 @@ class _Driver(keras.callbacks.Callback):
         # The mean of all steps so far, not of blocks: how many there are depends on the machine's speed.
         so_far = outcome._replace(losses=tf.concat(self.losses, 0), sizes=self.sizes)
         self.network.metrics[0].reset_state()
-        return _record(self.network, self.data.labels, so_far, self.data.sample_weights)
+        return _update_metrics(self.network, self.data.labels, so_far, self.data.sample_weights)
 
     def test(self, _iterator: object) -> dict[str, tf.Tensor]:
-        return _record(
+        return _update_metrics(
             self.network, self.data.labels, self.program.evaluate(self.network, self.data, self.validation_rows)
         )
 
@@ -138,10 +151,10 @@ class _Driver(keras.callbacks.Callback):
             self.network.stop_training = True
 
 
-def _record(
+def _update_metrics(
     network: keras.Model, labels: tf.Tensor, outcome: Outcome, sample_weights: tf.Tensor | None = None
 ) -> dict[str, tf.Tensor]:
-    """Update the network's loss and metrics with a block's outcome and return their values so far."""
+    """Update the network's loss and metrics with a block's outcome; returns their values so far."""
     loss_tracker = network.metrics[0]
     loss_tracker.update_state(outcome.losses, sample_weight=np.array(outcome.sizes, np.float32))
     weights = None if sample_weights is None else tf.gather(sample_weights, outcome.rows)

@@ -1,7 +1,7 @@
-"""What the fused engine compiles: a network's training steps and its evaluation, as functions of resident data.
+"""The compiled functions of the fused engine: a network's training steps and its evaluation on resident data.
 
-`fused.py` drives it; nothing here knows of epochs or callbacks. Programs are kept for the process: weights, optimizer
-slots and random seeds pass through as inputs, so a later job of the same shape finds everything compiled.
+`fused.py` calls them; this module knows nothing of epochs and callbacks. Programs are cached in the process: weights,
+optimizer slots and random seeds are inputs, so a later job of the same shape uses the compiled program.
 """
 
 import json
@@ -17,16 +17,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mnistlab.runtime.keras_internals import all_layers
+
 Compiler = Literal["auto", "xla", "graph"]
 
-BLOCK_SECONDS = 0.4  # how long Ctrl-C, the progress bar and the NaN check may have to wait
-BLOCK_IMAGES = 65_536  # at most this many predictions are held for the metrics
+BLOCK_SECONDS = 0.4  # the longest that Ctrl-C, the progress bar and the NaN check wait
+BLOCK_IMAGES = 65_536  # the most predictions that are held for the metrics
 EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once
-PROGRAMS_KEPT = 8  # compiled programs a process remembers for later jobs of the same shape
+PROGRAMS_KEPT = 8  # compiled programs that a process caches for later jobs of the same shape
 
-# On a CPU, XLA runs these 2 to 10 times faster than TensorFlow's own kernels do. All other layers run on the kernels:
-# in XLA convolutions take 40 times as long, random numbers 20 times (and are not Keras's), some layers do not compile.
-# A list, not a timed trial: the same configuration must always give the same numbers.
+# On a CPU, XLA runs these layers 2 to 10 times faster than TensorFlow's kernels. All other layers run on the kernels:
+# in XLA convolutions take 40 times as long, random numbers 20 times (and differ from Keras's), some do not compile.
+# A fixed list instead of a timed trial: the same configuration must always give the same numbers.
 FAST_IN_XLA: tuple[str, ...] = (
     "InputLayer",
     "Rescaling",
@@ -50,7 +52,7 @@ class NotFusable(ValueError):
 
 
 class Resident(NamedTuple):
-    """Images and labels on the device; row i of one belongs to row i of the other. Make it with `place`."""
+    """Images and labels on the device; row i of one belongs to row i of the other. `place_on_device` makes it."""
 
     images: tf.Tensor  # uint8 images as (n, words) uint32, four pixels a word: a quarter of the elements to gather
     labels: tf.Tensor  # one-hot (n, classes) float32, or (n,) int32
@@ -61,7 +63,7 @@ class Resident(NamedTuple):
         return self._replace(sample_weights=tf.constant(sample_weights, tf.float32))
 
 
-def place(images: np.ndarray, labels: np.ndarray) -> Resident:
+def place_on_device(images: np.ndarray, labels: np.ndarray) -> Resident:
     """Copy images, shape (n, height, width, channels), and labels to the device, once for all jobs of a process."""
     flat = images.reshape(len(images), -1)
     if flat.dtype == np.uint8:
@@ -222,7 +224,7 @@ class Program:
         """Return the compilers to try in turn; one step an epoch would not repay XLA's compilation."""
         if compiler != "auto":
             return [compiler]
-        kinds = {type(layer).__name__ for layer in self.model._flatten_layers(include_self=False)}
+        kinds = {type(layer).__name__ for layer in all_layers(self.model)}
         exact = type(self.model.optimizer).__name__ not in INEXACT_IN_XLA
         return ["xla", "graph"] if kinds <= set(FAST_IN_XLA) and exact and full_steps > 1 else ["graph"]
 
@@ -233,13 +235,13 @@ class Program:
             try:
                 return Plan(compiler, len(order), self._seconds_per_step(self._functions[compiler], data, order))
             except (tf.errors.OpError, ValueError, TypeError) as error:
-                refusal, cause = _refusal(self.model, error), error
+                reason, cause = _compile_error(self.model, error), error
                 if compiler != compilers[-1]:
-                    warnings.warn(f"{refusal}; training with TensorFlow's own kernels instead", stacklevel=4)
+                    warnings.warn(f"{reason}; training with TensorFlow's own kernels instead", stacklevel=4)
             finally:
                 for variable, value in zip(self.state, before, strict=True):
                     variable.assign(value)
-        raise NotFusable(refusal) from cause
+        raise NotFusable(reason) from cause
 
     def _seconds_per_step(self, function: Callable, data: Resident, order: np.ndarray) -> float:
         def seconds(num_steps: int, repeats: int = 2) -> float:
@@ -289,7 +291,7 @@ def _signature(network: keras.Model) -> str | int:
     """Return all that a program depends on but its inputs, or the network's id if it cannot say (a Python function)."""
     written_functions = (type(lambda: None),)  # two functions of one name need not be equal
     if isinstance(network.loss, written_functions) or any(
-        isinstance(layer, keras.layers.Lambda) for layer in network._flatten_layers()
+        isinstance(layer, keras.layers.Lambda) for layer in all_layers(network)
     ):
         return id(network)
     try:
@@ -313,7 +315,7 @@ def _copy(network: keras.Model) -> keras.Model:
     return copy
 
 
-def _refusal(model: keras.Model, error: Exception) -> str:
+def _compile_error(model: keras.Model, error: Exception) -> str:
     """Name the layers that an error of the compiler mentions."""
     message = str(error)
     layers = [layer.name for layer in model.layers if f"/{layer.name}" in message]

@@ -1,0 +1,43 @@
+"""The private names of Hydra that mnistlab uses, each with its reason. A test fails when Hydra renames one."""
+
+from __future__ import annotations
+
+import contextlib
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+
+def argument_parser() -> ArgumentParser:
+    """Hydra's parser of the command line: the same flags as Hydra will accept, known before it starts."""
+    parser: ArgumentParser = get_args_parser()
+    return parser
+
+
+@contextlib.contextmanager
+def composing(conf_folder: str) -> Iterator[None]:
+    """A Hydra instance to compose with. Also inside a job, where the global instance belongs to the job."""
+    shared = GlobalHydra.instance()
+    job_instance, shared.hydra = shared.hydra, None
+    try:
+        with initialize_config_dir(conf_folder, job_name="train", version_base="1.3"):
+            yield
+    finally:
+        shared.hydra = job_instance
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[Override]:
+    """Overrides as Hydra parses them; call it inside `composing`."""
+    return list(OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(overrides)))
+
+
+def split_sweep(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a multirun, as Hydra's basic sweeper combines them."""
+    (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    return [list(job) for job in jobs]

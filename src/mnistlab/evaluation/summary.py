@@ -1,0 +1,46 @@
+"""The lines at the end of a run: a table of its metrics, what the learning curves show, where its files are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from mnistlab.evaluation.curves import CurveReading
+from mnistlab.runtime import terminal
+
+
+def summary(
+    name: str,
+    metrics: Mapping[str, float],
+    num_epochs: int,
+    reading: CurveReading,
+    seconds: float,
+    places: Mapping[str, str],
+) -> str:
+    """The end of a run in a few lines.
+
+    Args:
+        metrics: the final ones, best_*, test_* and train_seconds.
+        seconds: of the whole run.
+        places: label -> where something is: the model, the folder, the run's page.
+    """
+    names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
+    rows = []
+    for metric in sorted(names, key=lambda metric: (metric != "loss", metric)):
+        values = (metrics.get(key, math.nan) for key in (f"best_{metric}", f"best_val_{metric}", f"test_{metric}"))
+        rows.append([metric, *(f"{value:.4f}" for value in values)])
+    table = [terminal.table(["", "training", "validation", "test"], rows)] if rows else []
+    best = f"best epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else "no finite epoch"
+    lines = [
+        f"  {best}; trained in {metrics['train_seconds']:.1f} s ({seconds:.1f} s in total)",
+        f"  {reading.sentence}",
+        *(f"  {label:7} {place}" for label, place in places.items()),
+    ]
+    return "\n".join(["", name, *table, *lines])
+
+
+def one_line(name: str, metrics: Mapping[str, float], reading: CurveReading, seconds: float, run: str) -> str:
+    """The end of a sweep's job in one line. run: its id or folder."""
+    keys = ("best_val_accuracy", "best_val_loss", "test_accuracy")
+    numbers = "  ".join(f"{key} {metrics[key]:.4f}" for key in keys if key in metrics)
+    return f"{name}: {numbers}  {reading.verdict}  {seconds:.1f} s  run {run}"

@@ -1,0 +1,46 @@
+"""What a command prints about an error, and the exit status that goes with it. No traceback for a user's mistake."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from mnistlab.config import ConfigError
+from mnistlab.runtime import exits
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Run a command and return its exit status; print its problems instead of raising them.
+
+    Returns:
+        The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM.
+    """
+    try:
+        return command()
+    except ConfigError as error:
+        report_problems(error.problems)
+        return exits.USER_MISTAKE
+    except KeyboardInterrupt as error:
+        print("\nStopped.", file=sys.stderr)
+        return exits.TERMINATED if isinstance(error, exits.Terminated) else exits.INTERRUPTED
+
+
+def report_failures(failures: Sequence[tuple[str, Exception]]) -> int:
+    """Print why jobs failed, (overrides, error) each, and return the exit status: 0, 1, or 2 if all were mistakes."""
+    for overrides, error in failures:
+        if isinstance(error, ConfigError):
+            report_problems(error.problems)
+        else:
+            reason = " ".join(str(error).split())[:300]
+            print(f"Failed: {overrides or 'the run'}: {type(error).__name__}: {reason}", file=sys.stderr)
+    if not failures:
+        return 0
+    return exits.USER_MISTAKE if all(isinstance(error, ConfigError) for _, error in failures) else exits.FAILED
+
+
+def report_problems(problems: Sequence[str]) -> None:
+    """Print one problem on a line, several as a list."""
+    if len(problems) == 1:
+        print(f"Error: {problems[0]}", file=sys.stderr)
+    else:
+        print("\n".join(["Errors:", *(f"  - {problem}" for problem in problems)]), file=sys.stderr)

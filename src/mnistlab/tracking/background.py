@@ -1,0 +1,82 @@
+"""The background process: it has MLflow, scikit-learn and matplotlib, loads them and works while TensorFlow trains.
+
+The functions that it runs take and return plain data and stand in modules that import nothing heavy. It is started by
+the first request and ends with this process: at a normal end it completes everything first; after Ctrl-C or kill -9 it
+completes everything by itself and closes the runs that are still open. If it dies, the next request starts another.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from mnistlab.runtime import exits
+from mnistlab.runtime.child_process import ChildProcess, ChildProcessDied
+
+LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
+LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.evaluation.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
+
+_started: list[ChildProcess] = []
+
+
+def start() -> ChildProcess:
+    """Start the process if it is not running, so that it loads its libraries while this one loads others."""
+    if not _started:
+        atexit.register(_shutdown)
+        exits.when_stopped(detach)
+    if not _started or _started[-1].has_ended:
+        _started.append(ChildProcess("background", LOADED_FIRST, LOADED_NEXT))
+    return _started[-1]
+
+
+def submit(function: Callable[..., Any], *arguments: Any) -> Future:
+    """Ask for `function(*arguments)` in the background process; requests run in their order."""
+    return start().submit(function, *arguments)
+
+
+def call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of `function(*arguments)` in the background process, ahead of submitted requests.
+
+    Raises:
+        ConfigError: raised by the function; RemoteError: an error of another library; ChildProcessDied.
+    """
+    return start().submit(function, *arguments, urgent=True).result()
+
+
+def call_or_run_here(function: Callable[..., Any], *arguments: Any) -> Any:
+    """As `call`; in this process if the background process dies."""
+    try:
+        return call(function, *arguments)
+    except ChildProcessDied:
+        return function(*arguments)
+
+
+def submit_or_run_here(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    """As `submit`. Returns a function that waits for the end, and does the work here if the background process died."""
+    future = submit(function, *arguments)
+
+    def complete() -> None:
+        try:
+            future.result()
+        except ChildProcessDied:
+            function(*arguments)
+
+    return complete
+
+
+def wait() -> None:
+    """Wait until every request is done or has failed."""
+    if _started:
+        _started[-1].wait()
+
+
+def detach() -> None:
+    """Do not wait for the process at this process's end: it completes its requests, closes open runs and exits."""
+    _started.clear()
+
+
+def _shutdown() -> None:
+    if _started:
+        _started[-1].shutdown()

@@ -1,0 +1,110 @@
+"""What is recorded about a run besides its metrics: settings, data, code and libraries before the training, reports and
+the model's files after it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from mnistlab.config import Config, parameters
+from mnistlab.config.run_names import default_learning_rate, run_name
+from mnistlab.tracking import fingerprint, provenance, stores
+from mnistlab.tracking.recorder import Recorder
+from mnistlab.tracking.run_proxy import RunProxy
+
+log = logging.getLogger("mnistlab")
+
+
+def open_record(config: Config, source: str) -> Recorder:
+    """Open a run's record: its folder and, unless `tracking=none`, a run in the tracking store.
+
+    Args:
+        source: the name of the data set that was loaded.
+
+    Raises:
+        ConfigError: the tracking store cannot be used.
+    """
+    folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    name = config.sweep_job.name or run_name(config, source)
+    tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name()}
+    tags |= config.sweep_job.tags
+    if config.tracking.backend == "none":
+        return Recorder(folder, name, tags)
+    store = stores.address(config.tracking, config.paths.root)
+    stores.check_reachable(store)
+    if store.from_environment:
+        log.info("Recording where the environment variables say: %s", store.from_environment)
+    run_source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
+    return Recorder(folder, name, tags, RunProxy(store, name, {**run_source, **tags}))
+
+
+def write_description(
+    record: Recorder, config: Config, dataset: Mapping[str, Any], tags: Mapping[str, Any], model_summary: str
+) -> None:
+    """Record everything that is known before the training.
+
+    Args:
+        dataset: as `data.describe` returns it; tags: of the training and the model, `num_parameters` and so on;
+        model_summary: the text of Keras's `model.summary`.
+    """
+    settings = parameters(config)
+    record.write_text("config.yaml", yaml.safe_dump(_nested(settings, config), sort_keys=False))
+    record.log_parameters(settings)
+    git = provenance.git_state()
+    if git.get("git.diff"):
+        record.write_text("git.diff", git["git.diff"])
+    digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
+    rate = default_learning_rate(config)
+    record.set_tags(
+        {
+            "source.used": dataset["name"],
+            **tags,
+            **({"default.learning_rate": str(rate)} if isinstance(rate, int | float) else {}),
+            "hash.data": fingerprint.hash_of(digests),
+            **fingerprint.fingerprint(config, digests),
+            "mlflow.note.content": " ".join(config.overrides) or "the defaults",
+            **({"mlflow.source.git.commit": git["git.commit"]} if git else {}),
+            **{key: value for key, value in git.items() if key != "git.diff"},
+            **provenance.library_versions(),
+        }
+    )
+    record.write_json("dataset.json", {key: value for key, value in dataset.items() if key != "manifest"})
+    if dataset["manifest"]:
+        record.write_text("manifest.csv", dataset["manifest"])
+    record.in_store(lambda run: run.log_dataset(dataset["name"], dataset["origin"], digests, dataset["splits"]))
+    record.write_text("model_summary.txt", model_summary)
+
+
+def _nested(settings: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The resolved configuration, nested as in conf/. Values of environment variables stay expressions."""
+    nested = {key: value for key, value in asdict(config).items() if key in {name.split(".")[0] for name in settings}}
+    for dotted, expression in config.from_environment.items():
+        *parents, last = dotted.split(".")
+        node = functools.reduce(lambda inner, key: inner[key], parents, nested)
+        node[last] = expression
+    return {**nested, "choices": config.choices, "overrides": config.overrides}
+
+
+def write_reports(record: Recorder, reports: Mapping[str, Any], table: Mapping[str, list[Any]]) -> None:
+    """Record the reports on the test set.
+
+    Args:
+        reports: file name -> content: text for .txt, what JSON can write for .json, arrays by name for .npz.
+        table: column -> values of the classification report, shown as a table by MLflow.
+    """
+    for name, content in reports.items():
+        if name.endswith(".npz"):
+            np.savez_compressed(record.folder / "reports" / name, **content)
+        elif name.endswith(".json"):
+            record.write_json(f"reports/{name}", content)
+        else:
+            record.write_text(f"reports/{name}", content)
+    record.in_store(lambda run: run.log_table(table, "reports/classification_report_table.json"))

@@ -1,0 +1,129 @@
+"""Opens the tracking store through MLflow: database, client, experiment; fetches files of its runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+# A server that is down is detected in seconds: with MLflow's defaults the retries take four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.tracking.mlflow_internals import dispose_engine
+from mnistlab.tracking.stores import StoreAddress, sqlite_file
+
+
+def open_store(store: StoreAddress) -> tuple[Any, str]:
+    """An `MlflowClient` and the experiment's id; creates store and experiment if they do not exist.
+
+    Several processes may do this at once in an empty folder: a file lock lets one create the store, the others wait.
+
+    Raises:
+        ConfigError: the store cannot be opened, or the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing MLflow sets it to INFO
+    try:
+        if not store.uri.startswith("sqlite:"):
+            client = _client(store.uri)
+            return client, _experiment_id(client, store)
+        file = sqlite_file(store.uri)
+        with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
+            if not file.exists():
+                _create_database(file)
+            client = _client(f"sqlite:///{file}", file.stat().st_ino)
+            return client, _experiment_id(client, store)
+    except MlflowException as error:
+        raise ConfigError(
+            f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
+        ) from error
+
+
+_clients: dict[str, tuple[int, Any]] = {}
+
+
+def _client(uri: str, file: int = 0) -> Any:
+    """A client of this store, cached; opened again if the database file was replaced by another."""
+    from mlflow import MlflowClient
+
+    known = _clients.get(uri)
+    if known is None or known[0] != file:
+        if known is not None:
+            dispose_engine(uri)
+        _clients[uri] = known = (file, MlflowClient(uri))
+    return known[1]
+
+
+def prepare_store(store: StoreAddress) -> None:
+    """Open the store early and create it if it does not exist. Errors are ignored: the first real use raises them."""
+    with contextlib.suppress(Exception):
+        open_store(store)
+
+
+def _create_database(file: Path) -> None:
+    """Create the database in a temporary file, set the write-ahead log, then rename it: a kill leaves no half of it."""
+    from mlflow import MlflowClient
+
+    for leftover in file.parent.glob(f".{file.name}.*.half*"):
+        leftover.unlink()
+    half = file.with_name(f".{file.name}.{time.time_ns()}.half")  # MLflow migrates each name once per process
+    MlflowClient(f"sqlite:///{half}").search_experiments(max_results=1)
+    dispose_engine(f"sqlite:///{half}")
+    with sqlite3.connect(half) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    half.replace(file)
+
+
+def _experiment_id(client: Any, store: StoreAddress) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(store.experiment)
+    if found is None:
+        location = None if store.artifacts is None else (store.artifacts / _folder_name(store.experiment)).as_uri()
+        try:
+            return str(client.create_experiment(store.experiment, artifact_location=location))
+        except MlflowException:  # on a server, another client was faster
+            found = client.get_experiment_by_name(store.experiment)
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise ConfigError(
+            f"The experiment {store.experiment!r} was deleted in the tracking store. "
+            "Choose another with tracking.experiment=NAME, or restore it: "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}."
+        )
+    return str(found.experiment_id)
+
+
+def _folder_name(experiment: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in experiment)
+
+
+def download_model_file(run_id: str, store: StoreAddress, folder: Path) -> Path:
+    """Fetch the Keras file that a finished run saved as its artifact.
+
+    Raises:
+        ConfigError: there is no such run, or it saved no model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, _ = open_store(store)
+    try:
+        saved = [entry.path for entry in client.list_artifacts(run_id, "model_files")]
+        chosen = sorted(saved, key=lambda path: (not path.endswith(".keras"), path.endswith(".weights.h5")))
+        if chosen:
+            return Path(client.download_artifacts(run_id, chosen[0], str(folder)))
+    except MlflowException as error:
+        raise ConfigError(f"init.from={run_id}: no such run in {hide_passwords(store.uri)}.") from error
+    raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")

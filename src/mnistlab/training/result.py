@@ -1,0 +1,51 @@
+"""What a training came to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mnistlab.training.engine.fused import NonFiniteLoss
+
+NOT_METRICS = ("learning_rate", "epoch_seconds")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """history: per epoch a row of Keras's metrics, `learning_rate` and `epoch_seconds`; best_epoch: from 1, None if no
+    epoch had a finite value of the monitored metric; seconds: of the training; diverged: the first loss that was not
+    finite, if there was one."""
+
+    history: list[dict[str, float]]
+    best_epoch: int | None
+    seconds: float
+    steps_per_epoch: int
+    diverged: NonFiniteLoss | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """best_epoch, the metrics of that epoch as best_loss, best_val_accuracy and so on, and train_seconds."""
+        best: dict[str, float] = {}
+        if self.best_epoch is not None:
+            row = self.history[self.best_epoch - 1]
+            best = {"best_epoch": self.best_epoch}
+            best |= {f"best_{name}": value for name, value in row.items() if name not in NOT_METRICS}
+        return {**best, "train_seconds": self.seconds, "steps_per_epoch": self.steps_per_epoch}
+
+    def outcome(self, learned: bool) -> dict[str, Any]:
+        """Tags: outcome=trained, or outcome=diverged with epoch, step, learning rate and the last finite loss.
+
+        Args:
+            learned: whether the learning curves show that the network learned.
+        """
+        found = self.diverged
+        if found is None and learned:
+            return {"outcome": "trained"}
+        finite = [row["loss"] for row in self.history if math.isfinite(row["loss"])]
+        return {
+            "outcome": "diverged",
+            "outcome.epoch": found.epoch if found else len(self.history),
+            "outcome.step": found.step if found else "",
+            "outcome.learning_rate": self.history[-1]["learning_rate"],
+            "outcome.last_finite_loss": found.last_finite_loss if found else finite[-1] if finite else "",
+        }
