@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import logging
 import os
@@ -124,10 +125,8 @@ def test_a_class_too_small_for_three_splits_is_an_error(pets) -> None:
 
 
 def test_validating_on_the_test_set_ignores_the_validation_folder(tmp_path) -> None:
-    for number, split in enumerate(("train", "validation", "test")):
-        for name in ("a", "b"):
-            for index in range(3):
-                write(tmp_path / split / name / f"{index}.png", seed=10 * number + index + (name == "b") * 100)
+    for split, name, index in itertools.product(("train", "validation", "test"), ("a", "b"), range(3)):
+        write(tmp_path / split / name / f"{index}.png", seed=10 * len(split) + index + (name == "b") * 100)
     images = directory(str(tmp_path))
     assert [len(split) for split in prepare(images).splits.values()] == [6, 6, 6]
     dataset = prepare(images, validation="test")
@@ -136,10 +135,8 @@ def test_validating_on_the_test_set_ignores_the_validation_folder(tmp_path) -> N
 
 
 def test_identical_files_in_two_splits_or_classes_are_reported(tmp_path) -> None:
-    for split in ("train", "test"):
-        for name in ("a", "b"):
-            for index in range(4):
-                write(tmp_path / split / name / f"{index}.png", seed=len(split) * 100 + index + 10 * (name == "b"))
+    for split, name, index in itertools.product(("train", "test"), ("a", "b"), range(4)):
+        write(tmp_path / split / name / f"{index}.png", seed=len(split) * 100 + index + 10 * (name == "b"))
     (tmp_path / "test" / "a" / "9.png").write_bytes((tmp_path / "train" / "a" / "0.png").read_bytes())
     (tmp_path / "train" / "b" / "8.png").write_bytes((tmp_path / "train" / "a" / "1.png").read_bytes())
     dataset = prepare(directory(str(tmp_path)), validation="test")
@@ -157,9 +154,8 @@ def test_class_modes_mean_what_they_mean_in_keras(pets, class_mode) -> None:
     dataset = prepare(directory(str(pets)), class_mode=class_mode, class_weight="balanced")
     targets = dataset.targets(np.array([0, 1]))
     assert targets.tolist() == {"binary": [[0], [1]], "categorical": [[1, 0], [0, 1]], "sparse": [0, 1]}[class_mode]
-    assert (dataset.num_outputs, dataset.output_activation) == (
-        (1, "sigmoid") if class_mode == "binary" else (2, "softmax")
-    )
+    last_layer = (1, "sigmoid") if class_mode == "binary" else (2, "softmax")
+    assert (dataset.num_outputs, dataset.output_activation) == last_layer
     assert dataset.class_weight[1] > dataset.class_weight[0]
     outputs = np.array([[0.25]]) if class_mode == "binary" else np.array([[0.75, 0.25]])
     assert dataset.probabilities(outputs).tolist() == [[0.75, 0.25]]
@@ -279,8 +275,7 @@ def test_only_a_few_sizes_are_kept(pets, tmp_path) -> None:
     for side in range(3, 8):
         directory(str(pets), cache=str(tmp_path / "cache"), image_size=[side, side])
         time.sleep(0.01)
-    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 3
-    assert len(list((tmp_path / "cache").rglob("*.json"))) == 4
+    assert [len(list((tmp_path / "cache").rglob(f"*.{ending}"))) for ending in ("npy", "json")] == [3, 4]
 
 
 def test_processes_decode_as_this_process_does(pets, tmp_path) -> None:

@@ -27,18 +27,7 @@ from mnistlab.data.arrays import as_images, as_labels
 log = logging.getLogger("mnistlab")
 
 DIGITS = tuple(str(digit) for digit in range(10))
-CLOTHES = (
-    "T-shirt",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"  # of keras.datasets.mnist's file
 DOWNLOAD_TIMEOUT_SECONDS = 20

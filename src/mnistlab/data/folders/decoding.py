@@ -35,7 +35,7 @@ INTERPOLATIONS = {
     "box": Image.Resampling.BOX,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Pillow opens more formats, some through external programs; only these are tried, whatever the file's ending.
+# Pillow opens more formats, some through external programs; only these are tried, regardless of the file's ending.
 PLUGINS = (
     PngImagePlugin.PngImageFile,
     JpegImagePlugin.JpegImageFile,

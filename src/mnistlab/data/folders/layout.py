@@ -70,11 +70,6 @@ class Scan:
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def splits(self) -> list[str]:
-        """The splits that have a folder; [''] if there are no split folders."""
-        return sorted({file.split for file in self.files})
-
 
 def scan(path: str | Path, follow_links: bool = False) -> Scan:
     """Find the images in `path/CLASS/...` or `path/{train,validation|val,test}/CLASS/...`.

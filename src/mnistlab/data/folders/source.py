@@ -1,7 +1,7 @@
 """`source=directory`: a folder of images by class as `Images`.
 
-`layout` finds the files, `reading` checks them and decodes those that fit in memory; here are the source's arguments,
-what is wrong with unusable images, and the notes on what happens to the others.
+`layout` finds the files; `reading` checks them and decodes them if they fit in memory. This module checks the
+arguments, reports unusable images and describes in notes how the others are handled.
 """
 
 from __future__ import annotations
