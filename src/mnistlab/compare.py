@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, terminal_summary
+from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, print_summary, terminal_summary
 from mnistlab.config import ConfigError, TrackingConfig, project_root
 from mnistlab.runtime import errors, exits
 from mnistlab.tracking import history, stores
@@ -20,7 +20,7 @@ from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
-__all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "terminal_summary"]
+__all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "print_summary", "terminal_summary"]
 
 USAGE = """Compare finished runs and write a report.
 
@@ -114,7 +114,8 @@ def _compare(settings: dict[str, str]) -> None:
     write_report(compared, records, folder)
     print(f"{len(records)} runs ({title})\n")
     for one in compared:
-        print(terminal_summary(one), end="\n\n")
+        print_summary(one)
+        print()
     print(f"  report  {folder / 'report.html'}")
 
 

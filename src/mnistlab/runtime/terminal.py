@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +15,11 @@ PLAIN_WIDTH = 200  # columns of a table that is written to a file or a pipe
 def is_live() -> bool:
     """Whether standard output can show a progress bar."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal that styled text may be printed to; None if standard output must get plain text."""
+    return None if not is_live() or "NO_COLOR" in os.environ else shutil.get_terminal_size().columns
 
 
 class ConsoleHandler(logging.Handler):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
+from mnistlab.runtime import terminal
 from mnistlab.sweep.plan import Sweep, plan_sweep, print_plan
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.tracking import background, provenance
@@ -141,6 +142,7 @@ def compare_jobs(sweep: Sweep, failures: dict[str, str], status: str) -> None:
             folder=sweep.folder,
             images=test.images,
             labels=test.labels,
+            terminal_width=terminal.width(),
         ),
     )
     if comparison is None:

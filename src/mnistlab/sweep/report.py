@@ -26,6 +26,7 @@ class ComparisonRequest:
 
     store: the tracking store with the runs; None: `<folder>/done` names the folders of the runs;
     axes, objective, targets: as in the `sweep` settings;
+    terminal_width: columns, to style the text for a terminal; None: plain text;
     images, labels: the test set, for the images that the best two disagree on.
     """
 
@@ -37,6 +38,7 @@ class ComparisonRequest:
     folder: Path
     images: Any
     labels: np.ndarray
+    terminal_width: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     write_report(compared, records, request.folder, request.images, request.labels)
     tags, metrics = _best(compared[0], records)
     return SweepComparison(
-        summaries=[comparison.terminal_summary(one) for one in compared],
+        summaries=[comparison.terminal_summary(one, terminal_width=request.terminal_width) for one in compared],
         comparisons=[json.loads(comparison.to_json(one)) for one in compared],
         tags={"sweep.verdict": compared[0].verdict, **tags},
         metrics=metrics,
