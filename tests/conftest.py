@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,54 +26,126 @@ for stray in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", 
     os.environ.pop(stray, None)
 
 
+TIMEOUT = 300  # seconds: a hundred times what is usual, for a machine that is busy
+
+
 @dataclass
 class Finished:
+    """A command that has ended."""
+
     code: int
     out: str
     err: str
 
 
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """Everything lands under the folder; nothing is downloaded."""
+    blocked = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
+    local = {"NO_PROXY": "127.0.0.1,localhost", "KERAS_HOME": str(folder / "keras"), "MNISTLAB_ROOT": str(folder)}
+    return {**os.environ, **blocked, **local, **more}
+
+
+def restore_interrupt() -> None:
+    """In a child: let Ctrl-C interrupt it, also when the tests run under nohup, which has children ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run_command(folder: Path, *words: str, module: str = "mnistlab.train", **more: str) -> Finished:
+    """Run `python -m mnistlab.train` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::UserWarning:tensorflow", "-m", module, *words],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        preexec_fn=restore_interrupt,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class Started:
+    """A command that is running: watched line by line, stopped or killed."""
+
+    def __init__(self, folder: Path, *words: str, **more: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "mnistlab.train", *words],
+            cwd=folder,
+            env=environment(folder, **more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=restore_interrupt,
+        )
+        self.pid = self.process.pid
+        self.output = ""
+
+    def wait_for_line(self, start: str) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output += line
+            if line.startswith(start):
+                return
+        raise AssertionError(f"ended without a line {start!r}:\n{self.output}")
+
+    def background_process(self) -> int:
+        """The process id of the command's background process."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        (found,) = (child for child in children if b"'background'" in Path(f"/proc/{child}/cmdline").read_bytes())
+        return int(found)
+
+    def finish(self) -> int:
+        """Wait for the end; returns the exit status, negative for a signal."""
+        self.output += self.process.communicate(timeout=TIMEOUT)[0]
+        return self.process.returncode
+
+
+def wait_until(condition: Callable[[], Any]) -> Any:
+    """Poll until the condition holds; returns its value."""
+    deadline = time.monotonic() + TIMEOUT
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.005)
+    return value
+
+
+class Store:
+    """The tracking store of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+        self.experiment = self.client.get_experiment_by_name("mnistlab").experiment_id
+
+    def runs(self, kind: str | None = None) -> list:
+        """All runs, or the sweeps' parents ('parent') or jobs ('job')."""
+        condition = f"tags.`sweep.kind` = '{kind}'" if kind else ""
+        return self.client.search_runs([self.experiment], condition, max_results=1000)
+
+    def statuses(self, kind: str | None = None) -> list[str]:
+        return sorted(run.info.status for run in self.runs(kind))
+
+
 @pytest.fixture
 def train(tmp_path: Path):
-    """Run `python -m mnistlab.train` in a process of its own; everything lands under `tmp_path`, nothing downloads."""
-
-    def run(*words: str, timeout: float = 180, module: str = "mnistlab.train", **environment: str) -> Finished:
-        blocked = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore::UserWarning:tensorflow", "-m", module, *words],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                **blocked,
-                "NO_PROXY": "127.0.0.1,localhost",
-                "KERAS_HOME": str(tmp_path / "keras"),
-                "MNISTLAB_ROOT": str(tmp_path),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr)
-
-    return run
+    """Run `python -m mnistlab.train`, or another module, in `tmp_path`."""
+    return functools.partial(run_command, tmp_path)
 
 
 @pytest.fixture
 def start(tmp_path: Path):
-    """Begin `python -m mnistlab.train` as `train` runs it, to be watched line by line, stopped or killed."""
+    """Start `python -m mnistlab.train` in `tmp_path`; what still runs at the end of the test is killed."""
+    started: list[Started] = []
 
-    def begin(*words: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-u", "-m", "mnistlab.train", *words],
-            cwd=tmp_path,
-            env={**os.environ, "MNISTLAB_ROOT": str(tmp_path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def begin(*words: str, **more: str) -> Started:
+        started.append(Started(tmp_path, *words, **more))
+        return started[-1]
 
-    return begin
+    yield begin
+    for command in started:
+        command.process.kill()
+        command.process.communicate()
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_bad_folder_is_refused_before_training_and_leaves_no_run(train, tmp_pa
     (pets / "dog" / "notes.txt").touch()
     done = train("source=directory", "source.path=pets", "data.image_size=[30,30]", "source.loader=generator")
     assert done.code == 2
-    assert done.err.startswith("Refused:")
+    assert done.err.startswith("Errors:")
     for words in ("pets/empty: the class folder holds no image", "zero.jpg is empty", "cut.jpg is truncated"):
         assert words in done.err
     assert "Traceback" not in done.out + done.err

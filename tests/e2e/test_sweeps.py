@@ -1,19 +1,14 @@
-"""Sweeps through the real command: one parent, nothing twice, failures counted, interrupted and gone on with."""
+"""Sweeps through the real command: one parent run, finished jobs reused, failures counted, a report at the end."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from mlflow import MlflowClient
+from conftest import Finished, Store, run_command
 
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 BREAKING = """import keras
@@ -25,27 +20,27 @@ class Break(keras.callbacks.Callback):
 """
 
 
-class Store:
-    def __init__(self, folder: Path) -> None:
-        self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-        self.experiment = self.client.get_experiment_by_name("mnistlab").experiment_id
-
-    def runs(self, kind: str) -> list:
-        return self.client.search_runs([self.experiment], f"tags.`sweep.kind` = '{kind}'", max_results=1000)
-
-
 @pytest.fixture
 def broken(tmp_path: Path) -> list[str]:
-    """Words that bring a callback which breaks at the end of the first epoch."""
+    """Flags that add a callback which raises at the end of the first epoch."""
     (tmp_path / "mine" / "callbacks").mkdir(parents=True)
     (tmp_path / "breaking.py").write_text(BREAKING)
     (tmp_path / "mine" / "callbacks" / "breaking.yaml").write_text("breaking: {_target_: breaking.Break}\n")
     return ["--config-dir", "mine"]
 
 
-def test_a_sweep_is_one_parent_with_its_jobs_and_a_report_and_is_not_run_twice(train, tmp_path) -> None:
-    words = ("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.seeds=2")
-    done = train(*words, MLFLOW_RUN_ID="0" * 32)
+WORDS = ("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.seeds=2")
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> tuple[Finished, Path]:
+    """A finished sweep; returns how it ended and its root folder."""
+    root = tmp_path_factory.mktemp("sweep")
+    return run_command(root, *WORDS, MLFLOW_RUN_ID="0" * 32), root
+
+
+def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
+    done, tmp_path = sweep
     assert done.code == 0, done.err
     store = Store(tmp_path)
     (parent,) = store.runs("parent")
@@ -91,7 +86,15 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report_and_is_not_run_twice(t
     assert "not distinguishable" in done.out or "beats" in done.out
     assert len(done.out.split("option  ")[-1].splitlines()) <= 24
 
-    # once more: nothing is run, the report is as it was
+
+@pytest.mark.slow
+def test_finished_jobs_are_not_run_again(train, tmp_path) -> None:
+    words = WORDS
+    assert train(*words).code == 0
+    store = Store(tmp_path)
+    folder = next((tmp_path / "runs" / "sweeps").iterdir())
+
+    # the same again: nothing runs, the report does not change
     before = (folder / "table.csv").read_text()
     again = train(*words)
     assert again.code == 0, again.err
@@ -100,7 +103,7 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report_and_is_not_run_twice(t
     assert len(store.runs("parent")) == 1
     assert (folder / "table.csv").read_text() == before
 
-    # one seed more: two new runs; a dry run says which and starts none
+    # one more seed: two new runs; a dry run lists them and starts none
     more = (*words[:-1], "sweep.seeds=3")
     listed = train(*more, "sweep.dry_run=true")
     assert listed.out.count("done  (run ") == 4
@@ -109,16 +112,21 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report_and_is_not_run_twice(t
     assert train(*more).code == 0
     assert len(store.runs("job")) == 6
 
-    # the compare command shows the latest sweep; a filter compares whatever it finds
-    compared = train(module="mnistlab.compare")
+
+def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
+    _, root = sweep
+    compared = run_command(root, module="mnistlab.compare")
     assert compared.code == 0, compared.err
-    assert "6 runs" in compared.out
-    filtered = train("filter=params.seed = '0'", module="mnistlab.compare")
+    assert "4 runs" in compared.out
+    assert "\x1b" not in compared.out
+    filtered = run_command(root, "filter=params.seed = '0'", module="mnistlab.compare")
     assert "2 runs" in filtered.out
     assert "one seed: no claim" in filtered.out.lower()
+    mistaken = run_command(root, "filter=params.seed is 0", module="mnistlab.compare")
+    assert (mistaken.code, mistaken.err.startswith("Error: filter=")) == (2, True)
 
 
-def test_failures_are_counted_told_and_not_contagious(train, tmp_path, broken) -> None:
+def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, broken) -> None:
     words = [
         *broken,
         "--multirun",
@@ -136,6 +144,12 @@ def test_failures_are_counted_told_and_not_contagious(train, tmp_path, broken) -
     statuses = sorted(run.info.status for run in store.runs("job"))
     assert statuses == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
     assert store.runs("parent")[0].info.status == "FAILED"
+    assert "Traceback" not in done.out + done.err
+    failed = next(run for run in store.runs("job") if run.info.status == "FAILED")
+    assert "broken on purpose" in failed.data.tags["error"]
+    log = (Path(failed.info.artifact_uri.removeprefix("file://")) / "train.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "breaking.py" in log
     again = train(*words, PYTHONPATH=str(tmp_path))
     assert "2 of them done" in again.out
     assert again.out.count("failed before") == 2
@@ -168,107 +182,11 @@ def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> Non
     assert list((tmp_path / "runs").glob("*-sweep")) == []
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_and_gone_on_with(start, train, tmp_path, stop) -> None:
-    words = ["--multirun", *SMALL, "fit.epochs=3", "optimizer=sgd,momentum,adam", "sweep.seeds=2"]
-    process = start(*words)
-    for line in process.stdout:
-        if line.startswith("[4/6]"):
-            break
-    process.send_signal(stop)
-    rest = process.communicate(timeout=90)[0]
-    store = Store(tmp_path)
-    finished = [run for run in store.runs("job") if run.info.status == "FINISHED"]
-    assert 3 <= len(finished) < 6, rest
-    if stop == signal.SIGINT:
-        assert process.returncode == 130
-        assert {run.info.status for run in store.runs("parent")} == {"KILLED"}
-        assert "RUNNING" not in {run.info.status for run in store.runs("job")}
-    done = train(*words)
-    assert done.code == 0, done.err
-    assert f"{len(finished)} of them done" in done.out
-    jobs = store.runs("job")
-    complete = [run for run in jobs if run.info.status == "FINISHED"]
-    assert len(complete) == 6
-    assert len({run.data.tags["fingerprint"] for run in complete}) == 6
-    assert {run.info.status for run in jobs} <= {"FINISHED", "KILLED"}
-    (parent,) = store.runs("parent")
-    assert parent.info.status == "FINISHED"
-    with next((tmp_path / "runs" / "sweeps").glob("*/table.csv")).open() as file:
-        assert {row["option"]: row["num_seeds"] for row in csv.DictReader(file)} == {
-            "sgd": "2",
-            "momentum": "2",
-            "adam": "2",
-        }
-
-
-def test_the_second_process_may_die_in_a_sweep(start, train, tmp_path) -> None:
-    words = ["--multirun", *SMALL, "optimizer=sgd,momentum,adam,rmsprop", "fit.batch_size=32"]
-    process = start(*words)
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("[2/4]"):
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            (second,) = (
-                c for c in children if b"mnistlab.runtime.background" in Path(f"/proc/{c}/cmdline").read_bytes()
-            )
-            os.kill(int(second), signal.SIGKILL)
-            break
-    said += process.communicate(timeout=120)[0]
-    store = Store(tmp_path)
-    statuses = {run.data.params["optimizer"]: run.info.status for run in store.runs("job")}
-    assert statuses["adam"] == statuses["rmsprop"] == "FINISHED", said
-    assert "RUNNING" not in {*statuses.values(), *(run.info.status for run in store.runs("parent"))}, said
-    lost = [name for name, status in statuses.items() if status == "FAILED"]
-    assert said.count("the tracking store failed") == said.count("its record in the tracking store is") == len(lost)
-    assert process.returncode == bool(lost), said
-    assert (next((tmp_path / "runs" / "sweeps").iterdir()) / "report.html").is_file()
-    again = train(*words)
-    assert again.code == 0, again.err
-    assert {run.info.status for run in store.runs("parent")} == {"FINISHED"}
-
-
-def test_artifacts_that_cannot_be_kept_are_told_in_a_sweep(train, tmp_path) -> None:
-    (tmp_path / "mlruns").mkdir()
-    (tmp_path / "mlruns" / "artifacts").write_text("in the way")
-    done = train("--multirun", *SMALL, "optimizer=momentum,adam")
-    assert done.code == 1
-    assert done.out.count("the tracking store failed") == 2
-    assert done.out.count("its record in the tracking store is incomplete") == 2
-    assert {run.info.status for run in Store(tmp_path).runs("job")} == {"FAILED"}
-    folders = [file.parent for file in (tmp_path / "runs").rglob("status.json")]
-    assert len(folders) == 2
-    for folder in folders:
-        assert "tracking.error" in json.loads((folder / "tags.json").read_text())
-        assert (folder / "figures" / "confusion_matrix.png").is_file()
-
-
-def test_two_sweeps_at_once_on_a_new_store(tmp_path) -> None:
-    base = [sys.executable, "-m", "mnistlab.train", "--multirun", *SMALL]
-    environment = {**os.environ, "MNISTLAB_ROOT": str(tmp_path)}
-    processes = [
-        subprocess.Popen([*base, words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for words in ("optimizer=momentum,adam", "optimizer=rmsprop,adagrad")
-    ]
-    outputs = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    store = Store(tmp_path)
-    parents = {run.info.run_id for run in store.runs("parent")}
-    assert len(parents) == 2
-    families = {}
-    for run in store.runs("job"):
-        families.setdefault(run.data.tags["mlflow.parentRunId"], set()).add(run.data.params["optimizer"])
-    assert sorted(map(sorted, families.values())) == [["adagrad", "rmsprop"], ["adam", "momentum"]]
-    assert set(families) == parents
-
-
+@pytest.mark.slow
 def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_path) -> None:
-    begun = time.monotonic()
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    done = train("--multirun", *SMALL, "optimizer=momentum,adam", *parallel, timeout=120)
-    assert done.code == 0, done.err
-    assert time.monotonic() - begun < 100  # joblib's idle processes would hold the output open for five minutes
+    done = train("--multirun", *SMALL, "optimizer=momentum,adam", *parallel)
+    assert done.code == 0, done.err  # joblib's idle processes would hold the output open for five minutes
     store = Store(tmp_path)
     (parent,) = store.runs("parent")
     jobs = store.runs("job")
@@ -278,6 +196,7 @@ def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_pat
         assert (Path(run.data.tags["run.folder"]) / "figures" / "confusion_matrix.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_preset_without_tracking_still_ends_in_a_report(train, tmp_path) -> None:
     done = train(*SMALL, "sweep=learning_rate", "optimizer=adam", "tracking=none", "fit.epochs=1")
     assert done.code == 0, done.err

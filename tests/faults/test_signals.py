@@ -1,0 +1,114 @@
+"""Ctrl-C, SIGTERM and kill -9 at any moment of a run or a sweep: exit status, true status of the runs, no traceback."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Started, Store, wait_until
+
+SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
+ENDLESS = ("source=mnist_5k", "fit.epochs=100000")
+
+
+def handles_interrupt(command: Started) -> bool:
+    """Whether Python's handler for Ctrl-C is installed in the process."""
+    status = Path(f"/proc/{command.pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
+
+
+def has_loaded(command: Started, library: str) -> bool:
+    return library in Path(f"/proc/{command.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_killed(start, tmp_path, stop, code) -> None:
+    command = start(*ENDLESS)
+    command.wait_for_line("epoch 2/")
+    command.process.send_signal(stop)
+    assert command.finish() == code
+    assert "Traceback" not in command.output
+    assert Store(tmp_path).statuses() == ["KILLED"]
+
+
+def test_ctrl_c_before_the_command_handles_it(start, tmp_path) -> None:
+    command = start(*ENDLESS)
+    wait_until(lambda: handles_interrupt(command))  # Python has started;
+    wait_until(lambda: not handles_interrupt(command))  # now mnistlab's first line has run
+    command.process.send_signal(signal.SIGINT)
+    assert command.finish() in (130, -signal.SIGINT)
+    assert "Traceback" not in command.output
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["handled", "tensorflow", "folder", "store"])
+def test_ctrl_c_before_the_training(start, tmp_path, moment) -> None:
+    command = start(*ENDLESS)
+    wait_until(lambda: handles_interrupt(command))
+    wait_until(lambda: not handles_interrupt(command))
+    reached = {
+        "handled": lambda: handles_interrupt(command),
+        "tensorflow": lambda: has_loaded(command, "libtensorflow_cc"),
+        "folder": lambda: list((tmp_path / "runs").glob("*/*/.hydra")),
+        "store": lambda: (tmp_path / "mlruns" / "mlflow.db").exists(),
+    }
+    wait_until(reached[moment])
+    command.process.send_signal(signal.SIGINT)
+    assert command.finish() == 130
+    assert "Traceback" not in command.output
+    if (tmp_path / "mlruns" / "mlflow.db").exists() and Store(tmp_path).experiment:
+        assert set(Store(tmp_path).statuses()) <= {"KILLED"}
+
+
+def test_a_run_that_was_killed_has_the_status_killed_at_once(start, tmp_path) -> None:
+    command = start(*ENDLESS)
+    command.wait_for_line("epoch 2/")
+    command.process.kill()
+    command.finish()  # its background process holds the output open until it has closed the run
+    (run,) = Store(tmp_path).runs()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["error"] == "the process was killed during the run"
+    assert run.data.metrics["loss"] > 0
+
+
+@pytest.mark.slow
+def test_a_signal_to_both_processes_ends_the_run_as_killed(start, tmp_path) -> None:
+    command = start(*ENDLESS)
+    command.wait_for_line("epoch 2/")
+    os.kill(command.background_process(), signal.SIGTERM)
+    command.process.terminate()
+    assert command.finish() == 143
+    assert Store(tmp_path).statuses() == ["KILLED"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_sweep_goes_on(start, train, tmp_path, stop) -> None:
+    words = ["--multirun", *SMALL, "fit.epochs=3", "optimizer=sgd,momentum,adam", "sweep.seeds=2"]
+    command = start(*words)
+    command.wait_for_line("[4/6]")
+    command.process.send_signal(stop)
+    code = command.finish()
+    store = Store(tmp_path)
+    finished = [run for run in store.runs("job") if run.info.status == "FINISHED"]
+    assert 3 <= len(finished) < 6, command.output
+    if stop == signal.SIGINT:
+        assert code == 130
+        assert store.statuses("parent") == ["KILLED"]
+        assert "RUNNING" not in store.statuses("job")
+    done = train(*words)
+    assert done.code == 0, done.err
+    assert f"{len(finished)} of them done" in done.out
+    complete = [run for run in store.runs("job") if run.info.status == "FINISHED"]
+    assert len(complete) == 6
+    assert len({run.data.tags["fingerprint"] for run in complete}) == 6
+    assert set(store.statuses("job")) <= {"FINISHED", "KILLED"}
+    assert store.statuses("parent") == ["FINISHED"]
+    with next((tmp_path / "runs" / "sweeps").glob("*/table.csv")).open() as file:
+        seeds = {row["option"]: row["num_seeds"] for row in csv.DictReader(file)}
+    assert seeds == {"sgd": "2", "momentum": "2", "adam": "2"}
