@@ -1,4 +1,4 @@
-"""The second process: results, errors and order come through; its death and this one's are survived."""
+"""A child process: results, errors and order come through; its death and that of its parent are handled."""
 
 from __future__ import annotations
 
@@ -8,142 +8,205 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from mnistlab.config import ConfigError
-from mnistlab.evaluation import figures
-from mnistlab.runtime import background
-from mnistlab.runtime.background import RemoteError, Worker, WorkerDied
+from mnistlab.runtime.child_process import ChildProcess, ChildProcessDied, RemoteError
+
+PATIENCE_SECONDS = 120  # an error, not a measurement: only a test that fails waits so long
 
 
 @pytest.fixture
-def second():
-    """A second process that loads nothing unasked."""
-    made = Worker(modules=((), ()))
-    yield made
-    made.close()
+def child():
+    """A child process that imports nothing unasked."""
+    process = ChildProcess("test")
+    yield process
+    process.kill()
 
 
-def test_results_and_errors_come_through(second) -> None:
-    assert second.send(divmod, 7, 3).result() == (2, 1)
-    assert second.send(os.getpid).result() not in (os.getpid(), None)
-    with pytest.raises(RemoteError, match=r"ZeroDivisionError: .*by zero") as caught:
-        second.send(divmod, 1, 0).result()
-    assert any("Traceback" in note for note in caught.value.__notes__)
-    with pytest.raises(ConfigError) as refused:
-        second.send(refuse).result()
-    assert refused.value.problems == ["one", "two"]
+def result(future: Future):
+    return future.result(timeout=PATIENCE_SECONDS)
 
 
-def refuse() -> None:
+def wait_for_file(file: Path) -> bool:
+    """Whether the file appears: how a request is made to last until the test lets it end."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not file.exists():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def signal_and_wait(started: Path, end: Path) -> bool:
+    started.touch()
+    return wait_for_file(end)
+
+
+def test_results_come_through(child) -> None:
+    assert result(child.submit(divmod, 7, 3)) == (2, 1)
+    assert result(child.submit(os.getpid)) not in (os.getpid(), None)
+
+
+def test_exceptions_of_the_standard_library_arrive_as_themselves(child) -> None:
+    with pytest.raises(ZeroDivisionError):
+        result(child.submit(divmod, 1, 0))
+    with pytest.raises(FileNotFoundError) as error:
+        result(child.submit(os.stat, "/no/such/file"))
+    assert error.value.filename == "/no/such/file"
+
+
+def test_a_configuration_error_arrives_with_its_problems(child) -> None:
+    with pytest.raises(ConfigError) as error:
+        result(child.submit(raise_config_error))
+    assert error.value.problems == ["one", "two"]
+
+
+def raise_config_error() -> None:
     raise ConfigError(["one", "two"])
 
 
-def test_what_is_sent_keeps_its_order_and_what_is_called_does_not_wait_for_it(second, tmp_path) -> None:
-    slow = second.send(time.sleep, 1.5)
-    after = second.send(Path.touch, tmp_path / "after")
-    begun = time.monotonic()
-    assert second.send(os.path.exists, str(tmp_path / "after"), urgent=True).result() is False
-    assert time.monotonic() - begun < 1
-    assert not slow.done
-    after.result()
-    assert slow.done
-    assert (tmp_path / "after").exists()
+class LibraryError(Exception):
+    """An exception of another library, which the parent need not have."""
 
 
-def test_prints_and_warnings_do_not_disturb_the_answers(second, caplog) -> None:
-    second.send(print, "among the answers?").result()
+def raise_library_error() -> None:
+    raise LibraryError("out of order")
+
+
+def test_exceptions_of_other_libraries_arrive_as_text_with_their_traceback(child) -> None:
+    with pytest.raises(RemoteError, match="^LibraryError: out of order") as error:
+        result(child.submit(raise_library_error))
+    (note,) = error.value.__notes__
+    assert "In the child process:\nTraceback" in note
+    assert "in raise_library_error" in note
+
+
+def test_requests_run_in_order_and_urgent_ones_beside_them(child, tmp_path) -> None:
+    first = child.submit(signal_and_wait, tmp_path / "started", tmp_path / "end")
+    second = child.submit(Path.touch, tmp_path / "second")
+    assert wait_for_file(tmp_path / "started")
+    assert result(child.submit(os.path.exists, str(tmp_path / "second"), urgent=True)) is False
+    assert not first.done()
+    (tmp_path / "end").touch()
+    result(second)
+    assert first.result() is True
+    assert (tmp_path / "second").exists()
+
+
+def test_printed_text_and_warnings_do_not_disturb_the_results(child, caplog) -> None:
+    result(child.submit(print, "between the results?"))
     with caplog.at_level(logging.WARNING, logger="mnistlab"):
-        second.send(warn, "a word from there").result()
-        assert second.send(len, "abc").result() == 3
-    assert "a word from there" in caplog.text
+        result(child.submit(warn, "a warning in the child"))
+        assert result(child.submit(len, "abc")) == 3
+    assert "a warning in the child" in caplog.text
 
 
 def warn(text: str) -> None:
     logging.getLogger("mnistlab").warning(text)
 
 
-def test_large_arguments_do_not_block(second) -> None:
-    waiting = second.send(time.sleep, 0.5)
-    begun = time.monotonic()
-    length = second.send(len, b"x" * 20_000_000)
-    assert time.monotonic() - begun < 0.4
-    assert (length.result(), waiting.done) == (20_000_000, True)
+def test_large_arguments_do_not_block_the_parent(child, tmp_path) -> None:
+    first = child.submit(signal_and_wait, tmp_path / "started", tmp_path / "end")
+    length = child.submit(len, b"x" * 20_000_000)  # more than a pipe holds; returns although the child is busy
+    assert not first.done()
+    (tmp_path / "end").touch()
+    assert result(length) == 20_000_000
+    assert first.result() is True
 
 
-def test_its_death_is_told_to_all_who_wait_and_who_ask_later(second) -> None:
-    waiting = second.send(time.sleep, 60)
-    os.kill(second.send(os.getpid, urgent=True).result(), signal.SIGKILL)
-    with pytest.raises(WorkerDied, match="has ended"):
-        waiting.result()
-    with pytest.raises(WorkerDied):
-        second.send(len, "abc").result()
-    second.settle()
+def test_when_it_dies_waiting_and_later_requests_fail(child, tmp_path) -> None:
+    waiting = child.submit(wait_for_file, tmp_path / "never")
+    os.kill(result(child.submit(os.getpid, urgent=True)), signal.SIGKILL)
+    with pytest.raises(ChildProcessDied, match=r"mnistlab's test process ended \(exit status -9\)"):
+        result(waiting)
+    with pytest.raises(ChildProcessDied):
+        result(child.submit(len, "abc"))
+    assert child.has_ended
+    child.wait()
+    child.shutdown()
 
 
-def test_after_its_death_the_next_who_asks_begins_another(monkeypatch, second) -> None:
-    monkeypatch.setattr(background, "_begun", [second])
-    first = background.call(os.getpid)
-    waiting = background.send(time.sleep, 60)
-    os.kill(first, signal.SIGKILL)
-    with pytest.raises(WorkerDied):
-        waiting.result()
-    assert background.call(os.getpid) not in (first, os.getpid())
-    background._begun[-1].close()
+def test_kill_does_not_wait_for_requests(child, tmp_path) -> None:
+    waiting = child.submit(wait_for_file, tmp_path / "never")
+    child.kill()
+    with pytest.raises(ChildProcessDied):
+        result(waiting)
 
 
-def test_what_kills_it_is_done_here_if_it_may(monkeypatch, second) -> None:
-    monkeypatch.setattr(background, "_begun", [second])
-    assert background.call_anywhere(survived_only_by, os.getpid()) == "here"
+def test_shutdown_completes_the_requests_first(child, tmp_path) -> None:
+    child.submit(time.sleep, 0.05)
+    last = child.submit(Path.touch, tmp_path / "last")
+    child.shutdown()
+    assert child.has_ended
+    assert last.done()
+    assert (tmp_path / "last").exists()
 
 
-def survived_only_by(process: int) -> str:
-    if os.getpid() != process:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return "here"
-
-
-def test_what_cannot_be_sent_and_what_ends_a_program_leave_nobody_waiting(second) -> None:
+def test_unpicklable_requests_and_system_exit_leave_nobody_waiting(child) -> None:
     with pytest.raises(Exception, match="pickle"):
-        second.send(lambda: None)
+        child.submit(lambda: None)
     with pytest.raises(RemoteError, match="SystemExit: 3"):
-        second.send(sys.exit, 3).result()
-    assert second.send(len, "abc").result() == 3
-    second.settle()
+        result(child.submit(sys.exit, 3))
+    assert result(child.submit(len, "abc")) == 3
+    child.wait()
 
 
-def test_it_is_not_ended_by_signals_meant_for_the_first_process(second) -> None:
-    process = second.send(os.getpid).result()
+def test_it_ignores_the_signals_that_are_meant_for_its_parent(child) -> None:
+    process = result(child.submit(os.getpid))
     for stop in (signal.SIGINT, signal.SIGTERM):
         os.kill(process, stop)
-    assert second.send(os.getpid).result() == process
+    assert result(child.submit(os.getpid)) == process
 
 
-def test_it_finishes_its_work_when_the_first_process_is_killed(tmp_path) -> None:
-    code = f"""
-import os, signal, time, pathlib
-from mnistlab.runtime.background import Worker
-second = Worker(modules=((), ()))
-print(second.send(os.getpid).result(), flush=True)
-second.send(time.sleep, 0.5)
-second.send(pathlib.Path.touch, pathlib.Path({str(tmp_path / "done")!r}))
-time.sleep(0.3)
-os.kill(os.getpid(), signal.SIGKILL)
+PARENT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.append({tests!r})
+from test_child_process import signal_and_wait, note_end, register_end
+from mnistlab.runtime.child_process import ChildProcess
+child, folder = ChildProcess("test"), Path({folder!r})
+child.submit(register_end, folder / "at_end")
+print(child.submit(os.getpid).result(), flush=True)
+child.submit(signal_and_wait, folder / "started", folder / "end")
+child.submit(Path.touch, folder / "last")
+sys.stdin.readline()
+{end}
 """
-    first = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60)
-    assert first.returncode == -signal.SIGKILL
-    ended = time.monotonic() + 20
-    while Path(f"/proc/{int(first.stdout)}").exists() and time.monotonic() < ended:
-        time.sleep(0.05)
-    assert (tmp_path / "done").exists()
-    assert not Path(f"/proc/{int(first.stdout)}").exists()
 
 
-def test_a_figure_that_cannot_be_drawn_is_told_and_fails_nothing(tmp_path, caplog) -> None:
-    wrong = figures.WrongImages(images=None, truth=["a"], predicted=["b"], confidence=[0.5])
-    shown = figures.RunFigures(["a", "b"], confusion=None, epochs=[], best_epoch=None, wrong=wrong)
-    figures.draw(tmp_path / "figures", shown)
-    assert "figures are missing" in caplog.text
-    assert "Traceback" in (tmp_path / "figures" / "error.txt").read_text()
+def register_end(file: Path) -> None:
+    from mnistlab.runtime.child_process import at_end
+
+    at_end(lambda orderly: note_end(file, orderly))
+
+
+def note_end(file: Path, orderly: bool) -> None:
+    file.with_suffix(".half").write_text(str(orderly))
+    file.with_suffix(".half").replace(file)
+
+
+@pytest.mark.parametrize(
+    ("end", "orderly"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", "False"), ("(folder / 'end').touch(); child.shutdown()", "True")],
+    ids=["kill -9", "shutdown"],
+)
+def test_when_its_parent_ends_it_completes_its_requests_and_exits(tmp_path, end: str, orderly: str) -> None:
+    code = PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path), end=end)
+    parent = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = Path(f"/proc/{int(parent.stdout.readline())}")
+    assert wait_for_file(tmp_path / "started")
+    parent.communicate("\n", timeout=PATIENCE_SECONDS)
+    assert parent.returncode == (0 if orderly == "True" else -signal.SIGKILL)
+    assert (tmp_path / "last").exists() is (orderly == "True")  # the first request still waits, or all are done
+    (tmp_path / "end").touch()
+    assert wait_for_file(tmp_path / "last")
+    assert wait_for_file(tmp_path / "at_end")
+    assert (tmp_path / "at_end").read_text() == orderly
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while process.exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert not process.exists()

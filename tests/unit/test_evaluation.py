@@ -1,4 +1,4 @@
-"""Numbers against scikit-learn's, readings of curves against their rules."""
+"""Metrics against scikit-learn's, readings of curves against their rules, the lines at the end of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from mnistlab.evaluation.metrics import evaluate, most_wrong, read_curves
+from mnistlab.evaluation import CurveReading, evaluate, most_confident_errors, read_curves
+from mnistlab.evaluation.summary import one_line, summary
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -17,29 +18,29 @@ def test_evaluation_agrees_with_scikit_learn(classes: int) -> None:
     labels = generator.integers(0, classes, 300)
     probabilities = generator.dirichlet(np.ones(classes), 300)
     probabilities[np.arange(200), labels[:200]] += 1
-    judged = evaluate(probabilities, labels, [f"c{index}" for index in range(classes)])
+    evaluated = evaluate(probabilities, labels, [f"c{index}" for index in range(classes)])
     precision, recall, f1, _ = precision_recall_fscore_support(labels, probabilities.argmax(1), zero_division=0)
-    metrics = judged.class_metrics()
+    metrics = evaluated.metrics()
     for index in range(classes):
         assert metrics[f"test_precision.c{index}"] == pytest.approx(precision[index])
         assert metrics[f"test_recall.c{index}"] == pytest.approx(recall[index])
         assert metrics[f"test_f1.c{index}"] == pytest.approx(f1[index])
     assert metrics["test_f1.macro"] == pytest.approx(f1.mean())
-    assert judged.confusion.sum() == 300
-    assert judged.confusion[0, 1] == ((labels == 0) & (probabilities.argmax(1) == 1)).sum()
-    assert judged.table()["class"][:2] == ["c0", "c1"]
+    assert evaluated.confusion.sum() == 300
+    assert evaluated.confusion[0, 1] == ((labels == 0) & (probabilities.argmax(1) == 1)).sum()
+    assert evaluated.table()["class"][:2] == ["c0", "c1"]
 
 
-def test_a_class_that_the_test_set_lacks_stays_in_the_matrix() -> None:
-    judged = evaluate(np.array([[0.9, 0.1, 0.0]]), np.array([0]), ["a", "b", "c"])
-    assert judged.confusion.shape == (3, 3)
+def test_a_class_without_test_images_stays_in_the_matrix() -> None:
+    evaluated = evaluate(np.array([[0.9, 0.1, 0.0]]), np.array([0]), ["a", "b", "c"])
+    assert evaluated.confusion.shape == (3, 3)
 
 
-def test_most_wrong_are_the_surest_first() -> None:
+def test_the_most_confident_errors_come_first() -> None:
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
-    judged = evaluate(probabilities, np.array([0, 0, 0, 1]), ["a", "b"])
-    assert most_wrong(judged).tolist() == [2, 1]
-    assert most_wrong(judged, count=1).tolist() == [2]
+    evaluated = evaluate(probabilities, np.array([0, 0, 0, 1]), ["a", "b"])
+    assert most_confident_errors(evaluated).tolist() == [2, 1]
+    assert most_confident_errors(evaluated, count=1).tolist() == [2]
 
 
 def rows(losses, validation, accuracy=0.95):
@@ -50,7 +51,7 @@ def rows(losses, validation, accuracy=0.95):
 
 
 @pytest.mark.parametrize(
-    ("epochs", "steps", "verdict", "words"),
+    ("epochs", "steps", "verdict", "text"),
     [
         (rows([0.5, 0.3, 0.2], [0.4, 0.3, 0.25]), 1000, "good fit", "fell together"),
         (rows([0.5, 0.3, 0.1], [0.4, 0.3, 0.5]), 1000, "overfitting", "best in epoch 2"),
@@ -64,8 +65,72 @@ def rows(losses, validation, accuracy=0.95):
         ([{"loss": 2.0, "val_loss": 2.0}], 1000, "underfitting", "loss 2.000"),
     ],
 )
-def test_readings_follow_their_rules(epochs, steps, verdict, words) -> None:
+def test_curves_are_read_by_their_rules(epochs, steps, verdict, text) -> None:
     reading = read_curves(epochs, num_classes=10, steps_per_epoch=steps)
     assert reading.verdict == verdict
     assert reading.sentence.startswith(verdict)
-    assert words in reading.sentence
+    assert text in reading.sentence
+
+
+def test_keras_metrics_and_reports() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    evaluated = evaluate(probabilities, np.array([0, 0, 1]), ["a", "b"], {"loss": 0.25, "accuracy": 2 / 3})
+    assert evaluated.metrics()["test_loss"] == 0.25
+    assert evaluated.metrics()["test_accuracy"] == pytest.approx(2 / 3)
+    assert "test_accuracy" not in evaluate(probabilities, np.array([0, 0, 1]), ["a", "b"]).metrics()
+    reports = evaluated.reports()
+    assert reports["confusion_matrix.json"] == {"class_names": ["a", "b"], "counts": [[1, 1], [0, 1]]}
+    assert reports["predictions.npz"]["predicted"].tolist() == [0, 1, 1]
+    assert reports["predictions.npz"]["confidence"].tolist() == [0.9, 0.6, 0.8]
+    assert reports["classification_report.json"]["b"]["recall"] == 1.0
+    assert "precision" in reports["classification_report.txt"]
+
+
+READING = CurveReading("good fit", "good fit: training and validation loss fell together.")
+METRICS = {
+    "best_epoch": 2,
+    "best_loss": 0.5,
+    "best_accuracy": 0.75,
+    "best_val_loss": 0.625,
+    "best_val_accuracy": 0.7,
+    "test_accuracy": 0.6875,
+    "test_loss": 0.65,
+    "test_precision.7": 0.1,
+    "train_seconds": 1.25,
+    "steps_per_epoch": 10,
+}
+
+
+def test_the_summary_of_a_run() -> None:
+    text = summary("adam-lr0.1", METRICS, 3, READING, 12.34, {"model": "models:/m-1", "folder": "/runs/x"})
+    assert [line.split() for line in text.splitlines()] == [
+        [],
+        ["adam-lr0.1"],
+        ["training", "validation", "test"],
+        ["loss", "0.5000", "0.6250", "0.6500"],
+        ["accuracy", "0.7500", "0.7000", "0.6875"],
+        "best epoch 2 of 3; trained in 1.2 s (12.3 s in total)".split(),
+        READING.sentence.split(),
+        ["model", "models:/m-1"],
+        ["folder", "/runs/x"],
+    ]
+
+
+def test_the_summary_of_a_run_without_a_finite_epoch() -> None:
+    reading = CurveReading("diverged", "diverged: the loss of epoch 1 is not a finite number.")
+    text = summary("sgd", {"train_seconds": 0.5, "steps_per_epoch": 10}, 1, reading, 1.0, {"folder": "/runs/x"})
+    lines = [line.strip() for line in text.splitlines()]
+    assert lines == [
+        "",
+        "sgd",
+        "no finite epoch; trained in 0.5 s (1.0 s in total)",
+        reading.sentence,
+        "folder  /runs/x",
+    ]
+
+
+def test_the_line_of_a_job() -> None:
+    assert one_line("adam", METRICS, READING, 12.34, "0123abcd") == (
+        "adam: best_val_accuracy 0.7000  best_val_loss 0.6250  test_accuracy 0.6875  good fit  12.3 s  run 0123abcd"
+    )
+    assert one_line("sgd", {}, READING, 1.0, "r") == "sgd:   good fit  1.0 s  run r"

@@ -53,7 +53,7 @@ def test_the_folder_holds_everything(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(("error", "expected"), [(ValueError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED")])
-def test_the_status_is_true(tmp_path, error, expected) -> None:
+def test_the_status_is_how_the_run_ended(tmp_path, error, expected) -> None:
     with pytest.raises(type(error)), recording(Recorder(tmp_path)):
         raise error
     assert status(tmp_path) == expected
@@ -62,9 +62,9 @@ def test_the_status_is_true(tmp_path, error, expected) -> None:
     assert (tmp_path / "traceback.txt").exists() is (expected == "FAILED")
 
 
-def test_a_dying_store_ends_neither_the_run_nor_the_record(tmp_path, caplog) -> None:
+def test_a_failing_store_ends_neither_the_run_nor_its_record(tmp_path, caplog) -> None:
     store = FailingStore(calls=1)
-    with recording(Recorder(tmp_path, mirror=store)) as record:
+    with recording(Recorder(tmp_path, store_run=store)) as record:
         for step in (1, 2, 3):
             record.log_metrics({"loss": 1.0 / step}, step=step)
     assert len(lines(tmp_path)) == 3

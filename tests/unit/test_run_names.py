@@ -1,4 +1,4 @@
-"""A run's name says what differs from the defaults."""
+"""A run's name is its difference from the defaults."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from mnistlab.config.run_names import run_name
         (["paths.root=/tmp/x", "tracking=none"], "adam"),
     ],
 )
-def test_names(overrides: list[str], name: str) -> None:
+def test_a_name_lists_the_differences_from_the_defaults(overrides: list[str], name: str) -> None:
     assert run_name(compose_config(overrides)) == name
 
 
-def test_the_fallback_s_own_name_is_in_it() -> None:
+def test_the_name_of_a_substitute_data_set_is_added() -> None:
     assert run_name(compose_config([]), "mnist_5k") == "adam-mnist_5k"
     assert run_name(compose_config([]), "mnist") == "adam"

@@ -1,0 +1,75 @@
+"""A command's exit statuses, the messages that go with them, and how it leaves the process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from mnistlab.config import ConfigError
+from mnistlab.runtime import errors, exits
+
+
+def fail_with(error: BaseException):
+    def command() -> int:
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "text"),
+    [
+        (lambda: 0, 0, ""),
+        (lambda: exits.FAILED, 1, ""),
+        (fail_with(ConfigError("seed must be a number.")), 2, "Error: seed must be a number.\n"),
+        (fail_with(ConfigError(["one.", "two."])), 2, "Errors:\n  - one.\n  - two.\n"),
+        (fail_with(KeyboardInterrupt()), 130, "\nStopped.\n"),
+        (fail_with(exits.Terminated()), 143, "\nStopped.\n"),
+    ],
+    ids=["success", "failure", "one mistake", "two mistakes", "Ctrl-C", "SIGTERM"],
+)
+def test_a_command_s_exit_status_and_message(command, status: int, text: str, capsys) -> None:
+    assert errors.run_command(command) == status
+    printed = capsys.readouterr()
+    assert printed.err == text
+    assert printed.out == ""
+
+
+def test_an_error_of_the_program_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        errors.run_command(fail_with(ZeroDivisionError()))
+
+
+def test_the_failures_of_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    mistake, failure = ConfigError(["one.", "two."]), OSError("disk\n  full " + "x" * 400)
+    assert errors.report_failures([]) == 0
+    assert errors.report_failures([("seed=1", mistake), ("seed=2", mistake)]) == exits.USER_MISTAKE
+    assert capsys.readouterr().err == "Errors:\n  - one.\n  - two.\n" * 2
+    assert errors.report_failures([("seed=1", mistake), ("seed=2", failure), ("", failure)]) == exits.FAILED
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:3] == ["Errors:", "  - one.", "  - two."]
+    assert lines[3].startswith("Failed: seed=2: OSError: disk full xxx")
+    assert lines[4].startswith("Failed: the run: OSError: disk full xxx")
+    assert len(lines[4]) < 340
+
+
+@pytest.mark.parametrize("status", [0, 1, 2, exits.INTERRUPTED, exits.TERMINATED])
+@pytest.mark.parametrize("loaded", [False, True], ids=["plain", "with TensorFlow"])
+def test_leaving_runs_exit_functions_and_writes_all_output(status: int, loaded: bool) -> None:
+    code = f"""
+import atexit, sys
+from mnistlab.runtime import exits
+if {loaded}:
+    sys.modules["tensorflow"] = sys
+exits.catch_signals()
+atexit.register(print, "exit function")
+exits.when_stopped(lambda: print("stopped"))
+print("output", end=" ")
+exits.leave({status})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    stopped = status in (exits.INTERRUPTED, exits.TERMINATED)
+    assert (done.returncode, done.stderr) == (status, "")
+    assert done.stdout == f"output {'stopped' + chr(10) if stopped else ''}exit function\n"
