@@ -1,4 +1,4 @@
-"""Side-by-side measurements of mnistlab, the notebook and the floors it is judged by: `python -m benchmarks`.
+"""Side-by-side measurements of mnistlab, the guide's notebook, JAX and PyTorch: `python -m benchmarks`.
 
-Every contender is a process of its own; nothing here is imported by mnistlab.
+Every contender runs in a separate process. mnistlab imports nothing from here.
 """

@@ -1,4 +1,4 @@
-"""What the sections share: the bench they measure on, what they give back, processes and medians."""
+"""What the sections share: the bench they measure on, the table they return, processes, medians and formats."""
 
 from __future__ import annotations
 
@@ -16,40 +16,43 @@ from typing import Any
 from benchmarks.scale import Scale
 
 PROJECT = Path(__file__).resolve().parents[1]
-STRAY = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "MNISTLAB_ROOT")
+REMOVED_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "MNISTLAB_ROOT")
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An .npz with x_train, y_train, x_test, y_test; said: what it is, in words, without its path."""
+    """An .npz with x_train, y_train, x_test, y_test; description: its name and size, without its path."""
 
     path: Path
     num_train: int
     num_test: int
-    said: str
+    description: str
 
     @property
     def is_mnist(self) -> bool:
-        """Whether it has the size that the goals are stated for."""
+        """Whether it has MNIST's size; the goals hold for MNIST only."""
         return (self.num_train, self.num_test) == (60_000, 10_000)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """images: to train on; scale: how much is measured; folder: for everything that is left behind."""
+    """images: to train on; scale: how much to measure; folder: for all files that are written; against: another
+    checkout of mnistlab, for the section `commands`."""
 
     images: ImageFile
     scale: Scale
     folder: Path
+    against: Path | None = None
 
-    def limit(self, images: int | None) -> int:
-        """That many training images, or all there are."""
-        return min(images or self.images.num_train, self.images.num_train)
+    def limit(self, num_images: int | None) -> int:
+        """This many training images, or all of them if there are fewer or it is None."""
+        return min(num_images or self.images.num_train, self.images.num_train)
 
 
 @dataclass
 class Section:
-    """One table. figures: the numbers that goals are judged by; samples: every measured second, for the JSON."""
+    """One table. figures: the numbers that the goals limit; samples: every measured second, for results.json;
+    seconds: how long the section took."""
 
     title: str
     header: list[str]
@@ -57,60 +60,65 @@ class Section:
     notes: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
-    took_seconds: float = math.nan
+    seconds: float = math.nan
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """For a child: this project importable, quiet, telling nobody, with no tracking store but its own."""
-    kept = {key: value for key, value in os.environ.items() if key not in STRAY}
+    """A child's environment: `benchmarks` importable, quiet libraries, no telemetry, the default tracking store."""
+    kept = {key: value for key, value in os.environ.items() if key not in REMOVED_VARIABLES}
     path = os.pathsep.join(filter(None, [str(PROJECT), kept.get("PYTHONPATH", "")]))
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "MLFLOW_DISABLE_TELEMETRY": "true", "MPLBACKEND": "agg"}
     return kept | quiet | {"PYTHONPATH": path} | extra
 
 
-def python(bench: Bench, *words: str, **extra: str) -> float:
-    """Run `python WORDS` to its end and return its seconds from start to exit.
+def run_python(
+    bench: Bench, *arguments: str, interpreter: str = sys.executable, status: int = 0, **variables: str
+) -> float:
+    """Run `python ARGUMENTS` and return its seconds from start to exit.
+
+    Args:
+        status: the expected exit status; variables: additional environment variables.
 
     Raises:
-        RuntimeError: it failed; with the end of what it said.
+        RuntimeError: another exit status; with the end of its stderr.
     """
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *words],
+        [interpreter, *arguments],
         cwd=bench.folder,
-        env=environment(**extra),
+        env=environment(**variables),
         capture_output=True,
         text=True,
         check=False,
     )
     seconds = time.perf_counter() - start
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words[:3])} failed: {' '.join(done.stderr.split())[-500:]}")
+    if done.returncode != status:
+        raise RuntimeError(f"{' '.join(arguments[:3])} failed: {' '.join(done.stderr.split())[-500:]}")
     return seconds
 
 
-def source_words(bench: Bench) -> list[str]:
+def source_overrides(bench: Bench) -> list[str]:
     """The overrides that give mnistlab the same images, split as the notebook splits them."""
     return [f"source.path='{bench.images.path}'", "data=notebook"]
 
 
 def median(values: Sequence[float]) -> float:
-    """The median; NaN of nothing."""
+    """The median; NaN of an empty sequence."""
     return statistics.median(values) if values else math.nan
 
 
-def shown(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Seconds for a table: two decimals below 10, one below 100."""
     if math.isnan(seconds):
         return "-"
     return f"{seconds:.2f}" if seconds < 10 else f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}"
 
 
-def times(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """A ratio for a table."""
     return "-" if math.isnan(ratio) else f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.1f}x"
 
 
-def spread(values: Sequence[float]) -> str:
-    """Lowest to highest."""
-    return f"{shown(min(values))}-{shown(max(values))}" if values else "-"
+def format_range(values: Sequence[float]) -> str:
+    """The lowest and the highest number of seconds."""
+    return f"{format_seconds(min(values))}-{format_seconds(max(values))}" if values else "-"

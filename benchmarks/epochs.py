@@ -1,4 +1,4 @@
-"""Epochs side by side: every contender is a process that waits for its turn, A B C A B C, so all see one machine."""
+"""Epochs side by side: the contenders, a process each, take turns (A B C A B C), so that all see the same load."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from benchmarks.common import Bench, Section, environment, median, shown, times
+from benchmarks.common import Bench, Section, environment, format_ratio, format_seconds, median
 from benchmarks.contenders import Job
 from benchmarks.machine import version
 
 LABELS = {
     "notebook": "the notebook's `fit`",
-    "keras_best": "Keras at its best settings",
+    "keras_best": "Keras with its fastest settings",
     "keras_engine": "mnistlab, `fit.engine=keras`",
     "fused": "**mnistlab, `fit.engine=fused`**",
     "jax": "JAX scan",
     "torch": "PyTorch loop, one thread",
-    "torch_threads": "PyTorch loop, as many threads as cores (its default)",
+    "torch_threads": "PyTorch loop, a thread per core (the default)",
 }
 NEEDS = {"jax": ("jax", "optax"), "torch": ("torch",), "torch_threads": ("torch",)}
 HEADER = ["", "measured on", "training, s", "with validation, s", "faster than the notebook", "time / JAX scan"]
@@ -28,24 +28,24 @@ HEADER = ["", "measured on", "training, s", "with validation, s", "faster than t
 
 @dataclass
 class Contender:
-    """num_images: it trains on in an epoch; slow: takes part in every second round only.
+    """num_images: of its epochs; slow: it takes part in every second round only.
 
-    training, whole: round -> seconds of an epoch, extrapolated to all images; whole, with validation, may be missing.
+    training, with_validation: round -> seconds of an epoch, extrapolated to all images. JAX and PyTorch only train.
     """
 
     name: str
     num_images: int
     slow: bool = False
     training: dict[int, float] = field(default_factory=dict)
-    whole: dict[int, float] = field(default_factory=dict)
+    with_validation: dict[int, float] = field(default_factory=dict)
 
 
-class Worker:
+class ContenderProcess:
     """The process of a contender."""
 
     def __init__(self, name: str, job: Job) -> None:
         self.name = name
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the worker
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.contenders", name, json.dumps(asdict(job))],
             stdin=subprocess.PIPE,
@@ -56,26 +56,26 @@ class Worker:
         )
 
     def epoch(self) -> tuple[float, float | None]:
-        """Its next epoch: seconds of training, and with validation if it validates.
+        """Seconds of its next epoch: of the training, and with validation or None.
 
         Raises:
-            RuntimeError: the process ended; with the end of what it said.
+            RuntimeError: the process ended; with the end of its stderr.
         """
         if self.process.stdin is None or self.process.stdout is None:
-            raise RuntimeError("the worker has no pipes")
+            raise RuntimeError("the process has no pipes")
         try:
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
-            training, whole = json.loads(self.process.stdout.readline())
+            training, with_validation = json.loads(self.process.stdout.readline())
         except (BrokenPipeError, json.JSONDecodeError):
             self.process.wait()
             self.errors.seek(0)
-            said = " ".join(self.errors.read().split())[-500:]
-            raise RuntimeError(f"the contender {self.name} ended: {said}") from None
-        return training, whole
+            output = " ".join(self.errors.read().split())[-500:]
+            raise RuntimeError(f"the contender {self.name} ended: {output}") from None
+        return training, with_validation
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """Kill the process."""
         self.process.kill()
         self.process.communicate()
         self.errors.close()
@@ -93,7 +93,7 @@ def batch32(bench: Bench) -> Section:
         Contender("torch", bench.images.num_train, slow=True),
         Contender("torch_threads", bench.limit(bench.scale.threads_images_32), slow=True),
     ]
-    return compared(bench, "An epoch at batch 32 (SGD)", "batch32", 32, contenders)
+    return compare(bench, "An epoch at batch 32 (SGD)", "batch32", 32, contenders)
 
 
 def batch1(bench: Bench) -> Section:
@@ -108,18 +108,18 @@ def batch1(bench: Bench) -> Section:
         Contender("torch", bench.limit(bench.scale.best_images_1), slow=True),
         Contender("torch_threads", bench.limit(bench.scale.threads_images_1), slow=True),
     ]
-    return compared(bench, "An epoch at batch 1 (SGD)", "batch1", 1, contenders)
+    return compare(bench, "An epoch at batch 1 (SGD)", "batch1", 1, contenders)
 
 
 def adam(bench: Bench) -> Section:
-    """The guide's adam, without those that the other tables have shown to be slow."""
+    """The guide's adam, without the contenders that are slow in the other tables."""
     contenders = [
         Contender("notebook", bench.limit(bench.scale.adam_images), slow=True),
         Contender("keras_best", bench.images.num_train),
         Contender("fused", bench.images.num_train),
         Contender("jax", bench.images.num_train),
     ]
-    return compared(bench, "An epoch at batch 32 (Adam)", "adam", 32, contenders, optimizer="adam")
+    return compare(bench, "An epoch at batch 32 (Adam)", "adam", 32, contenders, optimizer="adam")
 
 
 def cnn(bench: Bench) -> Section:
@@ -127,12 +127,12 @@ def cnn(bench: Bench) -> Section:
     images = bench.limit(bench.scale.cnn_images)
     contenders = [Contender("keras_engine", images), Contender("fused", images)]
     rounds = min(bench.scale.rounds, 4)
-    measured = run(bench, 32, contenders, rounds, model="cnn")
+    measured = measure(bench, 32, contenders, rounds, model="cnn")
     section = Section(
         "An epoch of the cnn at batch 32 (SGD), mnistlab's two engines",
         ["", "measured on", "training, s", "with validation, s", "time / `fit.engine=keras`"],
         [
-            [*cells(one, bench), times(ratio(one.training, measured["keras_engine"].training))]
+            [*cells(one, bench), format_ratio(ratio(one.training, measured["keras_engine"].training))]
             for one in measured.values()
         ],
         samples=samples(measured),
@@ -142,36 +142,38 @@ def cnn(bench: Bench) -> Section:
     return section
 
 
-def compared(
+def compare(
     bench: Bench, title: str, key: str, batch_size: int, contenders: Sequence[Contender], optimizer: str = "sgd"
 ) -> Section:
-    """A table of all contenders that are installed, in ratios to the notebook and to the JAX scan."""
+    """A table of all contenders whose libraries are installed, in ratios to the notebook and to the JAX scan."""
     installed = [one for one in contenders if all(version(library) for library in NEEDS.get(one.name, ()))]
     missing = [LABELS[one.name] for one in contenders if one not in installed]
-    measured = run(bench, batch_size, installed, bench.scale.rounds, optimizer=optimizer)
-    floor = measured.get("jax", Contender("jax", 0))
+    measured = measure(bench, batch_size, installed, bench.scale.rounds, optimizer=optimizer)
+    jax = measured.get("jax", Contender("jax", 0))
     rows = [
-        [*cells(one, bench), faster(measured["notebook"], one), times(ratio(one.training, floor.training))]
+        [*cells(one, bench), speedup(measured["notebook"], one), format_ratio(ratio(one.training, jax.training))]
         for one in measured.values()
     ]
     section = Section(title, HEADER, rows, notes(bench, measured), samples=samples(measured))
     section.notes.append(
-        "Faster than the notebook: with validation on both sides, where both validate; in brackets training alone. "
+        "Faster than the notebook: with validation, in brackets training alone. "
         "The notebook validates in batches of the training's size, mnistlab on all images at once. "
         "JAX and PyTorch only train; PyTorch counts no metrics."
     )
     if missing:
-        section.notes.append(f"Not installed: {', '.join(missing)} (`pip install -e '.[bench]'`).")
+        section.notes.append(
+            f"Not measured, because the library is not installed: {', '.join(missing)}. `pip install -e '.[bench]'`"
+        )
     notebook, fused = measured["notebook"], measured["fused"]
     section.figures = {
-        f"{key}.faster_than_notebook": ratio(notebook.whole, fused.whole),
+        f"{key}.faster_than_notebook": ratio(notebook.with_validation, fused.with_validation),
         f"{key}.faster_than_notebook_training": ratio(notebook.training, fused.training),
-        f"{key}.over_jax": ratio(fused.training, floor.training),
+        f"{key}.over_jax": ratio(fused.training, jax.training),
     }
     return section
 
 
-def run(
+def measure(
     bench: Bench,
     batch_size: int,
     contenders: Sequence[Contender],
@@ -179,58 +181,66 @@ def run(
     optimizer: str = "sgd",
     model: str = "mlp",
 ) -> dict[str, Contender]:
-    """Let them take turns; the first round, which also loads and compiles, does not count."""
-    workers = {}
+    """Let the contenders take turns. The first round, which also loads and compiles, is not counted."""
+    processes = {}
     try:
         for one in contenders:
             num_test = max(1, bench.images.num_test * one.num_images // bench.images.num_train)
             job = Job(str(bench.images.path), one.num_images, num_test, batch_size, optimizer, model)
-            workers[one.name] = Worker(one.name, job)
+            processes[one.name] = ContenderProcess(one.name, job)
         for turn in range(rounds + 1):
             for one in contenders:
                 if turn == 0 or turn % 2 or not one.slow:
-                    keep(one, turn, workers[one.name].epoch(), bench.images.num_train)
+                    record_epoch(one, turn, processes[one.name].epoch(), bench.images.num_train)
     finally:
-        for worker in workers.values():
-            worker.close()
+        for process in processes.values():
+            process.close()
     return {one.name: one for one in contenders}
 
 
-def keep(one: Contender, turn: int, seconds: tuple[float, float | None], num_train: int) -> None:
-    """Extrapolate a contender's seconds to all images; those of round 0 are forgotten."""
+def record_epoch(one: Contender, turn: int, seconds: tuple[float, float | None], num_train: int) -> None:
+    """Add an epoch's seconds, extrapolated to all images; those of round 0 are ignored."""
     if turn == 0:
         return
     factor = num_train / one.num_images
-    training, whole = seconds
+    training, with_validation = seconds
     one.training[turn] = training * factor
-    if whole is not None:
-        one.whole[turn] = whole * factor
+    if with_validation is not None:
+        one.with_validation[turn] = with_validation * factor
 
 
 def ratio(one: Mapping[int, float], other: Mapping[int, float]) -> float:
-    """The median, over the rounds that both took part in, of one's seconds to the other's; NaN if there are none."""
+    """The median of one / other over the rounds that both took part in; NaN without such rounds."""
     return median([one[turn] / other[turn] for turn in one if turn in other])
 
 
-def faster(notebook: Contender, one: Contender) -> str:
-    """How many times faster than the notebook: with validation, and training alone in brackets."""
-    alone = times(ratio(notebook.training, one.training))
-    return f"{times(ratio(notebook.whole, one.whole))} ({alone})" if one.whole else f"({alone})"
+def speedup(notebook: Contender, one: Contender) -> str:
+    """How many times faster than the notebook: with validation, in brackets training alone."""
+    alone = format_ratio(ratio(notebook.training, one.training))
+    return (
+        f"{format_ratio(ratio(notebook.with_validation, one.with_validation))} ({alone})"
+        if one.with_validation
+        else f"({alone})"
+    )
 
 
 def cells(one: Contender, bench: Bench) -> list[str]:
-    """A row's first cells: who, on how much, seconds."""
+    """A row's first cells: contender, share of the images, seconds."""
     share = "all" if one.num_images == bench.images.num_train else f"{one.num_images:,} images *"
-    seconds = [shown(median([*values.values()])) for values in (one.training, one.whole)]
+    seconds = [format_seconds(median([*values.values()])) for values in (one.training, one.with_validation)]
     return [LABELS[one.name], share, *seconds]
 
 
 def notes(bench: Bench, measured: Mapping[str, Contender]) -> list[str]:
-    """What to know about the numbers."""
+    """Notes below the table: what the numbers are."""
     rounds = sorted({len(one.training) for one in measured.values()})
-    lines = [f"Seconds are medians of {' or '.join(map(str, rounds))} interleaved epochs after one that compiles."]
+    lines = [
+        f"Seconds are medians of {' or '.join(map(str, rounds))} interleaved epochs, after a first one that compiles."
+    ]
     if any(one.num_images < bench.images.num_train for one in measured.values()):
-        lines.append(f"\\* on fewer images, training and validation EXTRAPOLATED to {bench.images.num_train:,}.")
+        lines.append(
+            f"\\* measured on fewer images, training and validation EXTRAPOLATED to {bench.images.num_train:,}."
+        )
     return lines
 
 
@@ -240,7 +250,7 @@ def samples(measured: Mapping[str, Contender]) -> dict[str, dict]:
         name: {
             "images": one.num_images,
             "training_seconds": [*one.training.values()],
-            "with_validation_seconds": [*one.whole.values()],
+            "with_validation_seconds": [*one.with_validation.values()],
         }
         for name, one in measured.items()
     }

@@ -1,7 +1,7 @@
-"""The guide's notebook as a program: plain Keras, nothing tracked. What mnistlab's speed is stated against.
+"""The guide's notebook as a program: plain Keras, untracked. mnistlab's speed is stated relative to it.
 
-Usage: python -m benchmarks.notebook default NPZ FOLDER        Parts 1 to 5 once: adam, figure and report into FOLDER
-       python -m benchmarks.notebook seven NPZ OUT.json SGD    Part 4's seven strategies; SGD: images for the one at
+Usage: python -m benchmarks.notebook default NPZ FOLDER        Parts 1 to 5 with adam; figure and report go to FOLDER
+       python -m benchmarks.notebook seven NPZ OUT.json SGD    Part 4's seven strategies; SGD: the number of images for
                                                                batch size 1, which takes minutes on all of them
 """
 
@@ -22,7 +22,7 @@ EPOCHS = 3
 
 
 def build_model() -> keras.Model:
-    """Part 3."""
+    """Part 3: the network."""
     import keras
 
     return keras.Sequential(
@@ -48,7 +48,7 @@ def load(npz: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def default(npz: str, folder: str) -> None:
-    """Adam for three epochs, then Part 5: confusion matrix and classification report, into files."""
+    """Adam for three epochs, then Part 5: confusion matrix and classification report as files."""
     import keras
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -83,7 +83,7 @@ def strategies(num_images: int) -> dict[str, tuple[Callable[[], keras.Optimizer]
 
 
 def seven(npz: str, out: str, sgd_images: str) -> None:
-    """Each strategy for three epochs; the seconds of each `fit` into OUT.json. SGD validates on as small a share."""
+    """Each strategy for three epochs; write the seconds of each `fit`. SGD validates on the same share of images."""
     x_train, y_train, x_test, y_test = load(npz)
     seconds = {}
     for name, (optimizer, batch_size) in strategies(len(x_train)).items():

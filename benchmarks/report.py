@@ -1,4 +1,4 @@
-"""The measured sections as Markdown and JSON, and which goals they reach."""
+"""The measured sections as Markdown and JSON, and which goals are met."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 from benchmarks.common import Bench, Section
 
 QUIET_LOAD = 0.5
-BUSY = "**Other work was running when this began: these figures are not to be relied upon.**"
+BUSY = "**Other work was running at the start: these figures are not reliable.**"
 
 
 @dataclass(frozen=True)
 class Goal:
-    """figure: the measured number's name; it is to be at least (or, with at_most, at most) the limit."""
+    """A limit of a measured number. figure: its name; at_most: whether the limit is the highest or the lowest value."""
 
     text: str
     figure: str
@@ -25,19 +25,19 @@ class Goal:
     at_most: bool
     unit: str = "x"
 
-    def verdict(self, value: float | None) -> str:
+    def status(self, value: float | None) -> str:
         """'met', 'NOT MET' or 'not measured'."""
         if value is None or math.isnan(value):
             return "not measured"
         return "met" if (value <= self.limit if self.at_most else value >= self.limit) else "NOT MET"
 
-    def shown(self, value: float | None) -> str:
+    def format(self, value: float | None) -> str:
         """A value with its unit."""
         return "-" if value is None or math.isnan(value) else f"{value:.3g}{self.unit}"
 
     @property
-    def asked(self) -> str:
-        """The limit in words."""
+    def required(self) -> str:
+        """The limit as text."""
         return f"{'<=' if self.at_most else '>='} {self.limit:g}{self.unit}"
 
 
@@ -47,12 +47,12 @@ GOALS = (
     Goal("epoch at batch 1: faster than the notebook's `fit`", "batch1.faster_than_notebook", 80, False),
     Goal("epoch at batch 1: time / JAX scan", "batch1.over_jax", 1.1, True),
     Goal("sweep of the seven: faster than the notebook's untracked seven", "sweep.faster_than_notebook", 20, False),
-    Goal("default run, the first in a folder: time / the notebook's", "run.first_over_notebook", 0.5, True),
-    Goal("default run, a later one: time / the notebook's", "run.later_over_notebook", 0.5, True),
+    Goal("default run, the first in a new folder: time / the notebook's", "run.first_over_notebook", 0.5, True),
+    Goal("default run, a later run in it: time / the notebook's", "run.later_over_notebook", 0.5, True),
     Goal("a job beyond compiling and training", "job.seconds_beyond_training", 0.7, True, " s"),
     Goal("memory growth, the same job", "memory.same_percent", 10, True, " %"),
-    Goal("memory growth, seven optimizers in turn", "memory.mix_percent", 10, True, " %"),
-    Goal("cnn: fused / keras engine (1 and noise)", "cnn.fused_over_keras", 1.05, True),
+    Goal("memory growth, the seven optimizers in turn", "memory.mix_percent", 10, True, " %"),
+    Goal("cnn: fused / keras engine (1 plus noise)", "cnn.fused_over_keras", 1.05, True),
     Goal("folders: resident epoch / ImageDataGenerator's, 28x28 PNG", "folders.png_resident", 10, False),
     Goal("folders: resident epoch / ImageDataGenerator's, 400x300 JPEG", "folders.jpeg_resident", 10, False),
     Goal("folders: the first pass / ImageDataGenerator's, PNG", "folders.png_first", 1.7, False),
@@ -68,52 +68,52 @@ GOALS = (
 def results(
     facts: Mapping[str, Any], bench: Bench, sections: Mapping[str, Section], failed: Mapping[str, str], seconds: float
 ) -> dict[str, Any]:
-    """Everything, as it goes into results.json."""
+    """The content of results.json."""
     return {
         "machine": dict(facts),
-        "images": bench.images.said,
+        "images": bench.images.description,
         "mode": bench.scale.name,
         "seconds": round(seconds),
-        "goals": judged(sections, bench.images.is_mnist),
-        "sections": {name: rounded(asdict(section)) for name, section in sections.items()},
+        "goals": check_goals(sections, bench.images.is_mnist),
+        "sections": {name: round_numbers(asdict(section)) for name, section in sections.items()},
         "failed": dict(failed),
     }
 
 
-def judged(sections: Mapping[str, Section], is_mnist: bool) -> list[dict[str, str]]:
-    """A row for every goal. On other images than MNIST's 70,000 nothing is judged."""
+def check_goals(sections: Mapping[str, Section], is_mnist: bool) -> list[dict[str, str]]:
+    """A row for every goal. Goals are not checked on images other than MNIST's 70,000."""
     figures = {name: value for section in sections.values() for name, value in section.figures.items()}
     return [
         {
             "goal": goal.text,
-            "asked": goal.asked,
-            "measured": goal.shown(figures.get(goal.figure)),
-            "verdict": goal.verdict(figures.get(goal.figure)) if is_mnist else "not judged",
+            "required": goal.required,
+            "measured": goal.format(figures.get(goal.figure)),
+            "status": goal.status(figures.get(goal.figure)) if is_mnist else "not checked",
         }
         for goal in GOALS
     ]
 
 
-def rounded(content: Any) -> Any:
-    """The same with numbers of five digits, and None for what is no number, as JSON has none."""
+def round_numbers(content: Any) -> Any:
+    """The content with numbers rounded to five digits, and None for NaN and infinity, which JSON does not have."""
     if isinstance(content, Mapping):
-        return {key: rounded(value) for key, value in content.items()}
+        return {key: round_numbers(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [rounded(value) for value in content]
+        return [round_numbers(value) for value in content]
     if isinstance(content, float):
         return float(f"{content:.5g}") if math.isfinite(content) else None
     return content
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first column to the left, the others to the right."""
+    """A table; the first column aligned left, the others right."""
     alignment = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, alignment, *rows))
 
 
 def goals_table(goals: Sequence[Mapping[str, str]]) -> str:
-    """The goals, what was measured and whether that is enough."""
-    return markdown_table(["", "goal", "measured", ""], [[*goal.values()] for goal in goals]) + "\n"
+    """The goals, the measured values and whether they are met."""
+    return markdown_table(["", "goal", "measured", "status"], [[*goal.values()] for goal in goals]) + "\n"
 
 
 def section_text(section: Section) -> str:
@@ -123,7 +123,7 @@ def section_text(section: Section) -> str:
 
 
 def write(content: Mapping[str, Any], sections: Mapping[str, Section], folder: Path) -> None:
-    """results.md and results.json in this folder."""
+    """Write results.md and results.json into this folder."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = content["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())

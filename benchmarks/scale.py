@@ -1,4 +1,4 @@
-"""How much is measured: the three modes. Images are training images; what runs on fewer than all is extrapolated."""
+"""How much is measured in each of the three modes. Times on fewer than all training images are extrapolated."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """rounds: measured epochs of each contender, a slow one takes part in every second round; *_images: None is all.
+    """rounds: measured epochs of each contender, half of them for a slow one; *_images: training images, None for all.
 
     slow_images_32, slow_images_1: of mnistlab's keras engine; notebook_images_1: of the notebook at batch 1;
-    best_images_1: of Keras at its best and of PyTorch at batch 1; threads_images_32, threads_images_1: of PyTorch with
-    its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
-    sgd_images: of the notebook's sgd among its seven strategies.
-    run_rounds, sweep_rounds, help_rounds: measurements of a whole command; folder_rounds: of every way
-    through image folders; jobs: in one process, for its memory.
+    best_images_1: of Keras with its fastest settings and of PyTorch at batch 1; threads_images_32, threads_images_1:
+    of PyTorch with its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
+    sgd_images: of the notebook's sgd in the seven strategies.
+    run_rounds, sweep_rounds, help_rounds: measurements of a command; folder_rounds: of each loader of image folders;
+    memory_jobs: in one process, to measure its memory.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Scale:
     sweep_rounds: int = 3
     help_rounds: int = 15
     folder_rounds: int = 5
-    jobs: int = 50
+    memory_jobs: int = 50
 
 
 DEFAULT = Scale(
@@ -68,5 +68,5 @@ QUICK = Scale(
     run_rounds=1,
     sweep_rounds=1,
     help_rounds=1,
-    jobs=12,
+    memory_jobs=12,
 )

@@ -1,11 +1,12 @@
-"""The benchmarks' own arithmetic, and that they time functions that exist. What they measure takes minutes."""
+"""The benchmarks' arithmetic and formats, and that they time functions that exist. The measurements take minutes."""
 
 from __future__ import annotations
 
 import ast
-import builtins
+import importlib
 import json
 import math
+import operator
 import re
 import subprocess
 import sys
@@ -13,22 +14,33 @@ from pathlib import Path
 
 import pytest
 
-from mnistlab import config
+import mnistlab
+from mnistlab.runtime import startup
 
 PROJECT = Path(__file__).resolve().parents[2]
-SOURCES = Path(config.__file__).parent
+SOURCES = Path(mnistlab.__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from benchmarks import epochs, machine, memory, report, stages  # noqa: E402
-from benchmarks.common import Bench, ImageFile, Section, median, shown, times  # noqa: E402
-from benchmarks.scale import DEFAULT  # noqa: E402
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import checkouts, epochs, machine, memory, report, timed_command  # noqa: E402
+from benchmarks.common import (  # noqa: E402
+    Bench,
+    ImageFile,
+    Section,
+    format_ratio,
+    format_seconds,
+    median,
+    run_python,
+)
+from benchmarks.scale import DEFAULT, QUICK  # noqa: E402
 
 
 def defined(module: str) -> set[str]:
-    """Names of a module's functions, of its classes' methods, and of what it imports."""
-    tree = ast.parse((SOURCES / f"{module.rpartition('.')[2]}.py").read_text(encoding="utf-8"))
+    """Names of a module's functions, of its classes' methods, and of what it imports; without importing TensorFlow."""
+    path = SOURCES.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     names = set()
-    for node in tree.body:
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
             names.add(node.name)
         elif isinstance(node, ast.ClassDef):
@@ -38,47 +50,52 @@ def defined(module: str) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(("module", "name"), [entry[:2] for entry in stages.TIMED] + [stages.JOB])
-def test_what_is_timed_exists(module: str, name: str) -> None:
-    assert name in defined(module)
+@pytest.mark.parametrize(("module", "name"), [entry[:2] for entry in timed_command.TIMED] + [timed_command.JOB])
+def test_timed_functions_exist(module: str, name: str) -> None:
+    if module.startswith("mnistlab."):
+        assert name in defined(module)
+    else:
+        assert callable(operator.attrgetter(name)(importlib.import_module(module)))
 
 
 def test_a_stage_is_charged_without_the_stages_inside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 3.0, 10.0, 10.5, 10.75])
-    monkeypatch.setattr(stages.time, "perf_counter", lambda: next(clock))
-    timers = stages.Stages()
+    monkeypatch.setattr(timed_command.time, "perf_counter", lambda: next(clock))
+    timers = timed_command.Stages()
     with timers.stage("outer"), timers.stage("inner"):
         pass
     timers.end_job()
-    assert timers.jobs == [{stages.REST: 1.25, "outer": 2.5, "inner": 7.0}]
+    assert timers.jobs == [{timed_command.REST: 1.25, "outer": 2.5, "inner": 7.0}]
     assert not timers.seconds
 
 
-def test_an_import_that_loads_something_is_charged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "not_loaded_before.py").write_text("VALUE = 1\n")
+@pytest.mark.parametrize("deferred", [False, True])
+def test_the_execution_of_a_module_is_charged(deferred: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    name = f"not_imported_before_{deferred}"
+    (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(builtins, "__import__", builtins.__import__)
-    timers = stages.Stages()
-    stages.time_imports(timers)
-    import json as known
-
-    assert __import__("json", fromlist=["dumps"], level=0) is known
+    monkeypatch.setattr(startup, "DEFERRED", {name} if deferred else set())
+    monkeypatch.setattr(sys, "meta_path", [startup.DeferringFinder(), *sys.meta_path])
+    for loader, method in timed_command.LOADERS:
+        monkeypatch.setattr(loader, method, getattr(loader, method))
+    timers = timed_command.Stages()
+    timed_command.time_imports(timers)
+    importlib.import_module("json")
     assert "imports" not in timers.seconds
-    from not_loaded_before import VALUE
-
+    module = importlib.import_module(name)
+    assert ("imports" in timers.seconds) is not deferred
+    assert module.VALUE == 1
     assert timers.seconds["imports"] > 0
-    assert VALUE == 1
-    assert known is json
 
 
-def test_seconds_on_fewer_images_are_extrapolated_and_the_first_round_is_forgotten() -> None:
+def test_seconds_on_fewer_images_are_extrapolated_and_the_first_round_is_ignored() -> None:
     one = epochs.Contender("notebook", 5_000)
-    epochs.keep(one, 0, (9.0, 9.0), 60_000)
-    epochs.keep(one, 1, (2.0, 3.0), 60_000)
-    assert (one.training, one.whole) == ({1: 24.0}, {1: 36.0})
-    without = epochs.Contender("jax", 60_000)
-    epochs.keep(without, 1, (0.5, None), 60_000)
-    assert (without.training, without.whole) == ({1: 0.5}, {})
+    epochs.record_epoch(one, 0, (9.0, 9.0), 60_000)
+    epochs.record_epoch(one, 1, (2.0, 3.0), 60_000)
+    assert (one.training, one.with_validation) == ({1: 24.0}, {1: 36.0})
+    jax = epochs.Contender("jax", 60_000)
+    epochs.record_epoch(jax, 1, (0.5, None), 60_000)
+    assert (jax.training, jax.with_validation) == ({1: 0.5}, {})
 
 
 def test_a_ratio_is_the_median_over_common_rounds() -> None:
@@ -87,7 +104,7 @@ def test_a_ratio_is_the_median_over_common_rounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_most", "value", "verdict"),
+    ("at_most", "value", "status"),
     [
         (True, 1.1, "met"),
         (True, 1.11, "NOT MET"),
@@ -97,16 +114,16 @@ def test_a_ratio_is_the_median_over_common_rounds() -> None:
         (True, math.nan, "not measured"),
     ],
 )
-def test_verdicts(at_most: bool, value: float | None, verdict: str) -> None:
-    assert report.Goal("", "", 1.1, at_most).verdict(value) == verdict
+def test_the_status_of_a_goal(at_most: bool, value: float | None, status: str) -> None:
+    assert report.Goal("", "", 1.1, at_most).status(value) == status
 
 
 def bench_at(folder: Path, num_train: int = 60_000) -> Bench:
-    said = f"MNIST: {num_train:,} training and 10,000 test images"
-    return Bench(ImageFile(folder / "mnist.npz", num_train, 10_000, said), DEFAULT, folder)
+    description = f"MNIST: {num_train:,} training and 10,000 test images"
+    return Bench(ImageFile(folder / "mnist.npz", num_train, 10_000, description), DEFAULT, folder)
 
 
-def test_the_report_tells_the_figures_and_no_path(tmp_path: Path) -> None:
+def test_the_report_has_the_figures_and_no_path(tmp_path: Path) -> None:
     figures = {"batch32.faster_than_notebook": 12.345, "batch32.over_jax": 1.2}
     sections = {"batch32": Section("Epochs", ["", "s"], [["it", "1"]], ["A note."], figures, {"it": [1.0, math.nan]})}
     content = report.results(machine.facts(), bench_at(tmp_path), sections, {"run": "RuntimeError: no"}, 61.0)
@@ -134,39 +151,83 @@ def test_memory_is_read_from_both_processes(tmp_path: Path, monkeypatch: pytest.
     assert section.rows[0] == ["the same job, other seeds", "500", "500", "500", "+0.0 %"]
 
 
-def test_a_failed_process_is_told_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_process_is_reported_with_its_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(bench: Bench, kind: str, root: Path) -> subprocess.Popen:
-        (root / "said.txt").write_text("no room left")
+        (root / "output.txt").write_text("no space left")
         return subprocess.Popen([sys.executable, "-c", "import sys; sys.exit(3)"])
 
     monkeypatch.setattr(memory, "start", start)
-    with pytest.raises(RuntimeError, match="memory, same: no room left"):
-        memory.side_by_side(bench_at(tmp_path))
+    with pytest.raises(RuntimeError, match="memory, same: no space left"):
+        memory.measure_kinds(bench_at(tmp_path))
 
 
-def test_goals_are_not_judged_on_other_images() -> None:
+def test_goals_are_not_checked_on_other_images() -> None:
     sections = {"batch32": Section("", [], [], figures={"batch32.over_jax": 1.0})}
-    assert {goal["verdict"] for goal in report.judged(sections, is_mnist=False)} == {"not judged"}
-    assert {goal["verdict"] for goal in report.judged(sections, is_mnist=True)} == {"met", "not measured"}
+    assert {goal["status"] for goal in report.check_goals(sections, is_mnist=False)} == {"not checked"}
+    assert {goal["status"] for goal in report.check_goals(sections, is_mnist=True)} == {"met", "not measured"}
 
 
-def test_every_goal_is_measured_somewhere() -> None:
-    told = "".join(file.read_text() for file in (PROJECT / "benchmarks").glob("*.py") if file.stem != "report")
+def test_every_goal_is_measured() -> None:
+    source = "".join(
+        file.read_text(encoding="utf-8") for file in (PROJECT / "benchmarks").glob("*.py") if file.stem != "report"
+    )
     for goal in report.GOALS:
         section, figure = goal.figure.split(".")
-        assert figure in told or f'.{re.sub("same|mix|png|jpeg", "{kind}", figure)}"' in told.replace(
+        assert figure in source or f'.{re.sub("same|mix|png|jpeg", "{kind}", figure)}"' in source.replace(
             "{workers}", figure[-1]
         ), goal.figure
-        assert f"{section}." in told or f'"{section}"' in told
+        assert f"{section}." in source or f'"{section}"' in source
 
 
 def test_numbers_of_a_table() -> None:
-    assert [shown(value) for value in (0.123, 12.34, 345.6, math.nan)] == ["0.12", "12.3", "346", "-"]
-    assert [times(value) for value in (1.0, 80.42, math.nan)] == ["1.00x", "80.4x", "-"]
+    assert [format_seconds(value) for value in (0.123, 12.34, 345.6, math.nan)] == ["0.12", "12.3", "346", "-"]
+    assert [format_ratio(value) for value in (1.0, 80.42, math.nan)] == ["1.00x", "80.4x", "-"]
     assert math.isnan(median([]))
 
 
-def test_the_command_line_loads_nothing_heavy() -> None:
+def test_the_command_line_imports_nothing_heavy() -> None:
     program = "import sys, benchmarks.__main__; print([name for name in ('tensorflow', 'jax') if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_the_sections_that_are_measured_by_default_need_no_other_checkout() -> None:
+    assert "commands" not in command.parse([]).only
+    assert command.parse(["--only", "commands", "--against", "."]).only == ["commands"]
+    for arguments in (["--only", "commands"], ["--only", "run", "--against", "."]):
+        with pytest.raises(SystemExit, match="2"):
+            command.parse(arguments)
+
+
+def test_two_checkouts_are_compared_in_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def run(bench: Bench, *arguments: str, interpreter: str, status: int) -> float:
+        calls.append((interpreter, "sweep=optimizers" in arguments, status))
+        return 3.0 if interpreter == str(PROJECT) else 2.0
+
+    monkeypatch.setattr(checkouts, "find_interpreter", str)
+    monkeypatch.setattr(checkouts, "run_python", run)
+    bench = Bench(bench_at(tmp_path).images, QUICK, tmp_path, against=Path("other"))
+    section = checkouts.commands(bench)
+    assert [row[-1] for row in section.rows] == ["1.500 (1.50-1.50)"] * 4
+    assert [interpreter for interpreter, sweep, _ in calls if sweep] == [str(PROJECT), "other", "other", str(PROJECT)]
+    assert [status for *_, status in calls].count(2) == 4
+    assert len({row[0] for row in section.rows}) == 4
+
+
+def test_a_checkout_needs_an_environment(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="needs an environment in .venv"):
+        checkouts.find_interpreter(tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    with pytest.raises(RuntimeError, match="not from its checkout"):
+        checkouts.find_interpreter(tmp_path)
+
+
+def test_a_command_must_end_with_the_expected_status(tmp_path: Path) -> None:
+    program = ("-c", "import sys; sys.exit('no such setting')")
+    assert run_python(bench_at(tmp_path), *program, status=1) > 0
+    with pytest.raises(RuntimeError, match="no such setting"):
+        run_python(bench_at(tmp_path), *program)
