@@ -109,7 +109,7 @@ def test_the_summary_of_a_run() -> None:
         ["training", "validation", "test"],
         ["loss", "0.5000", "0.6250", "0.6500"],
         ["accuracy", "0.7500", "0.7000", "0.6875"],
-        "best epoch 2 of 3; trained in 1.2 s (12.3 s in total)".split(),
+        ["best", "epoch", "2", "of", "3;", "trained", "in", "1.2", "s", "(12.3", "s", "in", "total)"],
         READING.sentence.split(),
         ["model", "models:/m-1"],
         ["folder", "/runs/x"],

@@ -23,10 +23,12 @@ def add_axes(figure: Figure, left: float, bottom: float, right: float, top: floa
 
 
 def add_title(figure: Figure, text: str) -> None:
+    """A figure's title: bold, at the top left."""
     figure.text(0.02, 1 - 0.22 / figure.get_size_inches()[1], text, weight="bold", fontsize=10)
 
 
 def add_footnote(figure: Figure, text: str) -> None:
+    """A line in small print at the bottom left."""
     figure.text(0.02, 0.07 / figure.get_size_inches()[1], text, fontsize=7.5)
 
 
@@ -149,6 +151,7 @@ def text_inches(texts: Iterable[str], size: float = 9) -> float:
 
 
 def nan_if_none(value: float | None) -> float:
+    """NaN for None, which matplotlib leaves out."""
     return math.nan if value is None else value
 
 

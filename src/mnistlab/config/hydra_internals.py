@@ -23,13 +23,12 @@ def argument_parser() -> ArgumentParser:
 @contextlib.contextmanager
 def composing(conf_folder: str) -> Iterator[None]:
     """A Hydra instance to compose with. Also inside a job, where the global instance belongs to the job."""
-    shared = GlobalHydra.instance()
-    job_instance, shared.hydra = shared.hydra, None
+    job_instance, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(conf_folder, job_name="train", version_base="1.3"):
             yield
     finally:
-        shared.hydra = job_instance
+        GlobalHydra.instance().hydra = job_instance  # `initialize_config_dir` has put a copy in its place
 
 
 def parse_overrides(overrides: Sequence[str]) -> list[Override]:

@@ -43,6 +43,8 @@ def _filled_in(default: Callable[[], Any]) -> Any:
 
 @dataclass(kw_only=True)
 class DataConfig:
+    """How the data set is split, scaled, weighted and augmented (`data`)."""
+
     labels: str = _choice("one_hot", "integer")
     class_mode: str | None = _choice("binary", "categorical", "sparse")
     scaling: str = _choice("unit", "centered", "none")
@@ -63,6 +65,8 @@ class DataConfig:
 
 @dataclass(kw_only=True)
 class FitConfig:
+    """How the model is trained (`fit`)."""
+
     epochs: int = _number("value >= 1", lambda value: value >= 1)
     batch_size: Any
     engine: str = _choice("auto", "fused", "keras")
@@ -73,6 +77,8 @@ class FitConfig:
 
 @dataclass(kw_only=True)
 class SaveConfig:
+    """Which epoch's model is saved, and in which formats (`save`)."""
+
     which: str = _choice("best", "last")
     monitor: str
     formats: list[str]
@@ -80,6 +86,8 @@ class SaveConfig:
 
 @dataclass(kw_only=True)
 class TrackingConfig:
+    """Where runs are recorded (`tracking`)."""
+
     backend: str = _choice("mlflow", "none")
     uri: str | None
     experiment: str | None
@@ -87,12 +95,16 @@ class TrackingConfig:
 
 @dataclass(kw_only=True)
 class PathsConfig:
+    """The folder of all results and that of this run (`paths`)."""
+
     root: str
     run: str | None
 
 
 @dataclass(kw_only=True)
 class SweepConfig:
+    """How a multirun is planned and compared (`sweep`)."""
+
     seeds: int = _number("value >= 1", lambda value: value >= 1)
     axes: list[str] | None
     objective: str

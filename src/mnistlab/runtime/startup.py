@@ -33,10 +33,7 @@ DEFERRED = {
     ),
     "keras.src.visualization",
     "keras.src.trainers.data_adapters.array_slicing",  # names pandas's classes when it is imported
-    *(f"tensorflow._api.v2.{prefix}lite" for prefix in ("", "compat.v1.", "compat.v2.", "compat.v2.compat.v1.")),  # JAX
-    "tensorflow._api.v2.compat.v1.compat.v1.lite",
-    "tensorflow._api.v2.compat.v1.compat.v2.lite",
-    "tensorflow._api.v2.compat.v2.compat.v2.lite",
+    *(f"tensorflow._api.v2.{prefix}lite" for prefix in ("", "compat.v1.", "compat.v2.")),  # JAX
 }
 
 

@@ -19,6 +19,7 @@ SAMPLE_SIZE = 16  # files whose headers are read to guess how all will be decode
 
 
 def decoded_bytes(decoding: Decoding, num_images: int) -> int:
+    """The memory that the decoded images take, in bytes."""
     return num_images * int(np.prod(decoding.shape))
 
 

@@ -1,0 +1,175 @@
+"""Each private name of Hydra, Keras, MLflow and Python that mnistlab uses still does what mnistlab needs.
+
+A library may rename them in any release. The failing test's id is the name; the function that calls it is in
+`config/hydra_internals.py`, `runtime/keras_internals.py`, `runtime/exits.py` or `tracking/mlflow_internals.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from mlflow import MlflowClient
+from PIL import Image
+from small_data import copy_empty_database
+
+from mnistlab.config import conf_folder, hydra_internals, register
+from mnistlab.runtime import keras_internals, startup
+from mnistlab.tracking import mlflow_internals
+
+
+def check_argument_parser(folder: Path) -> None:
+    arguments = hydra_internals.argument_parser().parse_args(["a=1", "--multirun", "--config-dir", "mine"])
+    assert (arguments.overrides, arguments.multirun, arguments.config_dir) == (["a=1"], True, "mine")
+    expected = {"help", "hydra_help", "cfg", "info", "shell_completion", "config_path", "config_name"}
+    assert expected | {"experimental_rerun"} <= set(vars(arguments))
+
+
+def check_composing(folder: Path) -> None:
+    register()
+    job = GlobalHydra.instance().hydra = object()  # as inside a job
+    try:
+        with hydra_internals.composing(str(conf_folder())):
+            assert compose("train", overrides=["seed=7"]).seed == 7
+        assert GlobalHydra.instance().hydra is job
+    finally:
+        GlobalHydra.instance().hydra = None
+
+
+def parsed(overrides: list[str]) -> list:
+    with hydra_internals.composing(str(conf_folder())):
+        return hydra_internals.parse_overrides(overrides)
+
+
+def check_parse_overrides(folder: Path) -> None:
+    plain, swept, flag = parsed(["seed=1", "optimizer=glob(ada*)", "hydra.verbose=true"])
+    assert (plain.get_key_element(), plain.is_sweep_override(), plain.is_hydra_override()) == ("seed", False, False)
+    assert swept.is_sweep_override()
+    assert swept.is_discrete_sweep()
+    assert flag.is_hydra_override()
+
+
+def check_split_sweep(folder: Path) -> None:
+    jobs = hydra_internals.split_sweep(parsed(["fit.epochs=1", "optimizer=sgd,adam", "seed=range(0,2)"]))
+    assert [sorted(job) for job in jobs] == [
+        ["fit.epochs=1", f"optimizer={optimizer}", f"seed={seed}"] for optimizer in ("sgd", "adam") for seed in (0, 1)
+    ]
+    globbed = hydra_internals.split_sweep(parsed(["optimizer=glob(ada*)"]))  # needs Hydra's list of the group's options
+    assert ["optimizer=adagrad"] in globbed
+    assert len(globbed) == len(list((conf_folder() / "optimizer").glob("ada*.yaml")))
+
+
+def check_all_layers(folder: Path) -> None:
+    inner = keras.Sequential([keras.Input((4, 3)), keras.layers.Dense(2, name="inner")], name="nested")
+    wrapped = keras.layers.TimeDistributed(keras.layers.Dense(1, name="wrapped"), name="wrapper")
+    model = keras.Sequential([keras.Input((4, 3)), inner, wrapped])
+    names = [layer.name for layer in keras_internals.all_layers(model)]
+    assert {"nested", "inner", "wrapper", "wrapped"} <= set(names)
+    assert model.name not in names
+
+
+def check_learning_rate_or_schedule(folder: Path) -> None:
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    assert keras_internals.learning_rate_or_schedule(keras.optimizers.SGD(schedule)) is schedule
+    rate = keras_internals.learning_rate_or_schedule(keras.optimizers.SGD(0.25))
+    assert not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule)
+    assert float(rate) == 0.25
+
+
+def check_load_samples(folder: Path) -> None:
+    for name, level in (("a", 10), ("b", 20), ("c", 30)):
+        (folder / name).mkdir()
+        Image.new("L", (4, 5), level).save(folder / name / "image.png")
+    generator = tf.keras.preprocessing.image.ImageDataGenerator()
+    iterator = generator.flow_from_directory(
+        folder, target_size=(5, 4), color_mode="grayscale", class_mode="sparse", batch_size=2, shuffle=False
+    )
+    images, labels = keras_internals.load_samples(iterator, np.array([2, 0, 2]))
+    assert images.shape == (3, 5, 4, 1)
+    assert images[:, 0, 0, 0].tolist() == [30, 10, 30]
+    assert labels.tolist() == [2, 0, 2]
+
+
+def check_dispose_engine(folder: Path) -> None:
+    file = copy_empty_database(folder)
+
+    def connections() -> int:
+        return sum(link.resolve() == file for link in Path("/proc/self/fd").iterdir())
+
+    MlflowClient(f"sqlite:///{file}").search_experiments()
+    assert connections() > 0
+    mlflow_internals.dispose_engine(f"sqlite:///{file}")
+    assert connections() == 0
+    assert MlflowClient(f"sqlite:///{file}").search_experiments()  # it connects again
+
+
+def check_write_environment(folder: Path) -> None:
+    mlflow_internals.write_environment(folder, ["keras==3.13.0", "numpy==2.0.0"])
+    requirements = (folder / "requirements.txt").read_text().splitlines()
+    assert {"keras==3.13.0", "numpy==2.0.0"} <= set(requirements)
+    conda = yaml.safe_load((folder / "conda.yaml").read_text())
+    assert conda["dependencies"][-1] == {"pip": requirements}
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert yaml.safe_load((folder / "python_env.yaml").read_text())["python"] == version
+
+
+def run_python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def check_end_threads(folder: Path) -> None:
+    """The requests to a pool of threads are done and it takes no more, as at Python's own end."""
+    code = """
+from concurrent.futures import ThreadPoolExecutor
+from mnistlab.runtime import exits
+pool = ThreadPoolExecutor(1)
+futures = [pool.submit(sum, range(10_000)) for _ in range(200)]
+exits._end_threads()
+print(all(future.done() for future in futures))
+try:
+    pool.submit(int)
+except RuntimeError:
+    print("refused")
+"""
+    assert run_python(code).splitlines() == ["True", "refused"]
+
+
+def check_run_exit_functions(folder: Path) -> None:
+    code = "import atexit; from mnistlab.runtime import exits; atexit.register(print, 'last')\n"
+    assert run_python(f"{code}exits._run_exit_functions(); print('end')") == "last\nend\n"
+
+
+PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
+    "hydra._internal.utils.get_args_parser": check_argument_parser,
+    "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
+    "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
+    "keras.Model._flatten_layers": check_all_layers,
+    "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
+    "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
+    "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
+    "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,
+    "threading._shutdown": check_end_threads,
+    "atexit._run_exitfuncs": check_run_exit_functions,
+}
+
+
+@pytest.mark.parametrize("name", PRIVATE_NAMES)
+def test_private_name(name: str, tmp_path: Path) -> None:
+    PRIVATE_NAMES[name](tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(startup.DEFERRED))
+def test_deferred_module_exists(name: str) -> None:
+    """`importlib.util.find_spec` imports the parents of a module, which for Keras and TensorFlow is done here."""
+    assert importlib.util.find_spec(name) is not None
