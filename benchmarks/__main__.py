@@ -48,7 +48,9 @@ def main() -> None:
             commands.warm_up(bench)
         sections, failed = measure(bench, arguments.only)
     results = report.results(facts, bench, sections, failed, time.time() - started)
-    print(report.goals_table(results["goals"]))
+    goals = [goal for goal in results["goals"] if arguments.only == ALL or goal["measured"] != "-"]
+    if goals:
+        print(report.goals_table(goals))
     out = arguments.out or (HERE if arguments.only == ALL and not arguments.quick else None)
     if out:
         report.write(results, sections, out)

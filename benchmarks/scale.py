@@ -68,5 +68,6 @@ QUICK = Scale(
     run_rounds=1,
     sweep_rounds=1,
     help_rounds=1,
+    folder_rounds=1,
     memory_jobs=12,
 )
