@@ -1,14 +1,14 @@
-# mnistlab: the usual commands. `make help` lists them. ARGS are handed on: make train ARGS="optimizer=rmsprop"
+# mnistlab: the usual commands. `make help` lists them. ARGS are passed on: make train ARGS="optimizer=rmsprop"
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check bench ui clean
+.PHONY: help train test test-all check bench ui clean
 
-help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+help: ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else f"mnistlab needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Choose another: make PYTHON=python3.12 ...")'
@@ -19,7 +19,10 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## one experiment, the default or ARGS="optimizer=rmsprop fit.epochs=5"
 	$(BIN)/python -m mnistlab.train $(ARGS)
 
-test: $(READY) ## the whole test suite
+test: $(READY) ## the tests, without the slow ones of whole processes
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## every test, as CI runs them
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(READY) ## lint, format and types, as the pre-commit hooks do
@@ -30,9 +33,8 @@ check: $(READY) ## lint, format and types, as the pre-commit hooks do
 bench: $(READY) ## mnistlab against the notebook, side by side; ARGS="--full", ARGS="--only batch1"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-ui: $(READY) ## the MLflow UI on this project's store, at http://127.0.0.1:5000
-	@test -f mlruns/mlflow.db || { echo "There are no runs yet: make train"; exit 1; }
-	$(BIN)/mlflow ui --backend-store-uri "sqlite:///$(CURDIR)/mlruns/mlflow.db" $(ARGS)
+ui: $(READY) ## the MLflow UI on this project's store; prints the address of the latest sweep or run
+	$(BIN)/python -m mnistlab.ui
 
 clean: ## the environment and all caches; runs and mlruns stay
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

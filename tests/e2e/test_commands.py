@@ -1,4 +1,4 @@
-"""Help, completion, the wheel, and every command that the README shows."""
+"""Help, completion, the wheel, and every training command that the README and docs/ show."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
     line.split("#")[0].strip()
-    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", README, re.DOTALL)
+    for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
+    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for line in block.splitlines()
     if line.startswith("python -m mnistlab.train")
 ]
@@ -40,8 +41,9 @@ def test_help_explains_the_groups_and_gives_examples(train) -> None:
         assert word in done.out
 
 
-def test_the_readme_has_commands() -> None:
-    assert len(COMMANDS) >= 6
+def test_the_readme_is_short_and_has_commands() -> None:
+    assert len(COMMANDS) >= 12
+    assert len(README.splitlines()) <= 150
 
 
 @pytest.mark.parametrize("command", COMMANDS)
