@@ -18,12 +18,12 @@ from benchmarks.common import (
     source_overrides,
 )
 
-# label -> (arguments, exit status, whether it trains)
+# label -> (arguments, exit status, the field of Scale with the number of pairs)
 COMMANDS = {
-    "`--help`": (["--help"], 0, False),
-    "a typo, `optimiser=adam`": (["optimiser=adam"], 2, False),
-    "the default run, `data=notebook`": ([], 0, True),
-    "`sweep=optimizers data=notebook`": (["sweep=optimizers"], 0, True),
+    "`--help`": (["--help"], 0, "help_rounds"),
+    "a typo, `optimiser=adam`": (["optimiser=adam"], 2, "help_rounds"),
+    "the default run, `data=notebook`": ([], 0, "run_rounds"),
+    "`sweep=optimizers data=notebook`": (["sweep=optimizers"], 0, "sweep_rounds"),
 }
 
 
@@ -33,8 +33,8 @@ def commands(bench: Bench) -> Section:
         raise RuntimeError("the section `commands` needs --against CHECKOUT")
     interpreters = {"old": find_interpreter(bench.against), "new": find_interpreter(PROJECT)}
     section = Section("Commands of this checkout and of another", ["", "pairs", "old, s", "new, s", "new / old"], [])
-    for label, (arguments, status, trains) in COMMANDS.items():
-        num_pairs = bench.scale.sweep_rounds if trains else bench.scale.help_rounds
+    for label, (arguments, status, rounds) in COMMANDS.items():
+        num_pairs, trains = getattr(bench.scale, rounds), rounds != "help_rounds"
         seconds: dict[str, list[float]] = {"old": [], "new": []}
         for pair in range(num_pairs + 1):
             for name in ("old", "new") if pair % 2 else ("new", "old"):
@@ -47,7 +47,9 @@ def commands(bench: Bench) -> Section:
         cells = [f"{format_seconds(median(values))} ({format_range(values)})" for values in (old, new)]
         section.rows.append([label, str(num_pairs), *cells, ratio])
         section.samples[label] = {"old": old, "new": new}
-    section.notes = ["Medians, lowest and highest in brackets. Both in turn, each run and each sweep in a new folder."]
+    section.notes = [
+        "Medians, in brackets lowest and highest. The checkouts take turns; every run and sweep has a new folder."
+    ]
     return section
 
 
@@ -59,7 +61,7 @@ def find_interpreter(checkout: Path) -> str:
     """
     python = checkout.resolve() / ".venv" / "bin" / "python"  # unresolved: the link marks the environment
     if not python.is_file():
-        raise RuntimeError(f"{checkout} needs an environment in .venv with mnistlab installed: make train there")
+        raise RuntimeError(f"{checkout} has no .venv with mnistlab installed. Create it: make train")
     command = [str(python), "-c", "import mnistlab; print(mnistlab.__file__)"]
     found = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout.strip()
     if not Path(found).resolve().is_relative_to(checkout.resolve()):

@@ -217,7 +217,7 @@ def test_two_checkouts_are_compared_in_pairs(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_checkout_needs_an_environment(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="needs an environment in .venv"):
+    with pytest.raises(RuntimeError, match="has no .venv with mnistlab"):
         checkouts.find_interpreter(tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
