@@ -29,11 +29,12 @@ def copy_empty_database(root: Path) -> Path:
     """A new database of MLflow's as the store of this root folder; MLflow takes seconds to create one."""
     file = root / "mlruns" / "mlflow.db"
     file.parent.mkdir()
-    return Path(shutil.copyfile(_empty_database(), file))
+    return Path(shutil.copyfile(empty_database(), file))
 
 
 @functools.cache
-def _empty_database() -> Path:
+def empty_database() -> Path:
+    """A database as mnistlab creates it, to be copied."""
     folder = Path(tempfile.mkdtemp(prefix="mnistlab-store-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     mlflow_store._create_database(folder / "mlflow.db")

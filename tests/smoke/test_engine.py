@@ -1,10 +1,9 @@
-"""The fused engine does Keras's mathematics: step by step against `train_on_batch`, over epochs against plain `fit`."""
+"""The fused engine computes what Keras computes: each step as `train_on_batch`, epochs as plain `fit`."""
 
 from __future__ import annotations
 
 import functools
 import math
-import time
 import warnings
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,13 +13,14 @@ import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
+from small_data import digits, few_digits
 
 from mnistlab import training
 from mnistlab.config import ConfigError
-from mnistlab.data import prepare
-from mnistlab.data.sources import mnist_5k
-from mnistlab.training import models
+from mnistlab.data import Dataset, prepare
+from mnistlab.training import TrainingResult, models
 from mnistlab.training.engine import fused, program
+from mnistlab.training.plan import choose_engine
 
 STEPS = 20
 layers, optimizers = keras.layers, keras.optimizers
@@ -91,11 +91,11 @@ for _name in ("Adadelta", "Adamax", "Nadam", "Ftrl", "Lion", "Lamb", "Muon"):
     CASES[_name.lower()] = Case(functools.partial(getattr(optimizers, _name), learning_rate=0.001), 32, 8 * 32)
 
 
-@pytest.fixture(scope="module")
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    source = mnist_5k()
-    order = np.random.default_rng(0).permutation(len(source.train))
-    return source.train.images[order], source.train.labels[order]
+@functools.cache
+def shuffled_digits() -> tuple[np.ndarray, np.ndarray]:
+    train = digits().train
+    order = np.random.default_rng(0).permutation(len(train))
+    return train.images[order], train.labels[order]
 
 
 def labels_for(case: Case, labels: np.ndarray) -> np.ndarray:
@@ -115,6 +115,15 @@ def compiled(case: Case) -> keras.Model:
     return network
 
 
+def fit(network: keras.Model, dataset: Dataset, *, callbacks: Any = (), **settings: Any) -> TrainingResult:
+    plan = training.plan_fit(network, dataset, **settings)
+    return training.fit(network, dataset, plan, keep="last", callbacks=callbacks)
+
+
+def column(result: TrainingResult, metric: str) -> list[float]:
+    return [row[metric] for row in result.history]
+
+
 def state(network: keras.Model) -> list[np.ndarray]:
     return [variable.numpy().astype(np.float64) for variable in (*network.variables, *network.optimizer.variables)]
 
@@ -132,14 +141,15 @@ class EachStep(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_step_is_keras_s(name: str, digits, monkeypatch) -> None:
+def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None:
     case = CASES[name]
-    images, labels = digits[0], labels_for(case, digits[1])
+    images, classes = shuffled_digits()
+    labels = labels_for(case, classes)
     order = np.random.default_rng(3).permutation(len(images))[: case.images].astype(np.int32)
-    data = fused.place(images, labels)
+    data = fused.place_on_device(images, labels)
     if case.weights:
-        data = data.weighted(np.vectorize(case.weights.get)(digits[1]))
-    monkeypatch.setattr(program.Plan, "block_length", 1)  # so that every step can be looked at
+        data = data.weighted(np.vectorize(case.weights.get)(classes))
+    monkeypatch.setattr(program.Plan, "block_length", 1)  # Keras's callbacks see every step
     watch, ours, plain = EachStep(), compiled(case), compiled(case)
     fused.fit(ours, data, lambda _: order, batch_size=case.batch_size, epochs=1, callbacks=[watch])
 
@@ -154,7 +164,7 @@ def test_every_step_is_keras_s(name: str, digits, monkeypatch) -> None:
             assert gap < 1e-5, f"weights at step {step + 1}"
     assert len(watch.losses) == math.ceil(case.images / case.batch_size)  # nothing dropped
 
-    metrics, outputs = fused.judge(ours, data, np.arange(1000, dtype=np.int32))
+    metrics, outputs = fused.evaluate(ours, data, np.arange(1000, dtype=np.int32))
     expected = ours.evaluate(images[:1000], labels[:1000], batch_size=100, verbose=0, return_dict=True)
     assert metrics == pytest.approx(expected, rel=2e-6)
     np.testing.assert_allclose(outputs, ours.predict(images[:1000], verbose=0), rtol=1e-4, atol=1e-6)
@@ -173,44 +183,37 @@ def test_every_step_is_keras_s(name: str, digits, monkeypatch) -> None:
     optimizer=st.sampled_from(["sgd", "adam", "rmsprop", "adagrad"]),
     weighted=st.booleans(),
 )
-def test_sizes_weights_and_optimizers_in_any_combination(digits, num, batch_size, optimizer, weighted) -> None:
-    source = mnist_5k()
-    dataset = prepare(source, limit=max(20, num), class_weight=SKEW if weighted else None)
+def test_sizes_weights_and_optimizers_in_any_combination(num, batch_size, optimizer, weighted) -> None:
+    dataset = prepare(digits(), limit=max(20, num), class_weight=SKEW if weighted else None)
     case = Case(lambda: optimizers.get(optimizer), network=lambda: mlp(units=8))
-    histories = []
+    results = []
     for engine in ("fused", "keras"):
-        network, history = compiled(case), keras.callbacks.History()
-        training.fit(
-            network, dataset, epochs=2, batch_size=min(batch_size, num), seed=4, engine=engine, callbacks=[history]
-        )
-        histories.append((history.history, network.get_weights()))
-    for key in ("loss", "accuracy", "val_loss", "val_accuracy"):
-        assert histories[0][0][key] == pytest.approx(histories[1][0][key], rel=1e-3, abs=1e-5)
-    for mine, theirs in zip(histories[0][1], histories[1][1], strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+        network = compiled(case)
+        result = fit(network, dataset, epochs=2, batch_size=min(batch_size, num), seed=4, engine=engine)
+        results.append((result, network.get_weights()))
+    (fused_result, fused_weights), (keras_result, keras_weights) = results
+    for metric in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert column(fused_result, metric) == pytest.approx(column(keras_result, metric), rel=1e-3, abs=1e-5)
+    for ours, theirs in zip(fused_weights, keras_weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_an_epoch_s_loss_agrees_on_all_images() -> None:
-    dataset = prepare(mnist_5k())
-    for name in ("sgd", "minibatch_gd", "momentum", "adam"):
-        case, losses = CASES[name], []
-        for engine in ("fused", "keras"):
-            history = keras.callbacks.History()
-            network = compiled(case)
-            batch_size = case.batch_size * (4 if name == "sgd" else 1)
-            training.fit(network, dataset, epochs=1, batch_size=batch_size, seed=0, engine=engine, callbacks=[history])
-            losses.append(history.history["loss"][0])
-        assert losses[0] == pytest.approx(losses[1], abs=1e-3)
+@pytest.mark.parametrize("name", ["sgd", "minibatch_gd", "momentum", "adam"])
+def test_the_loss_of_an_epoch_agrees_on_all_images(name: str) -> None:
+    case, losses = CASES[name], []
+    for engine in ("fused", "keras"):
+        batch_size = case.batch_size * (4 if name == "sgd" else 1)
+        result = fit(compiled(case), prepare(digits()), epochs=1, batch_size=batch_size, seed=0, engine=engine)
+        losses.append(result.history[0]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
 
 def test_callbacks_see_the_plain_network_and_can_stop_it(tmp_path) -> None:
-    dataset = prepare(mnist_5k(), limit=300)
-    network = compiled(CASES["adam"])
+    dataset, network = few_digits(), compiled(CASES["adam"])
     stop = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0, min_delta=10, restore_best_weights=True)
     saved = keras.callbacks.ModelCheckpoint(tmp_path / "each-{epoch}.keras")
-    history = keras.callbacks.History()
-    training.fit(network, dataset, epochs=9, batch_size=32, seed=0, engine="fused", callbacks=[stop, saved, history])
-    assert len(history.history["loss"]) == 2  # stopped after the epoch that was not better by 10
+    result = fit(network, dataset, epochs=9, batch_size=32, seed=0, engine="fused", callbacks=[stop, saved])
+    assert len(result.history) == 2  # stopped after the epoch that was not better by 10
     restored = network.predict(dataset.test.images[:20], verbose=0)
     first = keras.models.load_model(tmp_path / "each-1.keras")
     np.testing.assert_allclose(first.predict(dataset.test.images[:20], verbose=0), restored, rtol=1e-5)
@@ -219,53 +222,46 @@ def test_callbacks_see_the_plain_network_and_can_stop_it(tmp_path) -> None:
     network.fit(dataset.train.images[:64], dataset.targets(dataset.train.labels[:64]), verbose=0)
 
 
-def test_a_reduced_rate_takes_effect() -> None:
-    dataset = prepare(mnist_5k(), limit=300)
+def test_a_reduced_learning_rate_takes_effect() -> None:
     network = compiled(CASES["minibatch_gd"])
-    to_nothing = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch == 0 else 0.0)
+    to_zero = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch == 0 else 0.0)
     weights = []
     keep = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(network.get_weights()))
-    training.fit(network, dataset, epochs=3, batch_size=32, seed=0, engine="fused", callbacks=[to_nothing, keep])
+    fit(network, few_digits(), epochs=3, batch_size=32, seed=0, engine="fused", callbacks=[to_zero, keep])
     assert all(np.array_equal(before, after) for before, after in zip(weights[0], weights[2], strict=True))
 
 
 def test_jobs_of_one_shape_share_the_program_but_not_the_weights() -> None:
     program._programs.clear()
-    dataset = prepare(mnist_5k(), limit=300)
-    results = []
+    losses = []
     for rate in (0.1, 0.001, 0.1):
         network = compiled(Case(lambda rate=rate: optimizers.SGD(rate)))
-        history = keras.callbacks.History()
-        training.fit(network, dataset, epochs=2, batch_size=32, seed=0, engine="fused", callbacks=[history])
-        results.append(history.history["loss"])
+        losses.append(column(fit(network, few_digits(), epochs=2, batch_size=32, seed=0, engine="fused"), "loss"))
     assert len(program._programs) == 1
-    assert results[0] == results[2]
-    assert results[0] != results[1]
+    assert losses[0] == losses[2]
+    assert losses[0] != losses[1]
 
 
-def test_the_machine_s_speed_changes_no_number(monkeypatch) -> None:
-    dataset = prepare(mnist_5k(), limit=1000)
+def test_the_length_of_a_block_changes_no_number(monkeypatch) -> None:
+    """It depends on the machine's speed."""
     results = []
     for block in (1, 7, 1000):
         monkeypatch.setattr(program.Plan, "block_length", block)
         network = compiled(Case(lambda: optimizers.Adam(0.01)))
-        history = keras.callbacks.History()
-        training.fit(network, dataset, epochs=2, batch_size=16, seed=0, engine="fused", callbacks=[history])
-        results.append(history.history)
+        result = fit(network, few_digits(1000), epochs=2, batch_size=16, seed=0, engine="fused")
+        results.append([column(result, metric) for metric in ("loss", "accuracy", "val_loss", "val_accuracy")])
     assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("engine", ["fused", "keras"])
-def test_a_loss_that_is_no_number_ends_the_training_and_says_where(engine: str) -> None:
-    dataset = prepare(mnist_5k(), limit=640)
+def test_a_loss_that_is_not_finite_ends_the_training_at_its_step(engine: str) -> None:
     network = compiled(Case(lambda: optimizers.SGD(1e30)))
-    history = keras.callbacks.History()
-    ended = training.fit(network, dataset, epochs=5, batch_size=32, seed=0, engine=engine, callbacks=[history])
-    assert ended.diverged is not None
-    assert ended.diverged.epoch == 1
-    assert 2 <= ended.diverged.step <= 4
-    assert math.isfinite(ended.diverged.last_finite_loss)
-    assert len(history.history["loss"]) == 1
+    result = fit(network, few_digits(640), epochs=5, batch_size=32, seed=0, engine=engine)
+    assert result.diverged is not None
+    assert result.diverged.epoch == 1
+    assert 2 <= result.diverged.step <= 4
+    assert math.isfinite(result.diverged.last_finite_loss)
+    assert len(result.history) == 1
 
 
 class OwnStep(keras.Model):
@@ -277,16 +273,16 @@ def test_a_network_that_cannot_be_fused_is_trained_by_keras_with_a_warning(caplo
     base = mlp(units=8)
     network = OwnStep(base.inputs, base.outputs)
     network.compile("adam", "categorical_crossentropy")
-    dataset = prepare(mnist_5k(), limit=300)
-    assert training.choose_engine("auto", network, dataset, 4.0) == "keras"
+    dataset = few_digits()
+    assert choose_engine("auto", network, dataset, 4.0) == "keras"
     assert "OwnStep has a train_step of its own" in caplog.text
     with pytest.raises(ConfigError, match="OwnStep"):
-        training.choose_engine("fused", network, dataset, 4.0)
-    assert training.choose_engine("auto", compiled(CASES["adam"]), dataset, 1e-6) == "keras"
-    assert training.choose_engine("auto", compiled(CASES["adam"]), dataset, 4.0) == "fused"
+        choose_engine("fused", network, dataset, 4.0)
+    assert choose_engine("auto", compiled(CASES["adam"]), dataset, 1e-6) == "keras"
+    assert choose_engine("auto", compiled(CASES["adam"]), dataset, 4.0) == "fused"
 
 
-def test_a_layer_that_xla_refuses_runs_on_tensorflow_s_kernels_and_is_named(monkeypatch) -> None:
+def test_a_layer_that_xla_cannot_compile_runs_on_tensorflow_s_kernels_and_is_named(monkeypatch) -> None:
     monkeypatch.setattr(program, "FAST_IN_XLA", (*program.FAST_IN_XLA, "RandomRotation"))
     program._programs.clear()
     keras.utils.set_random_seed(0)
@@ -300,28 +296,35 @@ def test_a_layer_that_xla_refuses_runs_on_tensorflow_s_kernels_and_is_named(monk
         ]
     )
     network.compile("sgd", "categorical_crossentropy", metrics=["accuracy"])
-    dataset = prepare(mnist_5k(), limit=100)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        ended = training.fit(network, dataset, epochs=1, batch_size=32, seed=0, engine="fused")
-    assert ended.diverged is None
+        result = fit(network, few_digits(100), epochs=1, batch_size=32, seed=0, engine="fused")
+    assert result.diverged is None
     assert any("turn" in str(warning.message) and "kernels" in str(warning.message) for warning in seen)
 
 
-def test_control_returns_to_python_within_a_second_at_one_image_a_step() -> None:
-    dataset = prepare(mnist_5k())
+@pytest.mark.parametrize(("seconds_per_step", "steps"), [(0.02, 20), (0.4, 1), (100.0, 1), (0.001, 300)])
+def test_control_returns_to_python_after_the_steps_that_fill_a_block(monkeypatch, seconds_per_step, steps) -> None:
+    """So Ctrl-C and the progress bar wait for less than a second, on a machine of any speed."""
+    program._programs.clear()
+    monkeypatch.setattr(program.Program, "_seconds_per_step", lambda *arguments: seconds_per_step)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch + 1))
+    fit(compiled(CASES["sgd"]), few_digits(), epochs=1, batch_size=1, seed=0, engine="fused", callbacks=[watch])
+    blocks = np.diff([0, *seen])
+    assert blocks.sum() == 300
+    assert blocks.max() == steps
+    assert steps * seconds_per_step <= max(program.BLOCK_SECONDS, seconds_per_step)
+    program._programs.clear()
+
+
+def test_the_seconds_of_a_step_are_measured() -> None:
+    """With compilation left out, and without training."""
     network = compiled(CASES["sgd"])
-    gaps, last = [], [None]
-
-    def tick(batch, logs):
-        now = time.perf_counter()
-        if last[0] is not None:
-            gaps.append(now - last[0])
-        last[0] = now
-
-    begin = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda batch, logs: last.__setitem__(0, time.perf_counter())
-    )
-    watch = keras.callbacks.LambdaCallback(on_train_batch_end=tick)
-    training.fit(network, dataset, epochs=3, batch_size=1, seed=0, engine="fused", callbacks=[begin, watch])
-    assert np.median(gaps) < 1.0
+    before = state(network)
+    trained = program.program_for(network)
+    data = fused.place_on_device(few_digits().train.images, few_digits().targets(few_digits().train.labels))
+    trained.prepare(network, data, 1, 300, "graph")
+    (seconds,) = {plan.seconds_per_step for plan in trained.plans.values() if plan.compiler == "graph"}
+    assert 0 < seconds < math.inf
+    assert all(np.array_equal(one, two) for one, two in zip(before, state(network), strict=True))

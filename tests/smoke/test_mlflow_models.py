@@ -12,10 +12,10 @@ import pytest
 import yaml
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
-from small_data import copy_empty_database
+from small_data import copy_empty_database, empty_database
 
 from mnistlab.config import TrackingConfig
-from mnistlab.tracking import stores
+from mnistlab.tracking import mlflow_store, stores
 from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
 from mnistlab.tracking.mlflow_runs import RunReference, call_on_run, open_run
 from mnistlab.tracking.mlflow_store import open_store
@@ -95,11 +95,18 @@ def test_a_failing_store_is_not_tried_again_and_its_run_has_not_finished(store, 
     assert "incomplete" in stored.data.tags["error"]
 
 
-def test_a_removed_store_is_created_again(store, run, tmp_path) -> None:
+def test_a_removed_store_is_created_again(store, run, tmp_path, monkeypatch) -> None:
+    created = []
+
+    def create(file: Path) -> None:
+        created.append(shutil.copyfile(empty_database(), file))
+
+    monkeypatch.setattr(mlflow_store, "_create_database", create)
     call_on_run(run, "end", "FINISHED")
     shutil.rmtree(tmp_path / "mlruns")
     stores.check_reachable(store)
     run_id, _ = open_run(store, "another run", {})
+    assert created == [tmp_path / "mlruns" / "mlflow.db"]
     call_on_run(RunReference(store, "another run", run_id), "end", "FINISHED")
     client, experiment_id = open_store(store)
     (found,) = client.search_runs([experiment_id])
