@@ -5,8 +5,6 @@ From Python:
     print(terminal_summary(compare(records, axis="optimizer")))
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence
@@ -41,11 +39,7 @@ SETTINGS = ("sweep", "filter", "axis", "objective", "experiment", "uri", "root")
 
 
 def load_runs(
-    condition: str = "",
-    *,
-    experiment: str | None = None,
-    uri: str | None = None,
-    root: str | None = None,
+    condition: str = "", *, experiment: str | None = None, uri: str | None = None, root: str | None = None
 ) -> list[RunRecord]:
     """Training runs out of the tracking store as plain records, the newest first; without the parent runs of sweeps.
 

@@ -1,7 +1,5 @@
 """One experiment, top to bottom. Read `run` to see every step; each package behind it holds one subject."""
 
-from __future__ import annotations
-
 import functools
 import io
 import logging

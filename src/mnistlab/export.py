@@ -4,8 +4,6 @@ The files are `digits/train/CLASS/….png` and `digits/test/CLASS/….png`, numb
 `source=directory` reads the images in the same order.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The training command, `python -m mnistlab.train`. Importing it loads neither TensorFlow nor MLflow."""
 
-from __future__ import annotations
-
 import os
 import sys
 from argparse import Namespace

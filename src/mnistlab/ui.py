@@ -1,7 +1,5 @@
 """The MLflow UI on this project's tracking store: `python -m mnistlab.ui`, or `make ui`."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import subprocess

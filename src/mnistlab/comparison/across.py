@@ -1,7 +1,5 @@
 """The same options on several data sets: Friedman's test of their ranks (Demsar 2006)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From run records to a comparison: which option is better, by how much, is it significant, was it fair."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal

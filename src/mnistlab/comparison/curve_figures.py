@@ -1,7 +1,5 @@
 """Learning curves of all options in one figure, over epochs or over training seconds (Part 8 of the guide)."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

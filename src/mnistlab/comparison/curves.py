@@ -1,7 +1,5 @@
 """Diagnosis of learning curves, as in Part 8 of the guide, and which option converges first."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence

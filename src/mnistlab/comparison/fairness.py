@@ -1,7 +1,5 @@
 """Whether the comparison is fair: what differs between runs other than the swept axes and the seed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of a comparison's numbers: final values, time-to-target, learning-rate sensitivity."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

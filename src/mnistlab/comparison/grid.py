@@ -1,7 +1,5 @@
 """Learning-rate grids: each optimizer at its default and its best rate; warnings if the best is at an edge."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Figures of the errors on the test set: confusion matrices, and the images on which the options disagree."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

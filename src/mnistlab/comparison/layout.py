@@ -1,7 +1,5 @@
 """Layout of figures: axes in inches, axis ranges without outlying options, labels that do not overlap."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One option over its seeds: mean, standard deviation, failures, time-to-target and curve diagnosis."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 
@@ -61,17 +59,11 @@ def _mean_metric(records: Sequence[RunRecord], name: str) -> float | None:
 def rank_options(options: Sequence[OptionSummary], direction: Direction) -> list[OptionSummary]:
     """Sort by mean, best first, then by name; options without a mean come last."""
     sign = -1.0 if direction == "higher" else 1.0
-    return sorted(
-        options,
-        key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name),
-    )
+    return sorted(options, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
 
 
 def with_diagnoses(
-    options: Sequence[OptionSummary],
-    groups: Mapping[str, Sequence[RunRecord]],
-    metric: str,
-    direction: Direction,
+    options: Sequence[OptionSummary], groups: Mapping[str, Sequence[RunRecord]], metric: str, direction: Direction
 ) -> list[OptionSummary]:
     """The options with their curves diagnosed; the first option's mean is the best final value."""
     best = options[0].mean

@@ -1,7 +1,5 @@
 """All pairs of options as plain records with a sentence each, from the arrays of the statistics."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Literal

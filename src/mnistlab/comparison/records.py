@@ -1,7 +1,5 @@
 """Plain run records, the input of every comparison, and how they are grouped: by option, by seed, by data."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

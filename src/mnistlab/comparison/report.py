@@ -1,7 +1,5 @@
 """The report of a comparison: a self-contained HTML page, Markdown, CSV, JSON and PNG figures in a folder."""
 
-from __future__ import annotations
-
 import functools
 import importlib.resources
 from collections.abc import Callable, Sequence

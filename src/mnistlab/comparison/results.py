@@ -1,7 +1,5 @@
 """The result of a comparison as plain dataclasses; their field names are the keys of comparison.json."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -22,8 +22,6 @@ Sources: Demsar (2006), "Statistical comparisons of classifiers over multiple da
 Holm (1979), Scand. J. Statist. 6; Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3; Efron (1987), JASA 82.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Style of the figures: one colour and marker per option in all figures, ink in the colour of the page's text."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re
@@ -17,18 +15,7 @@ from mnistlab.comparison.results import Comparison
 
 # The Okabe-Ito palette for colour-blind readers; yellow is darker and black replaced, so that all ten have enough
 # contrast on white and on near-black. Markers distinguish options where colours do not.
-COLOURS = (
-    "#2a7fc1",
-    "#e08e00",
-    "#009e73",
-    "#cc6fa3",
-    "#d55e00",
-    "#45b0e6",
-    "#9a8f00",
-    "#8a8a8a",
-    "#8263c9",
-    "#a0604a",
-)
+COLOURS = ("#2a7fc1", "#e08e00", "#009e73", "#cc6fa3", "#d55e00", "#45b0e6", "#9a8f00", "#8a8a8a", "#8263c9", "#a0604a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 MAX_SHOWN = 10
 WIDTH = 5.2  # inches; on a 390-pixel screen, 9-point letters are still 9 pixels tall

@@ -1,7 +1,5 @@
 """The tables of a comparison as text cells, for the HTML report, Markdown, CSV and the terminal."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

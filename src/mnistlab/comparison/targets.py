@@ -1,7 +1,5 @@
 """Time-to-target: epochs, steps and seconds to a validation accuracy (AlgoPerf, Dahl et al. 2023)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

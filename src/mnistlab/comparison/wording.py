@@ -1,7 +1,5 @@
 """The sentences and formatted values of a comparison: numbers with units, pairs of options, the verdict."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from mnistlab.comparison.results import OptionSummary, Pair

@@ -4,8 +4,6 @@ The checks need neither Keras nor TensorFlow: the signatures of mnistlab's calla
 those of other packages are inspected when they are built.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import importlib

@@ -1,7 +1,5 @@
 """Turns a composed configuration into a typed `Config` and collects all problems with its values."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import math

@@ -1,7 +1,5 @@
 """Composes and checks the configuration of every job of a command line; explains mistakes before anything starts."""
 
-from __future__ import annotations
-
 import re
 from argparse import Namespace
 from collections.abc import Sequence

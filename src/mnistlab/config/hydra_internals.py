@@ -1,7 +1,5 @@
 """The private names of Hydra that mnistlab uses, each with its reason. A test fails when Hydra renames one."""
 
-from __future__ import annotations
-
 import contextlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence

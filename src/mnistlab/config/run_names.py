@@ -1,7 +1,5 @@
 """A run's name: the optimizer, then every setting that differs from the defaults (`adam-lr0.001-cnn`)."""
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 

@@ -5,8 +5,6 @@ Every setting that mnistlab's code reads is typed here. The arguments of a calla
 checks the values that are given. Importing this loads neither Hydra nor OmegaConf.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import os

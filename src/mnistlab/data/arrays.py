@@ -1,7 +1,5 @@
 """Check a user's arrays and convert them to the types of a `Split`; the error messages name the array."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -3,8 +3,6 @@
 `splitting` chooses the images and `manifest` lists their files; neither knows of Keras or of tracking.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field

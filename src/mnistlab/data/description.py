@@ -1,7 +1,5 @@
 """What is recorded about a data set, as plain values."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mnistlab.data.dataset import Dataset

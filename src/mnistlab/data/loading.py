@@ -1,7 +1,5 @@
 """The data set of a configuration: loaded and prepared once per process, in a thread while other libraries load."""
 
-from __future__ import annotations
-
 import functools
 import json
 import logging

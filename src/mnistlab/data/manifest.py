@@ -1,7 +1,5 @@
 """The manifest of a `Dataset` whose images are files: one row for each file, with its split, and duplicates marked."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence

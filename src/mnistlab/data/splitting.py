@@ -1,7 +1,5 @@
 """Which images train, validate and test: the splits of a `Dataset`, thinned classes and class weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the learning curves of a training show: good fit, overfitting, underfitting or divergence (Part 8)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run's figures from plain data; the background process draws them with `plots`."""
 
-from __future__ import annotations
-
 import logging
 import traceback
 import warnings

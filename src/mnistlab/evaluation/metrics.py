@@ -1,7 +1,5 @@
 """Metrics of the predictions on the test set, from plain arrays (Part 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures from plain arrays. Each function returns a matplotlib `Figure` that the caller saves. Uses no Keras."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 
@@ -73,10 +71,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | Non
     panels = np.atleast_1d(figure.subplots(1, len(shown)))
     numbers = np.arange(1, len(epochs) + 1)
     for axes, name in zip(panels, shown, strict=True):
-        for key, label, style, colour in (
-            (name, "training", "--o", BLUE),
-            (f"val_{name}", "validation", "-s", ORANGE),
-        ):
+        for key, label, style, colour in ((name, "training", "--o", BLUE), (f"val_{name}", "validation", "-s", ORANGE)):
             if key in epochs[0]:
                 values = [row.get(key, np.nan) for row in epochs]
                 axes.plot(numbers, values, style, color=colour, label=label, markersize=4)

@@ -1,7 +1,5 @@
 """The lines at the end of a run: a table of its metrics, what the learning curves show, where its files are."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -10,8 +10,6 @@ and are lost when it is killed, its workers then wait forever, one worker has no
 imports the parent's main module again.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """What a command prints about an error, and the exit status that goes with it. No traceback for a user's mistake."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """How a command is stopped and how it ends: Ctrl-C, SIGTERM, exit statuses, leaving the process quickly."""
 
-from __future__ import annotations
-
 import atexit
 import logging
 import os

@@ -1,7 +1,5 @@
 """The private names of Keras that mnistlab uses, each with its reason. A test fails when Keras renames one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

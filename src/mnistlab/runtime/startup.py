@@ -10,8 +10,6 @@ The background process (`tracking/background.py`) imports MLflow and matplotlib 
 Only commands do this. A program that imports mnistlab as a library gets ordinary imports.
 """
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import importlib.abc

@@ -1,7 +1,5 @@
 """The terminal: log lines, tables, and a live progress bar where the output is a terminal. rich is loaded on use."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

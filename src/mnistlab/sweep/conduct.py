@@ -1,7 +1,5 @@
 """Runs a sweep: plan, parent run, jobs, comparison. Whatever happens to the jobs, the parent run ends truthfully."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import time

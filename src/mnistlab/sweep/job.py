@@ -1,7 +1,5 @@
 """One job of Hydra: a single run, or one run of a sweep. Its failure is kept, so that the other jobs go on."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

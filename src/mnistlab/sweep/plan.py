@@ -1,7 +1,5 @@
 """The plan of a sweep: its jobs, checked; which of them are done; why and for how long the others will run."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

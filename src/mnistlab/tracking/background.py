@@ -5,8 +5,6 @@ the first request and ends with this process: at a normal end it completes every
 completes everything by itself and closes the runs that are still open. If it dies, the next request starts another.
 """
 
-from __future__ import annotations
-
 import atexit
 from collections.abc import Callable
 from concurrent.futures import Future

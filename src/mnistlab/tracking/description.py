@@ -1,8 +1,6 @@
 """What is recorded about a run besides its metrics: settings, data, code and libraries before the training, reports and
 the model's files after it."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import time

@@ -1,7 +1,5 @@
 """Hashes of everything that a run's result depends on. Of two runs with equal fingerprints, one is enough."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

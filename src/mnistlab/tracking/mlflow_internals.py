@@ -1,7 +1,5 @@
 """The private names of MLflow that mnistlab uses, each with its reason. A test fails when MLflow renames one."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Saved Keras models in MLflow's format, written without loading Keras."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import os

@@ -4,8 +4,6 @@ Runs are addressed by explicit ids, never through MLflow's active run, so that n
 for an experiment's name can redirect them. `run_proxy.py` calls these functions with plain data.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Opens the tracking store through MLflow: database, client, experiment; fetches files of its runs."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Where a result comes from: the commit of the code, the versions of the libraries, the process."""
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 import os
@@ -48,13 +46,7 @@ def git_state() -> dict[str, str]:
 def _git(*arguments: str) -> str:
     try:
         answer = subprocess.run(
-            ["git", *arguments],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-            errors="replace",
+            ["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False, errors="replace"
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -4,8 +4,6 @@ The folder is complete without MLflow. If the store fails during a run, training
 and the run reports it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -63,11 +61,7 @@ class Recorder:
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """One line of metrics.jsonl and one call to the store; step: the epoch, from 1."""
         milliseconds = int(time.time() * 1000)
-        line = {
-            "step": step,
-            "timestamp": milliseconds,
-            "metrics": {k: finite(v) for k, v in metrics.items()},
-        }
+        line = {"step": step, "timestamp": milliseconds, "metrics": {k: finite(v) for k, v in metrics.items()}}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.in_store(lambda run: run.log_metrics(metrics, step, milliseconds))

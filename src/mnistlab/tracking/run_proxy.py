@@ -3,8 +3,6 @@
 Only the creation of the run is waited for. An error of an earlier call is raised by the next call, or by `wait`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path

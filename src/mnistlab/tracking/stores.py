@@ -1,7 +1,5 @@
 """The address of the tracking store: resolved and checked before MLflow is loaded."""
 
-from __future__ import annotations
-
 import os
 import socket
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Only training images are augmented: the layers do nothing outside the training. 
 arguments as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The callbacks of every training: an epoch's metrics, the best epoch's weights, progress on the terminal."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -1,7 +1,5 @@
 """Compiles a model and checks loss, metrics and callbacks before the first epoch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

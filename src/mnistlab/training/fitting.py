@@ -1,7 +1,5 @@
 """Training and prediction: Keras's `fit`, with plain Keras or the fused engine, over a seeded order of images."""
 
-from __future__ import annotations
-
 import functools
 import math
 import time

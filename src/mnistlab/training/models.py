@@ -5,8 +5,6 @@ The run adds three arguments: `input_shape` (height, width, channels) of scaled 
 pixels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import keras
@@ -63,19 +61,11 @@ def cnn(
 
 
 def stack(
-    input_shape: Sequence[int],
-    num_outputs: int,
-    output_activation: str = "softmax",
-    *,
-    layers: Sequence[keras.Layer],
+    input_shape: Sequence[int], num_outputs: int, output_activation: str = "softmax", *, layers: Sequence[keras.Layer]
 ) -> keras.Model:
     """Any stack of Keras layers, closed by a Dense output layer."""
     return keras.Sequential(
-        [
-            keras.Input(tuple(input_shape)),
-            *layers,
-            kl.Dense(num_outputs, activation=output_activation, name="output"),
-        ]
+        [keras.Input(tuple(input_shape)), *layers, kl.Dense(num_outputs, activation=output_activation, name="output")]
     )
 
 

@@ -1,7 +1,5 @@
 """What a training will do, decided before it starts: the engine, the batch size, the number of steps."""
 
-from __future__ import annotations
-
 import logging
 import math
 from dataclasses import dataclass
@@ -69,9 +67,7 @@ def resolve_batch_size(batch_size: int | str, num_images: int) -> int:
         return num_images
     if int(batch_size) > num_images:
         log.warning(
-            "fit.batch_size=%s is more than the %s training images: each step uses all of them.",
-            batch_size,
-            num_images,
+            "fit.batch_size=%s is more than the %s training images: each step uses all of them.", batch_size, num_images
         )
     return min(int(batch_size), num_images)
 

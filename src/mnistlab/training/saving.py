@@ -1,7 +1,5 @@
 """Saving a trained model as plain Keras files, and starting from one (Part 7)."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

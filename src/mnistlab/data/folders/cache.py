@@ -4,8 +4,6 @@ Both are written to a temporary file and renamed, so that readers never see half
 damaged file is ignored and written again; a cache that cannot be written is not used.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

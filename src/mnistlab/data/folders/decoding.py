@@ -3,8 +3,6 @@
 The decoding processes import this module, so it loads NumPy, Pillow and the standard library only.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Errors of reading files inside a pipeline: TensorFlow replaces them by its own, which do not name the file."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 No file is opened here; `decoding` does that.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import unicodedata

@@ -1,7 +1,5 @@
 """Reading and decoding many files: several processes, because Python decodes small images one at a time per process."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools
@@ -75,11 +73,7 @@ def read_files(files: Sequence[str], decoding: Decoding) -> np.ndarray:
 
 
 def examine_files(
-    files: Sequence[str],
-    max_pixels: int,
-    decoding: Decoding | None,
-    out: str | np.ndarray | None,
-    rows: Sequence[int],
+    files: Sequence[str], max_pixels: int, decoding: Decoding | None, out: str | np.ndarray | None, rows: Sequence[int]
 ) -> list[Facts]:
     """`decoding.examine` each file; write its pixels into these rows of `out`, an array or the name of an .npy file."""
     found = []

@@ -1,7 +1,5 @@
 """Shows how far the reading of many images is: a bar on a terminal, else a line in the log every few seconds."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import time

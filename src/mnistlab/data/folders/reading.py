@@ -1,7 +1,5 @@
 """Reads the files of a scanned folder: examines each one, decodes all if their pixels fit in memory, uses the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -4,8 +4,6 @@
 arguments, reports unusable images and describes in notes how the others are handled.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
