@@ -231,8 +231,8 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
     if record.store_run is None:
         return None
     file, temporary = saving.mlflow_file(model, folder, record.folder)
-    address: Future | None = record.in_store(
-        lambda run: run.log_model(file, dataset.image_shape, dataset.num_outputs, temporary)
+    address: Future | None = record.submit(
+        "log_model", file.resolve(), dataset.image_shape, dataset.num_outputs, temporary
     )
     return address
 
@@ -240,24 +240,20 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
 def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, evaluated: Evaluation) -> None:
     """Draw confusion matrix, learning curves, confident errors and an augmented image, in the background process."""
     errors, names = evaluation.most_confident_errors(evaluated), dataset.class_names
-    augmented = None
-    if dataset.augmentation:
-        image = dataset.train.images[np.arange(1)]
-        versions = training.augmented_versions(dataset, image[0], NUM_AUGMENTED_VERSIONS, seed=0)
-        augmented = figures.AugmentedImage(image, versions, names[dataset.train.labels[0]], dataset.augmentation)
-    shown = figures.RunFigures(
-        class_names=names,
-        confusion=evaluated.confusion,
-        epochs=trained.history,
-        best_epoch=trained.best_epoch,
-        wrong=figures.WrongImages(
+    shown: dict[str, tuple] = {
+        "confusion_matrix": (evaluated.confusion, names, "Test images"),
+        "learning_curves": (trained.history, trained.best_epoch),
+        "wrong_images": (
             np.asarray(dataset.test.images[errors]),
             [names[label] for label in evaluated.labels[errors]],
             [names[label] for label in evaluated.predicted[errors]],
             evaluated.confidence[errors],
         ),
-        augmented=augmented,
-    )
+    }
+    if dataset.augmentation:
+        image = dataset.train.images[np.arange(1)]
+        versions = training.augmented_versions(dataset, image[0], NUM_AUGMENTED_VERSIONS, seed=0)
+        shown["augmented_images"] = (image, versions, names[dataset.train.labels[0]], dataset.augmentation)
     folder = record.folder.resolve() / "figures"
     record.add_pending(background.submit_or_run_here(figures.draw, folder, shown))
 
@@ -273,6 +269,6 @@ def report(result: Result, record: Recorder, config: Config, address: Future | N
         model = str(result.folder / "model_files")
     places = {"model": model or "", "folder": str(result.folder)}
     if record.store_run is not None and not record.store_error:
-        places["open"] = record.store_run.how_to_view()
+        places["open"] = record.store_run.how_to_view
     places = {label: place for label, place in places.items() if place}
     log.info("%s", summary(result.name, result.metrics, len(result.epochs), result.reading, seconds, places))

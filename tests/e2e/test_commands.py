@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import TIMEOUT, Store, environment, restore_interrupt
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -119,3 +122,30 @@ def test_an_installed_package_keeps_its_runs_in_one_place(tmp_path) -> None:
         for folder in (tmp_path, "/")
     }
     assert answers == {f"{PROJECT}\n"}
+
+
+@pytest.mark.slow
+def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, tmp_path) -> None:
+    missing = train(module="mnistlab.ui")
+    assert (missing.code, missing.err) == (2, "Error: There are no runs yet. Start one: python -m mnistlab.train\n")
+    assert train("--multirun", *SMALL, "seed=0").code == 0
+    (parent,) = Store(tmp_path).runs("parent")
+    ui = subprocess.Popen(
+        [sys.executable, "-u", "-m", "mnistlab.ui"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=restore_interrupt,
+        start_new_session=True,
+    )
+    try:
+        address = ui.stdout.readline().strip()
+        assert address.endswith(f"/runs/{parent.info.run_id}")
+        with urllib.request.urlopen(address.split("#")[0]) as page:
+            assert "MLflow" in page.read().decode()
+        os.killpg(ui.pid, signal.SIGINT)
+        output = ui.communicate(timeout=TIMEOUT)[0]
+    finally:
+        ui.kill()
+    assert (ui.returncode, "Traceback" in output) == (0, False)

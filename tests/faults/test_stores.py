@@ -1,4 +1,4 @@
-"""Stores and processes that fail during a run or a sweep: training goes on, the folder is complete, statuses are true."""
+"""Stores and processes that fail during a run or a sweep: training goes on, folders are complete, statuses are true."""
 
 from __future__ import annotations
 

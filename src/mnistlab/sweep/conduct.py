@@ -151,7 +151,7 @@ def compare_jobs(sweep: Sweep, failures: dict[str, str], status: str) -> None:
     record_comparison(sweep, comparison)
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None:
-        print(f"  open    {sweep.parent.how_to_view()}")
+        print(f"  open    {sweep.parent.how_to_view}")
 
 
 def record_comparison(sweep: Sweep, comparison: SweepComparison) -> None:
@@ -169,10 +169,10 @@ def record_comparison(sweep: Sweep, comparison: SweepComparison) -> None:
         return
     with _store_errors_printed(sweep):
         runs = " ".join(job.run_id for job in sweep.jobs if job.run_id)
-        sweep.parent.set_tags({"sweep.runs": runs, **comparison.tags})
+        sweep.parent.submit("set_tags", {"sweep.runs": runs, **comparison.tags})
         if comparison.metrics:
-            sweep.parent.log_metrics(comparison.metrics, 0, int(time.time() * 1000))
-        sweep.parent.log_folder(sweep.folder)
+            sweep.parent.submit("log_metrics", comparison.metrics, 0, int(time.time() * 1000))
+        sweep.parent.submit("log_folder", sweep.folder.resolve())
 
 
 def close_parent(sweep: Sweep, failures: dict[str, str], status: str) -> None:
@@ -181,8 +181,8 @@ def close_parent(sweep: Sweep, failures: dict[str, str], status: str) -> None:
         return
     with _store_errors_printed(sweep):
         if failures:
-            sweep.parent.set_tags({"error": f"{len(failures)} of {len(sweep.jobs)} jobs did not finish"})
-        sweep.parent.end(status)
+            sweep.parent.submit("set_tags", {"error": f"{len(failures)} of {len(sweep.jobs)} jobs did not finish"})
+        sweep.parent.submit("end", status)
         sweep.parent.wait()
 
 

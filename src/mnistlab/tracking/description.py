@@ -77,7 +77,7 @@ def write_description(
     record.write_json("dataset.json", {key: value for key, value in dataset.items() if key != "manifest"})
     if dataset["manifest"]:
         record.write_text("manifest.csv", dataset["manifest"])
-    record.in_store(lambda run: run.log_dataset(dataset["name"], dataset["origin"], digests, dataset["splits"]))
+    record.submit("log_dataset", dataset["name"], dataset["origin"], digests, dataset["splits"])
     record.write_text("model_summary.txt", model_summary)
 
 
@@ -105,4 +105,4 @@ def write_reports(record: Recorder, reports: Mapping[str, Any], table: Mapping[s
             record.write_json(f"reports/{name}", content)
         else:
             record.write_text(f"reports/{name}", content)
-    record.in_store(lambda run: run.log_table(table, "reports/classification_report_table.json"))
+    record.submit("log_table", dict(table), "reports/classification_report_table.json")

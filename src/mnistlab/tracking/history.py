@@ -91,8 +91,6 @@ def _stored(run: Any) -> StoredRun:
 
 def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
     """A stored run as a plain record: settings, history, final metrics and, if it finished, its predictions."""
-    from mnistlab.comparison import RunRecord
-
     client, _ = open_store(store)
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
     names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
@@ -102,19 +100,25 @@ def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
     }
     params = {key: _value(text) for key, text in run.params.items()}
     files = _files(client, run) if run.status == "FINISHED" else None
-    confusion, predictions, class_names = _test_results(files) if files else (None, None, ())
-    return RunRecord(
-        run_id=run.run_id,
-        name=run.name,
-        status=run.status,
-        params={**params, "seed": int(params.get("seed", 0))},
-        history=history,
-        metrics=run.metrics,
-        tags=run.tags,
-        confusion=confusion,
-        class_names=class_names,
-        predictions=predictions,
-    )
+    return _record(run.run_id, run.name, run.status, params, history, run.metrics, run.tags, files)
+
+
+def _record(
+    run_id: str,
+    name: str,
+    status: Status,
+    params: dict[str, Any],
+    history: dict[str, list[float]],
+    metrics: dict[str, float],
+    tags: dict[str, str],
+    files: Path | None,
+) -> RunRecord:
+    """A plain record with the predictions in the run's files."""
+    from mnistlab.comparison import RunRecord
+
+    params["seed"] = int(params.get("seed", 0))
+    results = _test_results(files) if files else ()
+    return RunRecord(run_id, name, status, params, history, metrics, tags, *results)
 
 
 def _value(text: str) -> Any:
@@ -131,36 +135,25 @@ def _step(entry: Any) -> tuple[int, int]:
 
 def record_of_folder(folder: Path) -> RunRecord:
     """A run's folder as a plain record, for runs without a tracking store."""
-    from mnistlab.comparison import RunRecord
-
-    tags = _json(folder / "tags.json") or {}
-    params = _json(folder / "parameters.json") or {}
+    tags, params = _json(folder / "tags.json") or {}, _json(folder / "parameters.json") or {}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [row["metrics"] for row in rows if "epoch_seconds" in row["metrics"]]
+    history = {name: [float(row[name]) for row in epochs] for name in (epochs[0] if epochs else ())}
     final = {name: float(value) for row in rows for name, value in row["metrics"].items()}
-    confusion, predictions, class_names = _test_results(folder)
-    return RunRecord(
-        run_id=tags.get("run.id", str(folder)),
-        name=tags.get("run.name", folder.name),
-        status=(_json(folder / "status.json") or {"status": "RUNNING"})["status"],
-        params={**params, "seed": int(params.get("seed", 0))},
-        history={name: [float(row[name]) for row in epochs] for name in (epochs[0] if epochs else ())},
-        metrics=final,
-        tags=tags,
-        confusion=confusion,
-        class_names=class_names,
-        predictions=predictions,
-    )
+    status = (_json(folder / "status.json") or {"status": "RUNNING"})["status"]
+    run_id, name = tags.get("run.id", str(folder)), tags.get("run.name", folder.name)
+    return _record(run_id, name, status, params, history, final, tags, folder)
 
 
-def _test_results(folder: Path) -> tuple[list[list[int]] | None, dict[str, np.ndarray] | None, Sequence[str]]:
+def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], dict[str, np.ndarray] | None]:
+    """The confusion matrix, the class names and the predictions in a run's files, as far as they exist."""
     confusion = _json(folder / "reports" / "confusion_matrix.json") or {}
     predictions = None
     file = folder / "reports" / "predictions.npz"
     if file.is_file():
         with np.load(file, allow_pickle=False) as arrays:
-            predictions = {name: arrays[name] for name in arrays.files}
-    return confusion.get("counts"), predictions, confusion.get("class_names", ())
+            predictions = dict(arrays)
+    return confusion.get("counts"), confusion.get("class_names", ()), predictions
 
 
 def _files(client: Any, run: StoredRun) -> Path:

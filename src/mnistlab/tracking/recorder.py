@@ -18,17 +18,13 @@ log = logging.getLogger("mnistlab")
 
 
 class StoreRun(Protocol):
-    """A run in the tracking store, as `run_proxy.RunProxy` implements it. A call may raise the error of an earlier one;
-    `wait` raises the first."""
+    """A run in the tracking store, as `run_proxy.RunProxy` implements it. `submit` may raise the error of an earlier
+    call; `wait` raises the first."""
 
     run_id: str
+    how_to_view: str
 
-    def log_parameters(self, parameters: Mapping[str, Any]) -> None: ...
-    def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None: ...
-    def set_tags(self, tags: Mapping[str, str]) -> None: ...
-    def log_folder(self, folder: Path) -> None: ...
-    def how_to_view(self) -> str: ...
-    def end(self, status: str) -> None: ...
+    def submit(self, method: str, *arguments: Any) -> Any: ...
     def wait(self) -> None: ...
 
 
@@ -56,7 +52,7 @@ class Recorder:
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         self.write_json("parameters.json", dict(parameters))
-        self.in_store(lambda run: run.log_parameters(parameters))
+        self.submit("log_parameters", dict(parameters))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """One line of metrics.jsonl and one call to the store; step: the epoch, from 1."""
@@ -64,13 +60,13 @@ class Recorder:
         line = {"step": step, "timestamp": milliseconds, "metrics": {k: finite(v) for k, v in metrics.items()}}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        self.in_store(lambda run: run.log_metrics(metrics, step, milliseconds))
+        self.submit("log_metrics", dict(metrics), step, milliseconds)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         texts = {key: str(value) for key, value in tags.items()}
         self._tags.update(texts)
         self.write_json("tags.json", self._tags)
-        self.in_store(lambda run: run.set_tags(texts))
+        self.submit("set_tags", texts)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file in the run's folder. It is replaced atomically: readers see the old or the new content."""
@@ -95,8 +91,8 @@ class Recorder:
         for handler in logging.getLogger().handlers:
             handler.flush()
         self.write_json("status.json", {"status": status, "ended": time.time()})
-        self.in_store(lambda run: run.log_folder(self.folder))
-        self.in_store(lambda run: run.end(status))
+        self.submit("log_folder", self.folder.resolve())
+        self.submit("end", status)
         if wait:
             self.wait()
 
@@ -105,6 +101,10 @@ class Recorder:
         while self._pending:
             self._pending.pop(0)()
         self.in_store(lambda run: run.wait())
+
+    def submit(self, method: str, *arguments: Any) -> Any:
+        """Call a method of `mlflow_runs.MlflowRun` for the run in the store; returns a future of its result."""
+        return self.in_store(lambda run: run.submit(method, *arguments))
 
     def in_store(self, call: Callable[[Any], Any]) -> Any:
         """Call this with the run in the store. The first error is reported, kept as a tag of the folder, and ends the
