@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from mnistlab.data import Dataset, prepare
 from mnistlab.data.sources import Images, mnist_5k
 from mnistlab.tracking import mlflow_store
+
+gc.freeze()  # TensorFlow's objects are no garbage: collections need not walk through them
 
 
 @functools.cache

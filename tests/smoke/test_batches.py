@@ -1,4 +1,4 @@
-"""Three loaders, one meaning: the pixels, labels, split and order are Keras's and each other's; augmentation too."""
+"""The three loaders give equal pixels, labels, splits and orders, and Keras's; so does augmentation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from small_data import digits
 
-from mnistlab import training
+from mnistlab import evaluation, training
 from mnistlab.config import ConfigError
 from mnistlab.data import epoch_order, prepare
 from mnistlab.data.folders import batches
+from mnistlab.data.folders import decoding as decoder
 from mnistlab.data.folders.decoding import Decoding
 from mnistlab.data.folders.source import directory
-from mnistlab.data.sources import mnist_5k
 from mnistlab.training import augmentation, models
 
 ImageDataGenerator = tf.keras.preprocessing.image.ImageDataGenerator
@@ -30,7 +31,7 @@ def picture(seed: int, size: tuple[int, int] = (21, 17)) -> Image.Image:
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
 
 
-KERAS_S_SCIPY = pytest.mark.filterwarnings("ignore:Please import `affine_transform`")
+SCIPY_NAME_IN_KERAS = pytest.mark.filterwarnings("ignore:Please import `affine_transform`")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_each_kind_of_file_is_read_as_keras_reads_it(odd, color_mode, interpolat
             warnings.simplefilter("ignore")  # Pillow's, of palettes with transparency
             image = keras.utils.load_img(file, color_mode, size, interpolation, keep_aspect_ratio)
         expected = keras.utils.img_to_array(image)
-        assert np.array_equal(decoding.read(file, decoding), expected), file.name
+        assert np.array_equal(decoder.read(str(file), decoding), expected), file.name
 
 
 def batches_of(dataset, seed: int | None = None) -> list[tuple[np.ndarray, ...]]:
@@ -111,7 +112,7 @@ def test_loaders_give_the_pixels_and_order_of_the_resident_one(odd, loader) -> N
 
 
 @pytest.mark.parametrize("subset", ["training", "validation"])
-def test_keras_s_split_is_flow_from_directory_s(pets, subset) -> None:
+def test_the_keras_split_is_that_of_flow_from_directory(pets, subset) -> None:
     dataset = prepare(
         directory(str(pets), loader="generator", image_size=[15, 15]), split="keras", validation_fraction=0.3
     )
@@ -129,36 +130,34 @@ def test_keras_s_split_is_flow_from_directory_s(pets, subset) -> None:
 
 
 def trained(dataset, seed=0, epochs=2, scaling="unit"):
-    keras.utils.clear_session()
-    training.seed_everything(seed, deterministic=False)
+    training.start_job(seed, deterministic=False)
     network = models.mlp(dataset.image_shape, dataset.num_outputs, dataset.output_activation, units=[8])
     made = [] if dataset.loader == "generator" else augmentation.layers(dataset.augmentation, dataset.image_shape)
     model = models.with_preprocessing(network, dataset.image_shape, scaling, made)
     training.compile_model(model, keras.optimizers.Adam(0.01), loss="auto", metrics=["accuracy"], labels=dataset.labels)
-    history = keras.callbacks.History()
-    training.fit(model, dataset, epochs=epochs, batch_size=8, seed=seed, callbacks=[history])
-    return model, history.history
+    plan = training.plan_fit(model, dataset, epochs=epochs, batch_size=8, seed=seed)
+    return model, training.fit(model, dataset, plan, keep="last").history
 
 
 @pytest.mark.parametrize("class_mode", ["binary", "sparse"])
 def test_training_from_files_is_training_from_memory(pets, class_mode) -> None:
-    histories, judged = [], []
+    histories = []
     for loader in ("resident", "stream", "generator"):
         images = directory(str(pets), loader=loader, image_size=[16, 16])
         dataset = prepare(images, class_mode=class_mode, class_weight="balanced", test_fraction=0.2)
         model, history = trained(dataset)
         metrics, probabilities = training.predict(model, dataset, "test")
-        histories.append(history["loss"] + history["val_loss"] + [metrics["loss"]])
-        judged.append(metrics.evaluate(probabilities, dataset.test.labels, dataset.class_names))
+        histories.append([row[name] for name in ("loss", "val_loss") for row in history] + [metrics["loss"]])
+        evaluated = evaluation.evaluate(probabilities, dataset.test.labels, dataset.class_names)
         assert probabilities.shape == (len(dataset.test), 2)
         assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-5)
-        assert judged[-1].report["accuracy"] == pytest.approx(metrics["accuracy"])
+        assert evaluated.report["accuracy"] == pytest.approx(metrics["accuracy"])
     assert histories[1] == pytest.approx(histories[0], rel=1e-4)
     assert histories[2] == pytest.approx(histories[0], rel=1e-4)
 
 
-@KERAS_S_SCIPY
-def test_numpy_s_random_numbers_are_left_alone(pets) -> None:
+@SCIPY_NAME_IN_KERAS
+def test_the_random_state_of_numpy_is_left_alone(pets) -> None:
     arguments = {"rotation_range": 20, "horizontal_flip": True}
     images = directory(str(pets), loader="generator", image_size=[16, 16])
     trained(prepare(images, class_mode="binary", augmentation=arguments), seed=3, epochs=1)
@@ -166,7 +165,7 @@ def test_numpy_s_random_numbers_are_left_alone(pets) -> None:
     assert np.array_equal(np.random.random(3), untouched)
 
 
-@KERAS_S_SCIPY
+@SCIPY_NAME_IN_KERAS
 def test_the_generator_augments_training_images_only_and_repeatably(pets) -> None:
     arguments = {"rotation_range": 20, "width_shift_range": 0.2, "brightness_range": [0.5, 1.5], "shear_range": 5}
     plain, augmented = (
@@ -186,9 +185,9 @@ def test_the_generator_augments_training_images_only_and_repeatably(pets) -> Non
     assert np.array_equal(images, augmented.validation.images[:])
 
 
-def test_a_generator_s_wrong_arguments_are_refused(pets) -> None:
+def test_wrong_arguments_of_the_generator_are_an_error(pets) -> None:
     images = directory(str(pets), loader="generator", image_size=[16, 16])
-    with pytest.raises(ConfigError, match="ImageDataGenerator refuses its arguments"):
+    with pytest.raises(ConfigError, match="ImageDataGenerator rejects its arguments"):
         trained(prepare(images, augmentation={"zoom_range": [1, 2, 3]}))
 
 
@@ -208,9 +207,9 @@ def test_arguments_become_layers(arguments, kinds) -> None:
     assert [type(layer).__name__ for layer in made] == kinds
 
 
-@KERAS_S_SCIPY
+@SCIPY_NAME_IN_KERAS
 def test_layers_do_what_the_generator_does() -> None:
-    """Over many draws a dot wanders as far, and a shape grows as much, either way."""
+    """Over many draws a dot moves as far, and a shape grows as much, by either."""
 
     def both(image: np.ndarray, arguments: dict) -> list[np.ndarray]:
         images = np.repeat(image[np.newaxis], 200, axis=0)
@@ -219,17 +218,17 @@ def test_layers_do_what_the_generator_does() -> None:
         generated = np.stack([generator.random_transform(one.astype(np.float32)) for one in images])
         return [augmentation.versions(images, {**arguments, "fill_mode": "constant"}, seed=1), generated]
 
-    def reach(images: np.ndarray) -> list[int]:
+    def extent(images: np.ndarray) -> list[int]:
         return np.abs(np.argwhere(images[..., 0] > 60)[:, 1:] - 20).max(axis=0).tolist()
 
     dot, square = np.zeros((2, 41, 41, 1), np.uint8)
     dot[20, 20] = 255
     square[10:31, 10:31] = 255
     layered, generated = both(dot, {"width_shift_range": 0.2})
-    assert reach(layered) == [0, 8]
-    assert reach(generated) == [8, 0]  # Keras's generator exchanges the two directions; loaders.py says so
+    assert extent(layered) == [0, 8]
+    assert extent(generated) == [8, 0]  # Keras's generator exchanges the two directions; batches.py warns of it
     layered, generated = both(dot, {"width_shift_range": 6.0, "height_shift_range": 0.15})
-    assert reach(layered) == [6, 6] == reach(generated)
+    assert extent(layered) == [6, 6] == extent(generated)
     for factor in (0.5, 1.6):
         layered, generated = both(square, {"zoom_range": [factor, factor]})
         assert (layered > 128).sum() == pytest.approx((generated > 128).sum(), rel=0.1)
@@ -241,19 +240,19 @@ def test_layers_do_what_the_generator_does() -> None:
     "arguments",
     [{"brightness_range": [0.5, 1]}, {"shear_range": 5}, {"channel_shift_range": 9}, {"width_shift_range": [1, 2]}],
 )
-def test_what_no_layer_does_is_refused_with_the_way_out(arguments) -> None:
+def test_an_argument_without_a_layer_is_an_error_that_names_the_generator(arguments) -> None:
     with pytest.raises(ConfigError, match="source.loader=generator"):
         augmentation.layers(arguments, (20, 10, 3))
 
 
-def test_all_wrong_arguments_are_told_at_once() -> None:
-    with pytest.raises(ConfigError) as refused:
+def test_all_wrong_arguments_are_reported_at_once() -> None:
+    with pytest.raises(ConfigError) as error:
         augmentation.layers({"fill_mode": "mirror", "rotation_range": "far", "shear_range": 1}, (20, 10, 3))
-    assert len(refused.value.problems) == 3
+    assert len(error.value.problems) == 3
 
 
 def test_layers_are_active_in_training_only_and_saved_without_mnistlab(tmp_path) -> None:
-    dataset = prepare(mnist_5k(), limit=64, augmentation={"rotation_range": 20, "zoom_range": 0.2})
+    dataset = prepare(digits(), limit=64, augmentation={"rotation_range": 20, "zoom_range": 0.2})
     model, _ = trained(dataset, epochs=1)
     images = dataset.test.images[:8]
     predicted = [model.predict(images, verbose=0) for _ in range(2)]
@@ -264,27 +263,27 @@ def test_layers_are_active_in_training_only_and_saved_without_mnistlab(tmp_path)
     np.testing.assert_allclose(again.predict(images, verbose=0), predicted[0], rtol=1e-5)
 
 
-@KERAS_S_SCIPY
+@SCIPY_NAME_IN_KERAS
 @pytest.mark.parametrize("loader", ["resident", "stream", "generator"])
-def test_augmented_versions_can_be_looked_at(pets, loader) -> None:
+def test_augmented_versions_of_an_image(pets, loader) -> None:
     arguments = {"rotation_range": 20}
     dataset = prepare(directory(str(pets), loader=loader, image_size=[16, 16]), augmentation=arguments)
     image = dataset.train.images[np.arange(1)][0]
-    versions = batches.augmented_versions(dataset, image, 5, seed=0)
+    versions = training.augmented_versions(dataset, image, 5, seed=0)
     assert (versions.shape, versions.dtype) == ((5, 16, 16, 3), np.uint8)
     assert len({version.tobytes() for version in versions}) == 5
 
 
-def test_a_batch_beyond_the_memory_budget_is_refused(pets) -> None:
+def test_a_batch_beyond_the_memory_budget_is_an_error(pets) -> None:
     images = directory(str(pets), loader="stream", image_size=[200, 200], memory_budget_mb=4)
     with pytest.raises(ConfigError, match="At most 11 fit"):
         batches.check_batch_size("all", prepare(images))
     batches.check_batch_size(11, prepare(images))
-    batches.check_batch_size("all", prepare(mnist_5k()))
+    batches.check_batch_size("all", prepare(digits()))
 
 
 @pytest.mark.parametrize("loader", ["stream", "generator"])
-def test_a_file_lost_in_mid_training_is_named(pets, tmp_path, loader) -> None:
+def test_a_file_lost_during_the_training_is_named(pets, tmp_path, loader) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for index in range(20):

@@ -107,7 +107,7 @@ def labels_for(case: Case, labels: np.ndarray) -> np.ndarray:
 
 
 def compiled(case: Case) -> keras.Model:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(1)
     network = case.network()
     network.compile(case.optimizer(), case.loss, metrics=["accuracy"])
@@ -167,24 +167,28 @@ def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None
     metrics, outputs = fused.evaluate(ours, data, np.arange(1000, dtype=np.int32))
     expected = ours.evaluate(images[:1000], labels[:1000], batch_size=100, verbose=0, return_dict=True)
     assert metrics == pytest.approx(expected, rel=2e-6)
-    np.testing.assert_allclose(outputs, ours.predict(images[:1000], verbose=0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outputs, ours(images[:1000], training=False), rtol=1e-4, atol=1e-6)
 
 
 @hypothesis.settings(
-    max_examples=8,
+    max_examples=1,  # besides the four
     deadline=None,
     derandomize=True,
     database=None,
     phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
 )
+@hypothesis.example(num=41, batch_size=80, optimizer="rmsprop", weighted=False)  # one step
+@hypothesis.example(num=40, batch_size=20, optimizer="sgd", weighted=True)  # full steps only
+@hypothesis.example(num=33, batch_size=16, optimizer="adam", weighted=True)  # a last step of one image
+@hypothesis.example(num=21, batch_size=1, optimizer="adagrad", weighted=False)
 @hypothesis.given(
-    num=st.integers(3, 70),
+    num=st.integers(20, 70),
     batch_size=st.integers(1, 80),
     optimizer=st.sampled_from(["sgd", "adam", "rmsprop", "adagrad"]),
     weighted=st.booleans(),
 )
 def test_sizes_weights_and_optimizers_in_any_combination(num, batch_size, optimizer, weighted) -> None:
-    dataset = prepare(digits(), limit=max(20, num), class_weight=SKEW if weighted else None)
+    dataset = prepare(digits(), limit=num, class_weight=SKEW if weighted else None)
     case = Case(lambda: optimizers.get(optimizer), network=lambda: mlp(units=8))
     results = []
     for engine in ("fused", "keras"):

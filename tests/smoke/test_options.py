@@ -1,4 +1,4 @@
-"""Every YAML option of every group, found by a recursive glob: it says what it is, composes, and builds."""
+"""Every YAML option of every group, found by a recursive glob: it explains itself, composes, and builds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from small_data import few_digits
 
 from mnistlab import training
 from mnistlab.config import conf_folder
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
-from mnistlab.data import Dataset, prepare
-from mnistlab.data.sources import mnist_5k
 from mnistlab.training import models
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
@@ -25,17 +24,12 @@ def of_group(group: str) -> list[str]:
     return [option for name, option in CHOICES if name == group]
 
 
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return prepare(mnist_5k(), limit=200)
-
-
-def build_model(group_overrides: list[str], dataset: Dataset) -> keras.Model:
-    config = compose_config(group_overrides)
+def build_model(*overrides: str) -> keras.Model:
+    config = compose_config(list(overrides))
     network = build(config.model, "model", input_shape=(28, 28, 1), num_outputs=10, output_activation="softmax")
     model = models.with_preprocessing(network, (28, 28, 1), config.data.scaling)
     optimizer = build(config.optimizer, "optimizer")
-    training.compile_model(model, optimizer, loss="auto", metrics=["accuracy"], labels=dataset.labels)
+    training.compile_model(model, optimizer, loss="auto", metrics=["accuracy"], labels="one_hot")
     return model
 
 
@@ -46,7 +40,7 @@ def test_the_glob_finds_the_groups() -> None:
 
 
 @pytest.mark.parametrize("file", OPTIONS, ids=lambda file: str(file.relative_to(conf_folder())))
-def test_each_option_starts_by_saying_what_it_is(file: Path) -> None:
+def test_each_option_starts_with_a_comment_that_explains_it(file: Path) -> None:
     lines = file.read_text(encoding="utf-8").splitlines()
     comment = lines[1] if lines[0] == "# @package _global_" else lines[0]
     assert comment.startswith("# ")
@@ -62,9 +56,9 @@ def test_each_option_composes_and_passes_the_checks(group: str, option: str) -> 
 
 
 @pytest.mark.parametrize("option", of_group("optimizer"))
-def test_each_optimizer_learns(option: str, dataset: Dataset) -> None:
+def test_each_optimizer_learns(option: str) -> None:
     keras.utils.set_random_seed(0)
-    model = build_model([f"optimizer={option}"], dataset)
+    model, dataset = build_model(f"optimizer={option}"), few_digits(200)
     images, targets = dataset.train.images, dataset.targets(dataset.train.labels)
     before = model.evaluate(images, targets, verbose=0)[0]
     for _ in range(10):
@@ -74,22 +68,21 @@ def test_each_optimizer_learns(option: str, dataset: Dataset) -> None:
 
 
 @pytest.mark.parametrize("option", of_group("model"))
-def test_each_model_trains_an_epoch_on_raw_pixels(option: str, dataset: Dataset) -> None:
-    model = build_model([f"model={option}"], dataset)
+def test_each_model_trains_an_epoch_on_raw_pixels(option: str) -> None:
+    model, dataset = build_model(f"model={option}"), few_digits(200)
     assert model.input_shape == (None, 28, 28, 1)
     assert model.inputs[0].dtype == "uint8"
-    seen = keras.callbacks.History()
-    training.fit(model, dataset, epochs=1, batch_size=32, seed=0, callbacks=[seen])
-    assert np.isfinite(seen.history["loss"][0])
-    probabilities = model.predict(dataset.test.images[:5], verbose=0)
-    assert probabilities.sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+    result = training.fit(model, dataset, training.plan_fit(model, dataset, epochs=1, batch_size=32, seed=0))
+    assert np.isfinite(result.history[0]["loss"])
+    probabilities = model(dataset.test.images[:5], training=False)
+    assert probabilities.numpy().sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
 @pytest.mark.parametrize("option", of_group("callbacks"))
-def test_each_callback_builds_and_passes_its_checks(option: str, dataset: Dataset, tmp_path: Path) -> None:
+def test_each_callback_builds_and_passes_its_checks(option: str, tmp_path: Path) -> None:
     config = compose_config([f"callbacks={option}", f"paths.run={tmp_path}"])
     built = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
-    training.check_callbacks(built, build_model([], dataset), ["accuracy"])
+    training.check_callbacks(built, build_model(), ["accuracy"])
     if option == "default":
         assert {type(callback).__name__ for callback in built.values()} == {
             "EarlyStopping",
@@ -99,8 +92,8 @@ def test_each_callback_builds_and_passes_its_checks(option: str, dataset: Datase
         assert built["model_checkpoint"].filepath == f"{tmp_path}/checkpoints/best_model.keras"
 
 
-def test_the_mlp_is_the_guides(dataset: Dataset) -> None:
-    model = build_model([], dataset)
+def test_the_mlp_is_the_guides() -> None:
+    model = build_model()
     assert [type(layer).__name__ for layer in model.layers] == ["Rescaling", "Flatten", "Dense", "Dense"]
     assert [layer.activation.__name__ for layer in model.layers[2:]] == ["relu", "softmax"]
     assert model.count_params() == 784 * 128 + 128 + 128 * 10 + 10

@@ -1,24 +1,27 @@
-"""Training: seeds repeat, epochs differ, weights weigh, what cannot work is refused before the first epoch."""
+"""Training: seeds repeat, epochs differ, class weights apply; mistakes are found before the first epoch."""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 
 import keras
 import numpy as np
 import pytest
+from small_data import digits, few_digits
 
 from mnistlab import experiment, training
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
-from mnistlab.data import prepare
-from mnistlab.data.sources import mnist_5k
-from mnistlab.runtime import background
-from mnistlab.tracking.recorder import Recorder
-from mnistlab.training import models, saving
-from mnistlab.training.callbacks import KeepBest, LogEpochs
+from mnistlab.data import Dataset, epoch_order, prepare
+from mnistlab.tracking import background
+from mnistlab.training import TrainingResult, models, saving
+from mnistlab.training.callbacks import KeepBest, is_better
+from mnistlab.training.engine.fused import NonFiniteLoss
+from mnistlab.training.fitting import ShuffledBatches
+from mnistlab.training.plan import resolve_batch_size
 
 
 def new_model(optimizer="adam", labels="one_hot", units=8, dropout=0.0, rate=None, metrics=("accuracy",)):
@@ -31,54 +34,53 @@ def new_model(optimizer="adam", labels="one_hot", units=8, dropout=0.0, rate=Non
     return model
 
 
-def train(dataset, seed=0, epochs=2, batch_size=32, callbacks=(), **settings):
-    keras.utils.clear_session()
-    training.seed_everything(seed, deterministic=False)
+def train(dataset: Dataset, seed=0, epochs=2, batch_size=32, keep="last", callbacks=(), on_epoch=None, **settings):
+    """A model, trained from the seed, and the training's result."""
+    training.start_job(seed, deterministic=False)
     model = new_model(**settings)
-    history = keras.callbacks.History()
-    training.fit(model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, callbacks=[history, *callbacks])
-    return model, history.history
+    plan = training.plan_fit(model, dataset, epochs=epochs, batch_size=batch_size, seed=seed)
+    observe = {"on_epoch": on_epoch} if on_epoch else {}
+    return model, training.fit(model, dataset, plan, keep=keep, callbacks=callbacks, **observe)
 
 
-@pytest.fixture(scope="module")
-def dataset():
-    return prepare(mnist_5k(), limit=300)
+def column(result: TrainingResult, metric: str) -> list[float]:
+    return [row[metric] for row in result.history]
 
 
-def test_equal_seeds_repeat_and_others_differ(dataset) -> None:
-    first, again, other = (train(dataset, seed=seed, dropout=0.2)[1] for seed in (0, 0, 1))
-    assert first["loss"] == pytest.approx(again["loss"], rel=1e-6)
-    assert first["loss"] != pytest.approx(other["loss"], rel=1e-3)
+def test_equal_seeds_repeat_and_others_differ() -> None:
+    losses = [column(train(few_digits(), seed=seed, dropout=0.2)[1], "loss") for seed in (0, 0, 1)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-3)
 
 
 def test_one_hot_and_integer_labels_are_the_same_mathematics() -> None:
     losses = [
-        train(prepare(mnist_5k(), limit=300, labels=labels), labels=labels)[1]["loss"]
+        column(train(prepare(digits(), limit=300, labels=labels), labels=labels)[1], "loss")
         for labels in ("one_hot", "integer")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_each_epoch_has_its_own_order_and_misses_nobody(dataset) -> None:
-    batches = training.ShuffledBatches(dataset, 32, seed=0)
+def test_each_epoch_has_its_order_and_every_image() -> None:
+    train_images = few_digits().train.images
+    batches = ShuffledBatches(few_digits(), 32, seed=0)
     assert len(batches) == 10
     epochs = []
     for epoch in range(2):
-        batches.begin(epoch)
+        batches.set_epoch(epoch)
         epochs.append(np.concatenate([batches[index][0] for index in range(len(batches))]))
-    assert len(epochs[0]) == len(dataset.train)
+    assert len(epochs[0]) == len(train_images)
     assert not np.array_equal(epochs[0], epochs[1])
-    assert epochs[0].astype(int).sum() == epochs[1].astype(int).sum() == dataset.train.images.astype(int).sum()
+    assert epochs[0].astype(int).sum() == epochs[1].astype(int).sum() == train_images.astype(int).sum()
 
 
-def test_class_weights_are_keras_s() -> None:
+def test_class_weights_are_those_of_keras() -> None:
     weight = {digit: 1.0 + digit for digit in range(10)}
-    dataset = prepare(mnist_5k(), limit=300, class_weight=weight)
+    dataset = prepare(digits(), limit=300, class_weight=weight)
     ours, _ = train(dataset, epochs=1, batch_size=300, optimizer="sgd", rate=0.5)
-    keras.utils.clear_session()
-    training.seed_everything(0, deterministic=False)
+    training.start_job(0, deterministic=False)
     theirs = new_model("sgd", rate=0.5)
-    order = training.epoch_order(300, 0, 0)
+    order = epoch_order(300, 0, 0)
     theirs.fit(
         dataset.train.images[order],
         dataset.targets(dataset.train.labels)[order],
@@ -87,14 +89,14 @@ def test_class_weights_are_keras_s() -> None:
         shuffle=False,
         verbose=0,
     )
-    for mine, keras_s in zip(ours.get_weights(), theirs.get_weights(), strict=True):
-        np.testing.assert_allclose(mine, keras_s, rtol=1e-5, atol=1e-7)
+    for our_weights, their_weights in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(our_weights, their_weights, rtol=1e-5, atol=1e-7)
 
 
 def test_a_rare_class_is_recalled_better_with_balanced_weights() -> None:
     recalls = []
     for class_weight in (None, "balanced"):
-        dataset = prepare(mnist_5k(), keep={3: 0.03}, class_weight=class_weight)
+        dataset = prepare(digits(), keep={3: 0.03}, class_weight=class_weight)
         model, _ = train(dataset, epochs=3, units=32, rate=0.003)
         _, probabilities = training.predict(model, dataset, "test")
         threes = dataset.test.labels == 3
@@ -102,45 +104,106 @@ def test_a_rare_class_is_recalled_better_with_balanced_weights() -> None:
     assert recalls[1] > recalls[0] + 0.05
 
 
-def test_epochs_are_logged_with_the_rate_they_used(dataset, tmp_path) -> None:
-    log = LogEpochs(Recorder(tmp_path))
+def test_epochs_are_reported_with_the_rate_they_used() -> None:
+    reported = []
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / 2**epoch)
-    train(dataset, epochs=3, callbacks=[halve, log])
-    assert [row["learning_rate"] for row in log.epochs] == [0.01, 0.005, 0.0025]
-    assert all({"loss", "accuracy", "val_loss", "val_accuracy", "epoch_seconds"} <= set(row) for row in log.epochs)
+    _, result = train(
+        few_digits(), epochs=3, callbacks=[halve], on_epoch=lambda row, epoch: reported.append((epoch, row))
+    )
+    assert column(result, "learning_rate") == [0.01, 0.005, 0.0025]
+    metrics = {"loss", "accuracy", "val_loss", "val_accuracy", "epoch_seconds"}
+    assert all(metrics <= set(row) for row in result.history)
+    assert reported == list(enumerate(result.history, start=1))
 
 
-def test_the_best_epoch_s_weights_come_back(dataset) -> None:
-    best = KeepBest("val_loss")
-    model, history = train(dataset, epochs=4, rate=0.1, callbacks=[best])
-    assert best.best_epoch == 1 + int(np.argmin(history["val_loss"]))
-    best.restore()
-    metrics, _ = training.predict(model, dataset, "validation")
-    assert metrics["loss"] == pytest.approx(min(history["val_loss"]), rel=1e-5)
+def test_the_weights_of_the_best_epoch_are_kept() -> None:
+    model, result = train(few_digits(), epochs=4, rate=0.1, keep="best")
+    losses = column(result, "val_loss")
+    assert result.best_epoch == 1 + int(np.argmin(losses))
+    metrics, _ = training.predict(model, few_digits(), "validation")
+    assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
-def test_a_run_of_nan_has_no_best_epoch(dataset) -> None:
-    best = KeepBest("val_loss")
-    train(dataset, optimizer="sgd", rate=1e30, callbacks=[best])
-    assert best.best_epoch is None
+def test_a_training_of_nan_has_no_best_epoch() -> None:
+    _, result = train(few_digits(), optimizer="sgd", rate=1e30, keep="best")
+    assert result.best_epoch is None
+    assert set(result.metrics()) == {"train_seconds", "steps_per_epoch"}
+    outcome = result.outcome(learned=True)
+    assert outcome["outcome"] == "diverged"
+    assert outcome["outcome.epoch"] == 1
+    assert outcome["outcome.step"] == result.diverged.step
+    assert outcome["outcome.learning_rate"] == pytest.approx(1e30)
+
+
+def test_better_is_lower_for_losses_and_higher_for_other_metrics() -> None:
+    best = KeepBest("val_accuracy")
+    best.set_model(new_model())
+    for epoch, accuracy in enumerate((math.nan, 0.5, 0.75, 0.75, 0.25)):
+        best.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    assert (best.best_epoch, best.best_value) == (3, 0.75)
+    assert is_better("val_loss", 0.1, 0.2)
+    assert is_better("val_mean_absolute_error", 0.1, math.nan)
+    assert not is_better("val_loss", math.inf, math.nan)
+    assert not is_better("accuracy", 0.1, 0.2)
+
+
+ROWS = [
+    {"loss": 2.0, "val_loss": 1.0, "val_accuracy": 0.5, "learning_rate": 0.1, "epoch_seconds": 1.0},
+    {"loss": 1.0, "val_loss": 1.5, "val_accuracy": 0.25, "learning_rate": 0.05, "epoch_seconds": 1.0},
+]
+
+
+def test_the_metrics_of_a_result_are_those_of_its_best_epoch() -> None:
+    result = TrainingResult(ROWS, best_epoch=1, seconds=2.5, steps_per_epoch=10)
+    assert result.metrics() == {
+        "best_epoch": 1,
+        "best_loss": 2.0,
+        "best_val_loss": 1.0,
+        "best_val_accuracy": 0.5,
+        "train_seconds": 2.5,
+        "steps_per_epoch": 10,
+    }
+
+
+def test_the_outcome_of_a_result() -> None:
+    result = TrainingResult(ROWS, best_epoch=1, seconds=2.5, steps_per_epoch=10)
+    assert result.outcome(learned=True) == {"outcome": "trained"}
+    assert result.outcome(learned=False) == {
+        "outcome": "diverged",
+        "outcome.epoch": 2,
+        "outcome.step": "",
+        "outcome.learning_rate": 0.05,
+        "outcome.last_finite_loss": 1.0,
+    }
+    rows = [*ROWS, {"loss": math.nan, "val_loss": math.nan, "learning_rate": 0.05}]
+    found = NonFiniteLoss(epoch=3, step=7, loss=math.nan, last_finite_loss=0.75)
+    assert TrainingResult(rows, 1, 2.5, 10, found).outcome(learned=True) == {
+        "outcome": "diverged",
+        "outcome.epoch": 3,
+        "outcome.step": 7,
+        "outcome.learning_rate": 0.05,
+        "outcome.last_finite_loss": 0.75,
+    }
+    unexplained = TrainingResult([{"loss": math.inf, "learning_rate": 0.1}], None, 2.5, 10)
+    assert unexplained.outcome(learned=False)["outcome.last_finite_loss"] == ""
 
 
 def test_batch_sizes(caplog) -> None:
-    assert training.resolve_batch_size("all", 300) == 300
-    assert training.resolve_batch_size(64, 300) == 64
+    assert resolve_batch_size("all", 300) == 300
+    assert resolve_batch_size(64, 300) == 64
     assert caplog.text == ""
     with caplog.at_level(logging.WARNING):
-        assert training.resolve_batch_size(1000, 300) == 300
+        assert resolve_batch_size(1000, 300) == 300
     assert "more than the 300 training images" in caplog.text
 
 
-def test_a_monitor_that_no_epoch_will_have_is_refused() -> None:
+def test_a_monitor_that_no_epoch_will_have_is_an_error() -> None:
     callback = keras.callbacks.EarlyStopping(monitor="val_acuracy")
     with pytest.raises(ConfigError, match=r"callbacks.early.monitor.*val_acuracy.*Did you mean val_accuracy"):
         training.check_callbacks({"early": callback}, new_model(), ["accuracy"])
 
 
-def test_reducing_the_rate_of_a_schedule_is_refused() -> None:
+def test_reducing_the_rate_of_a_schedule_is_an_error() -> None:
     optimizer = keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.9))
     callback = keras.callbacks.ReduceLROnPlateau(monitor="val_loss")
     with pytest.raises(ConfigError, match="is a schedule"):
@@ -149,48 +212,59 @@ def test_reducing_the_rate_of_a_schedule_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("loss", "metrics"), [("categorical_crossentropi", []), ("auto", ["acuracy"])])
-def test_unknown_losses_and_metrics_are_refused(loss, metrics) -> None:
+def test_unknown_losses_and_metrics_are_errors(loss, metrics) -> None:
     network = models.logistic((28, 28, 1), 10)
     with pytest.raises(ConfigError, match="is not known to Keras"):
         training.compile_model(network, keras.optimizers.SGD(), loss=loss, metrics=metrics, labels="one_hot")
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
-def test_a_saved_model_starts_an_equal_one(dataset, tmp_path, name) -> None:
-    trained, _ = train(dataset, epochs=1)
-    saving.save_model(trained, tmp_path, ["keras", "h5", "weights"])
-    fresh = new_model()
-    before = fresh.predict(dataset.test.images[:20], verbose=0)
-    saving.load_weights(fresh, tmp_path / name)
-    after = fresh.predict(dataset.test.images[:20], verbose=0)
-    np.testing.assert_allclose(after, trained.predict(dataset.test.images[:20], verbose=0), rtol=1e-6)
-    assert not np.allclose(before, after)
+FILES = ["model.keras", "model.h5", "model.weights.h5"]
 
 
-@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.weights.h5"])
-def test_another_architecture_is_refused_with_both_shapes(dataset, tmp_path, name) -> None:
-    saving.save_model(new_model(units=8), tmp_path, ["keras", "h5", "weights"])
-    with pytest.raises(ConfigError) as refused:
-        saving.load_weights(new_model(units=16), tmp_path / name)
-    assert "(784, 8)" in str(refused.value)
-    assert "(784, 16)" in str(refused.value)
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A trained model and the folder that it is saved in, in every format."""
+    folder = tmp_path_factory.mktemp("saved")
+    trained, _ = train(few_digits(), epochs=1)
+    saving.save_model(trained, folder, ["keras", "h5", "weights"])
+    return trained, folder
 
 
-def test_a_damaged_or_missing_model_is_refused(tmp_path) -> None:
-    saving.save_model(new_model(), tmp_path, ["keras", "h5", "weights"])
-    for name in ("model.keras", "model.h5", "model.weights.h5"):
-        file = tmp_path / name
-        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-        with pytest.raises(ConfigError, match="damaged"):
-            saving.load_weights(new_model(), file)
+@pytest.mark.parametrize("name", FILES)
+def test_a_saved_model_starts_an_equal_one(saved, name) -> None:
+    trained, folder = saved
+    images, fresh = few_digits().test.images[:20], new_model()
+    before = fresh(images)
+    saving.load_weights(fresh, folder / name)
+    np.testing.assert_allclose(fresh(images), trained(images), rtol=1e-6)
+    assert not np.allclose(before, fresh(images))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_another_architecture_is_an_error_with_both_shapes(saved, name) -> None:
+    with pytest.raises(ConfigError) as error:
+        saving.load_weights(new_model(units=16), saved[1] / name)
+    assert "(784, 8)" in str(error.value)
+    assert "(784, 16)" in str(error.value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_model_is_an_error(saved, tmp_path, name) -> None:
+    content = (saved[1] / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ConfigError, match="damaged"):
+        saving.load_weights(new_model(), tmp_path / name)
+
+
+def test_a_missing_model_and_one_of_another_type_are_errors(tmp_path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         saving.load_weights(new_model(), tmp_path / "none.keras")
+    (tmp_path / "model.pkl").write_text("")
     with pytest.raises(ConfigError, match=r"must be a .keras"):
-        (tmp_path / "model.pkl").write_text("")
         saving.load_weights(new_model(), tmp_path / "model.pkl")
 
 
-def test_a_run_is_complete_when_it_returns_whatever_became_of_the_second_process(tmp_path) -> None:
+def test_a_run_is_complete_when_it_returns_even_after_the_background_process_died(tmp_path) -> None:
     small = ["source=mnist_5k", "data.limit=100", "fit.epochs=1", "tracking=none"]
     for name in ("first", "second"):
         result = experiment.run(compose_config([*small, f"paths.run={tmp_path / name}"]))
