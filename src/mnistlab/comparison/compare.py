@@ -2,16 +2,14 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from mnistlab.comparison.curves import describe_convergence
-from mnistlab.comparison.fairness import fairness, is_data_axis
-from mnistlab.comparison.grid import LEARNING_RATE, learning_rate_grid
-from mnistlab.comparison.options import option_summary, rank_options, with_diagnoses
-from mnistlab.comparison.pairs import Direction, compare_options
-from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, score_matrix, split_by_data
-from mnistlab.comparison.results import Comparison, LearningRateGrid, Note, OptionSummary, Pair
-from mnistlab.comparison.targets import TARGETS
+from mnistlab.comparison.curves import TARGETS, describe_convergence
+from mnistlab.comparison.fairness import fairness
+from mnistlab.comparison.grid import at_best_rates, learning_rate_grid
+from mnistlab.comparison.options import compare_options, option_summary, rank_options
+from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, is_data_axis, score_matrix, split_by_data
+from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.wording import describe_method, verdict
 
 
@@ -42,15 +40,12 @@ def compare(
     seeds, scores = score_matrix(groups, objective)
     resolved = _resolve_direction(objective, direction)
     pairs = compare_options(list(groups), scores, objective, resolved, alpha)
-    options = rank_options(
-        [
-            option_summary(name, group, keys, row, seeds, objective, targets, resamples)
-            for (name, group), row in zip(groups.items(), scores, strict=True)
-        ],
-        resolved,
-    )
+    summaries = [
+        option_summary(name, group, keys, row, seeds, objective, targets, resamples)
+        for (name, group), row in zip(groups.items(), scores, strict=True)
+    ]
     metric = objective.removeprefix("best_")
-    options = with_diagnoses(options, groups, metric, resolved)
+    options = rank_options(summaries, groups, metric, resolved)
     grid = learning_rate_grid(records, objective, resolved, default_learning_rates, alpha)
     notes = fairness(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
     return Comparison(
@@ -74,14 +69,9 @@ def compare_by_data(
     records: Iterable[RunRecord],
     axis: str | Sequence[str] = "optimizer",
     objective: str = "best_val_accuracy",
-    *,
-    direction: Literal["auto", "higher", "lower"] = "auto",
-    alpha: float = 0.05,
-    targets: Sequence[float] = TARGETS,
-    resamples: int = 2000,
-    default_learning_rates: Mapping[str, float] | None = None,
+    **settings: Any,
 ) -> list[Comparison]:
-    """One comparison per data set, the one with the most runs first; arguments as for `compare`.
+    """One comparison per data set, the one with the most runs first; settings: keyword arguments of `compare`.
 
     A data setting on the axis ("source" next to "optimizer") then selects the data set, not an option.
     An axis that consists of data settings only gives a single comparison, with a warning.
@@ -92,19 +82,7 @@ def compare_by_data(
     else:
         groups = split_by_data(records)
         option_keys = tuple(key for key in keys if len(groups) == 1 or not is_data_axis([key]))
-    return [
-        compare(
-            members,
-            option_keys,
-            objective,
-            direction=direction,
-            alpha=alpha,
-            targets=targets,
-            resamples=resamples,
-            default_learning_rates=default_learning_rates,
-        )
-        for members in groups.values()
-    ]
+    return [compare(members, option_keys, objective, **settings) for members in groups.values()]
 
 
 def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
@@ -130,17 +108,11 @@ def _verdict(
     options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: str, grid: LearningRateGrid | None
 ) -> str:
     """The verdict on the options; for a grid of several optimizers, on each at its best learning rate."""
-    if grid is None or len(grid.rows) < 2:
+    chosen = at_best_rates(options, grid) if grid and len(grid.rows) > 1 else []
+    if grid is None or len(chosen) < 2:
         return verdict(options, pairs, objective)
-    best = {(row.optimizer, row.best) for row in grid.rows}
-    chosen = [
-        dataclasses.replace(option, name=str(option.values["optimizer"]))
-        for option in options
-        if (option.values.get("optimizer"), option.values.get(LEARNING_RATE)) in best
-    ]
-    if len(chosen) < 2:
-        return verdict(options, pairs, objective)
-    return f"Each at its best learning rate: {verdict(chosen, grid.at_best, objective)}"
+    optimizers = [dataclasses.replace(option, name=str(option.values["optimizer"])) for option in chosen]
+    return f"Each at its best learning rate: {verdict(optimizers, grid.at_best, objective)}"
 
 
 def _resolve_direction(objective: str, direction: Literal["auto", "higher", "lower"]) -> Direction:

@@ -1,19 +1,61 @@
-"""Diagnosis of learning curves, as in Part 8 of the guide, and which option converges first."""
+"""Learning curves: time to a target, diagnosis (Part 8 of the guide), and which option converges first."""
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from mnistlab.comparison.records import RunRecord, outcome
-from mnistlab.comparison.results import CurveDiagnosis
-from mnistlab.comparison.targets import censored_median, first_epoch, seconds_until
+import numpy as np
 
+from mnistlab.comparison.records import RunRecord, outcome
+from mnistlab.comparison.results import CurveDiagnosis, Direction, TargetTime, finite_or_none
+from mnistlab.comparison.wording import join_names
+
+TARGETS = (0.95, 0.97, 0.98)
 DIAGNOSIS_RULE = (
     "Diverged: the loss became infinite or the run ended at chance level. Overfitting: the final validation loss is "
     "more than 5 % above its minimum, and training loss decreased after that minimum. Underfitting: validation loss "
     "never fell below half the loss of random guessing, ln(number of classes). Otherwise a good fit; still improving "
     "if validation loss decreased by more than 2 % in the last epoch."
 )
+
+
+def first_epoch(record: RunRecord, metric: str, level: float, direction: Direction = "higher") -> int | None:
+    """The first epoch, from 1, with at least (for "lower": at most) this value of the metric; None without one."""
+    for epoch, value in enumerate(record.history.get(metric, ()), start=1):
+        if math.isfinite(value) and (value >= level if direction == "higher" else value <= level):
+            return epoch
+    return None
+
+
+def time_to_target(
+    group: Sequence[RunRecord], target: float, metric: str = "val_accuracy", direction: Direction = "higher"
+) -> TargetTime:
+    """One option's time to one target, in whole epochs (AlgoPerf, Dahl et al. 2023).
+
+    A run that misses the target has an infinite time, so the median is None if half of the runs miss it;
+    excluding them would favour unreliable options. Failed and diverged runs miss the target; unfinished runs
+    are excluded. Steps are None without `metrics["steps_per_epoch"]`, seconds without `history["epoch_seconds"]`.
+    """
+    runs = [record for record in group if outcome(record) != "unfinished"]
+    reached = [(run, epoch) for run in runs if (epoch := first_epoch(run, metric, target, direction))]
+    missing = len(runs) - len(reached)
+    return TargetTime(
+        target,
+        len(reached),
+        len(runs),
+        censored_median([float(epoch) for _, epoch in reached], missing),
+        censored_median([epoch * run.metrics.get("steps_per_epoch", math.nan) for run, epoch in reached], missing),
+        censored_median([_seconds_until(run, epoch) for run, epoch in reached], missing),
+    )
+
+
+def censored_median(values: Sequence[float], num_missing: int) -> float | None:
+    """The median with `num_missing` additional infinite values; None if it is infinite or a value is NaN."""
+    if not values or any(math.isnan(value) for value in values):
+        return None
+    ordered = np.sort([*values, *[math.inf] * num_missing])
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return finite_or_none(float(middle[0] + middle[1]) / 2)
 
 
 def diagnose_run(record: RunRecord) -> str:
@@ -31,24 +73,25 @@ def diagnose_run(record: RunRecord) -> str:
     training_fell = len(training) == len(losses) and training[-1] < training[best]
     if losses[-1] > 1.05 * losses[best] and training_fell:
         return "overfitting"
-    if losses[best] > 0.5 * _random_guessing_loss(record, losses):
+    num_classes = len(record.class_names) or len(record.confusion or ())
+    if num_classes > 1 and losses[best] > 0.5 * math.log(num_classes):
         return "underfitting"
     return "good fit, still improving" if losses[-1] < 0.98 * losses[-2] else "good fit"
 
 
 def diagnose_option(group: Sequence[RunRecord]) -> str:
     """The diagnoses of an option's runs, most frequent first, with their counts unless all agree."""
-    counts = Counter(diagnose_run(record) for record in group if outcome(record) != "unfinished")
+    diagnoses = sorted(diagnose_run(record) for record in group if outcome(record) != "unfinished")
+    counts = Counter(diagnoses).most_common()
     if not counts:
         return "no finished run"
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    if len(ordered) == 1:
-        return ordered[0][0]
-    return "; ".join(f"{diagnosis} in {count} of {counts.total()}" for diagnosis, count in ordered)
+    if len(counts) == 1:
+        return diagnoses[0]
+    return "; ".join(f"{diagnosis} in {count} of {len(diagnoses)}" for diagnosis, count in counts)
 
 
 def diagnose_curves(
-    group: Sequence[RunRecord], metric: str, direction: str, best_value: float | None
+    group: Sequence[RunRecord], metric: str, direction: Direction, best_value: float | None
 ) -> CurveDiagnosis:
     """Diagnose an option's curves, and find when they came near their final value and the best option's.
 
@@ -60,49 +103,32 @@ def diagnose_curves(
     settled_epoch = censored_median(epochs, len(trained) - len(epochs))
     if best_value is None:
         return CurveDiagnosis(diagnose_option(group), settled_epoch)
-    level = near_level(best_value, direction)
-    reached = [(run, epoch) for run in trained if (epoch := first_epoch(run, metric, level, direction))]
-    missing = len(trained) - len(reached)
-    return CurveDiagnosis(
-        diagnose_option(group),
-        settled_epoch,
-        censored_median([float(epoch) for _, epoch in reached], missing),
-        censored_median([seconds_until(run, epoch) for run, epoch in reached], missing),
-    )
+    near_best = time_to_target(trained, near_level(best_value, direction), metric, direction)
+    return CurveDiagnosis(diagnose_option(group), settled_epoch, near_best.epochs, near_best.seconds)
 
 
-def near_level(value: float, direction: str) -> float:
+def near_level(value: float, direction: Direction) -> float:
     """The level that counts as near a value: 1 % below it, or 10 % above it where lower is better."""
     return value - 0.01 * abs(value) if direction == "higher" else value + 0.1 * abs(value)
 
 
-def describe_convergence(diagnoses: Mapping[str, CurveDiagnosis], metric: str, best: str, direction: str) -> str:
+def describe_convergence(diagnoses: Mapping[str, CurveDiagnosis], metric: str, best: str, direction: Direction) -> str:
     """Which option comes near the best final value first, in epochs and in seconds, and which ends best."""
-    margin = "1 %" if direction == "higher" else "10 %"
-    reached = {name: curves for name, curves in diagnoses.items() if curves.level_epoch is not None}
-    ends = f"{best} ends {'highest' if direction == 'higher' else 'lowest'}"
-    if not reached:
-        return f"{ends}; no option's median run came within {margin} of its {metric}."
-    fewest = min(_inf_if_none(curves.level_epoch) for curves in reached.values())
-    by_epoch = [name for name, curves in reached.items() if curves.level_epoch == fewest]
-    sentence = f"Within {margin} of the best final {metric} first: {_join_names(by_epoch)} (median epoch {fewest:g})"
-    timed = [name for name, curves in reached.items() if curves.level_seconds is not None]
-    if timed:
-        fastest = min(timed, key=lambda name: (_inf_if_none(reached[name].level_seconds), name))
-        seconds = _inf_if_none(reached[fastest].level_seconds)
-        sentence += f"; in seconds: {fastest} ({seconds:.3g} s)"
-    return f"{sentence}; {ends}."
+    margin, extreme = ("1 %", "highest") if direction == "higher" else ("10 %", "lowest")
+    epochs = {name: curves.level_epoch for name, curves in diagnoses.items() if curves.level_epoch is not None}
+    seconds = {name: curves.level_seconds for name, curves in diagnoses.items() if curves.level_seconds is not None}
+    if not epochs:
+        return f"{best} ends {extreme}; no option's median run came within {margin} of its {metric}."
+    fewest = min(epochs.values())
+    first = join_names([name for name, epoch in epochs.items() if epoch == fewest])
+    sentence = f"Within {margin} of the best final {metric} first: {first} (median epoch {fewest:g})"
+    if seconds:
+        fastest = min(seconds, key=lambda name: (seconds[name], name))
+        sentence += f"; in seconds: {fastest} ({seconds[fastest]:.3g} s)"
+    return f"{sentence}; {best} ends {extreme}."
 
 
-def _random_guessing_loss(record: RunRecord, losses: Sequence[float]) -> float:
-    """Cross-entropy of random guessing; twice the first loss, which disables the rule, if the classes are unknown."""
-    num_classes = len(record.class_names) or len(record.confusion or ())
-    return math.log(num_classes) if num_classes > 1 else 2.0 * losses[0] + 1e-12
-
-
-def _inf_if_none(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
-def _join_names(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+def _seconds_until(record: RunRecord, epoch: int) -> float:
+    """Training seconds to the end of that epoch; NaN without a full `history["epoch_seconds"]`."""
+    seconds = record.history.get("epoch_seconds", ())
+    return math.fsum(seconds[:epoch]) if len(seconds) >= epoch else math.nan

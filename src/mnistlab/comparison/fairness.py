@@ -1,17 +1,11 @@
 """Whether the comparison is fair: what differs between runs other than the swept axes and the seed."""
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from statistics import mode
 from typing import Any
 
-from mnistlab.comparison.records import (
-    DATA_GROUPS,
-    RunRecord,
-    axis_keys,
-    group_by_option,
-    outcome,
-    seed_of,
-    split_by_data,
-)
+from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, is_data_axis, outcome, split_by_data
 from mnistlab.comparison.results import Note
 
 STRATEGY_SETTINGS = {"optimizer": ("fit.batch_size",)}
@@ -48,15 +42,14 @@ def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], igno
         values = {option: _values(group, name) for option, group in groups.items()}
         if len(set().union(*values.values())) == 1:
             continue
-        constant = all(len(option_values) == 1 for option_values in values.values())
+        constant = all(len(set(option_values)) == 1 for option_values in values.values())
         if _is_under(name, keys) and constant:
             continue
+        found = _options_by_value(groups, name)
         if name in strategy and constant:
-            text = f"{name} is part of each option's strategy: {_options_by_value(groups, name)}"
-            notes.append(Note("note", text))
+            notes.append(Note("note", f"{name} is part of each option's strategy: {found}"))
         else:
-            text = f"{name} differs but is not on the axis: {_options_by_value(groups, name)}"
-            notes.append(Note("warning", text))
+            notes.append(Note("warning", f"{name} differs but is not on the axis: {found}"))
     return notes
 
 
@@ -79,14 +72,11 @@ def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str])
     """Warnings if runs with the same seed had different initial weights or batch orders."""
     notes = []
     if not any(key.split(".")[0] == "model" for key in keys):
-        seeds = _mismatched_seeds(groups, "hash.initial_weights", seed_of)
-        notes += _mismatch_note("initial weights", seeds)
-    if is_data_axis(keys):
-        return notes
-    seeds = _mismatched_seeds(
-        groups, "hash.batch_order", lambda record: (seed_of(record), record.params.get("fit.batch_size"))
-    )
-    return notes + _mismatch_note("batch orders (at equal batch size)", seeds)
+        notes += _mismatch_notes(groups, "initial weights", "hash.initial_weights")
+    if not is_data_axis(keys):
+        noun = "batch orders (at equal batch size)"
+        notes += _mismatch_notes(groups, noun, "hash.batch_order", ["fit.batch_size"])
+    return notes
 
 
 def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
@@ -95,7 +85,8 @@ def budget_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
     for option, group in groups.items():
         trained = [record for record in group if outcome(record) == "trained" and _epochs(record)]
         epochs[option] = {_epochs(record) for record in trained}
-        steps[option] = {round(total) for record in trained if (total := _steps(record)) is not None}
+        counted = [record for record in trained if "steps_per_epoch" in record.metrics]
+        steps[option] = {round(record.metrics["steps_per_epoch"] * _epochs(record)) for record in counted}
     if len(set().union(*epochs.values())) > 1:
         return [Note("warning", f"numbers of epochs differ: {_options_by_range(epochs)}")]
     if len(set().union(*steps.values())) > 1:
@@ -108,7 +99,7 @@ def replicate_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
     """A warning if an option has several trained runs with the same seed: they are averaged."""
     duplicated = []
     for option, group in groups.items():
-        seeds = [seed_of(record) for record in group if outcome(record) == "trained"]
+        seeds = [record.seed for record in group if outcome(record) == "trained"]
         if len(set(seeds)) < len(seeds):
             duplicated.append(option)
     if not duplicated:
@@ -117,13 +108,8 @@ def replicate_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
     return [Note("warning", text)]
 
 
-def is_data_axis(keys: Sequence[str]) -> bool:
-    """Whether every swept setting is a data setting, so that options have different data by design."""
-    return all(key.split(".")[0] in DATA_GROUPS for key in keys)
-
-
-def _values(group: Sequence[RunRecord], name: str) -> set[str]:
-    return {str(record.params.get(name, UNSET)) for record in group}
+def _values(group: Sequence[RunRecord], name: str) -> list[str]:
+    return [str(record.params.get(name, UNSET)) for record in group]
 
 
 def _equals_seed(records: Sequence[RunRecord], name: str) -> bool:
@@ -137,53 +123,34 @@ def _is_under(name: str, groups: Sequence[str]) -> bool:
 
 def _options_by_value(groups: dict[str, list[RunRecord]], name: str) -> str:
     """The values of a setting with the options that have them: "32 (adam, sgd), 1 (slow)"."""
-    options: dict[str, list[str]] = {}
-    counts: dict[str, int] = {}
+    values = {option: _values(group, name) for option, group in groups.items()}
+    counts = Counter(sorted(value for option_values in values.values() for value in option_values))
+    return ", ".join(
+        f"{value} ({_list_names(option for option in groups if value in values[option])})"
+        for value, _ in counts.most_common()
+    )
+
+
+def _mismatch_notes(groups: dict[str, list[RunRecord]], noun: str, tag: str, same: Sequence[str] = ()) -> list[Note]:
+    """A warning if hashes differ between runs with the same seed that also agree in the settings `same`."""
+    comparable: dict[Any, list[tuple[str, RunRecord]]] = defaultdict(list)
     for option, group in groups.items():
         for record in group:
-            value = str(record.params.get(name, UNSET))
-            counts[value] = counts.get(value, 0) + 1
-            if option not in options.setdefault(value, []):
-                options[value].append(option)
-    ordered = sorted(options, key=lambda value: (-counts[value], value))
-    return ", ".join(f"{value} ({_list_names(options[value])})" for value in ordered)
-
-
-def _mismatched_seeds(
-    groups: dict[str, list[RunRecord]], tag: str, key: Callable[[RunRecord], Hashable]
-) -> dict[int, list[str]]:
-    """Seeds at which runs with the same key have different hashes, with the options that deviate."""
-    digests: dict[Hashable, dict[str, list[tuple[int, str]]]] = {}
-    for option, group in groups.items():
-        for record in group:
-            if digest := record.tags.get(tag):
-                found = digests.setdefault(key(record), {})
-                found.setdefault(digest, []).append((seed_of(record), option))
-    seeds: dict[int, list[str]] = {}
-    for found in digests.values():
-        common = max(sorted(found), key=lambda digest: len(found[digest]))
-        for digest in sorted(found):
-            if digest != common:
-                for seed, option in found[digest]:
-                    seeds.setdefault(seed, []).append(option)
-    return seeds
-
-
-def _mismatch_note(noun: str, seeds: dict[int, list[str]]) -> list[Note]:
-    if not seeds:
+            if record.tags.get(tag):
+                comparable[record.seed, *map(record.params.get, same)].append((option, record))
+    deviating = []
+    for runs in comparable.values():
+        common = mode(sorted(record.tags[tag] for _, record in runs))
+        deviating += [(option, record.seed) for option, record in runs if record.tags[tag] != common]
+    if not deviating:
         return []
-    options = _list_names(sorted({option for found in seeds.values() for option in found}))
-    text = f"same seed but different {noun}: {options} (seeds {_list_names(map(str, sorted(seeds)))})"
+    options = _list_names(sorted({option for option, _ in deviating}))
+    text = f"same seed but different {noun}: {options} (seeds {_list_names(sorted({seed for _, seed in deviating}))})"
     return [Note("warning", f"{text}; pairing by seed is then less effective")]
 
 
 def _epochs(record: RunRecord) -> int:
     return max((len(values) for values in record.history.values()), default=0)
-
-
-def _steps(record: RunRecord) -> float | None:
-    per_epoch = record.metrics.get("steps_per_epoch")
-    return None if per_epoch is None else per_epoch * _epochs(record)
 
 
 def _options_by_range(values: dict[str, set[int]]) -> str:

@@ -2,18 +2,16 @@
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from mnistlab.comparison.pairs import Direction, compare_options
+from mnistlab.comparison.options import compare_options
 from mnistlab.comparison.records import RunRecord, outcome, score_matrix
-from mnistlab.comparison.results import GridPoint, GridRow, LearningRateGrid
+from mnistlab.comparison.results import Direction, GridPoint, GridRow, LearningRateGrid, OptionSummary
+from mnistlab.comparison.statistics import mean_and_sd
 
 LEARNING_RATE = "optimizer.learning_rate"
 MIN_RATES = 3
-
-Runs = dict[str, dict[float, list[RunRecord]]]
 
 
 def learning_rate_grid(
@@ -34,30 +32,31 @@ def learning_rate_grid(
     if max((len(rates) for rates in runs.values()), default=0) < MIN_RATES:
         return None
     rows = [_grid_row(name, rates, objective, direction, defaults) for name, rates in sorted(runs.items())]
-    at_best = {row.optimizer: row.best for row in rows}
-    at_default = {row.optimizer: row.default for row in rows}
-    ranks_best = _ranks(rows, at_best, direction)
-    ranks_default = _ranks(rows, at_default, direction)
+    ranks_at_best = _ranks(rows, [row.best for row in rows], direction)
+    ranks_at_default = _ranks(rows, [row.default for row in rows], direction)
     ranked = [
-        dataclasses.replace(
-            row, rank_at_best=ranks_best.get(row.optimizer), rank_at_default=ranks_default.get(row.optimizer)
-        )
-        for row in rows
+        dataclasses.replace(row, rank_at_best=at_best, rank_at_default=at_default)
+        for row, at_best, at_default in zip(rows, ranks_at_best, ranks_at_default, strict=True)
     ]
-    chosen = {name: runs[name][rate] for name, rate in at_best.items() if rate is not None}
+    chosen = {row.optimizer: runs[row.optimizer][row.best] for row in rows if row.best is not None}
     _, scores = score_matrix(chosen, objective)
     pairs = compare_options(list(chosen), scores, objective, direction, alpha)
     return LearningRateGrid(ranked, _edge_warnings(rows), pairs)
 
 
-def _runs(records: Sequence[RunRecord]) -> Runs:
+def at_best_rates(options: Sequence[OptionSummary], grid: LearningRateGrid) -> list[OptionSummary]:
+    """The options of a sweep over optimizers and learning rates that are an optimizer at its best rate."""
+    best = {(row.optimizer, row.best) for row in grid.rows}
+    return [option for option in options if (option.values.get("optimizer"), option.values.get(LEARNING_RATE)) in best]
+
+
+def _runs(records: Sequence[RunRecord]) -> dict[str, dict[float, list[RunRecord]]]:
     """Records by optimizer and by learning rate, ascending; runs with a schedule are excluded."""
-    runs: Runs = {}
+    runs: dict[str, dict[float, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         rate = record.params.get(LEARNING_RATE)
         if isinstance(rate, int | float) and not isinstance(rate, bool):
-            rates = runs.setdefault(str(record.params.get("optimizer", "all runs")), {})
-            rates.setdefault(float(rate), []).append(record)
+            runs[str(record.params.get("optimizer", "all runs"))][float(rate)].append(record)
     return {name: dict(sorted(rates.items())) for name, rates in runs.items()}
 
 
@@ -77,13 +76,10 @@ def _grid_row(
 
 def _grid_point(rate: float, group: Sequence[RunRecord], objective: str) -> GridPoint:
     outcomes = [outcome(record, objective) for record in group]
-    values = np.array(
-        [record.metrics[objective] for record, result in zip(group, outcomes, strict=True) if result == "trained"]
-    )
-    mean = float(np.sort(values).mean()) if len(values) else None
-    sd = float(np.sort(values).std(ddof=1)) if len(values) > 1 else None
-    failed = sum(result in ("failed", "diverged") for result in outcomes)
-    return GridPoint(rate, mean, sd, len(outcomes) - outcomes.count("unfinished"), failed)
+    num_failed = outcomes.count("failed") + outcomes.count("diverged")
+    trained = [record for record, result in zip(group, outcomes, strict=True) if result == "trained"]
+    mean, sd = mean_and_sd([record.metrics[objective] for record in trained])
+    return GridPoint(rate, mean, sd, len(outcomes) - outcomes.count("unfinished"), num_failed)
 
 
 def _default_rate(
@@ -95,16 +91,14 @@ def _default_rate(
     return next((rate for rate in rates if math.isclose(rate, default)), None)
 
 
-def _ranks(rows: Sequence[GridRow], chosen: Mapping[str, float | None], direction: Direction) -> dict[str, int]:
-    """Ranks, from 1, of the optimizers' means at the chosen rates; optimizers without a mean are omitted."""
-    means = {
-        row.optimizer: point.mean
-        for row in rows
-        for point in row.points
-        if point.learning_rate == chosen[row.optimizer] and point.mean is not None
-    }
-    ordered = sorted(means.values(), reverse=direction == "higher")
-    return {name: ordered.index(mean) + 1 for name, mean in means.items()}
+def _ranks(rows: Sequence[GridRow], rates: Sequence[float | None], direction: Direction) -> list[int | None]:
+    """Each optimizer's rank, from 1, by its mean at the given rate; None without a mean."""
+    means = [
+        next((point.mean for point in row.points if point.learning_rate == rate), None)
+        for row, rate in zip(rows, rates, strict=True)
+    ]
+    ordered = sorted((mean for mean in means if mean is not None), reverse=direction == "higher")
+    return [None if mean is None else ordered.index(mean) + 1 for mean in means]
 
 
 def _edge_warnings(rows: Sequence[GridRow]) -> list[str]:

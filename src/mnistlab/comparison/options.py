@@ -1,43 +1,42 @@
-"""One option over its seeds: mean, standard deviation, failures, time-to-target and curve diagnosis."""
+"""One option over its seeds, the ranking of the options, and all pairs of options with a sentence each."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mnistlab.comparison.curves import diagnose_curves
-from mnistlab.comparison.pairs import Direction
+from mnistlab.comparison import statistics
+from mnistlab.comparison.curves import diagnose_curves, time_to_target
 from mnistlab.comparison.records import RunRecord, option_values, outcome
-from mnistlab.comparison.results import CurveDiagnosis, OptionSummary
-from mnistlab.comparison.statistics import Floats, bootstrap_interval
-from mnistlab.comparison.targets import time_to_target
+from mnistlab.comparison.results import CurveDiagnosis, Decision, Direction, OptionSummary, Pair, finite_or_none
+from mnistlab.comparison.wording import describe_pair
 
 
 def option_summary(
     name: str,
     group: Sequence[RunRecord],
     keys: Sequence[str],
-    row: Floats,
+    row: statistics.Floats,
     seeds: Sequence[int],
     objective: str,
     targets: Sequence[float],
     resamples: int,
 ) -> OptionSummary:
     """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run."""
-    present = np.isfinite(row)
-    values = np.sort(row[present])
     outcomes = [outcome(record, objective) for record in group]
     num_failed = outcomes.count("failed") + outcomes.count("diverged")
     num_finished = len(outcomes) - outcomes.count("unfinished")
     trained = [record for record, result in zip(group, outcomes, strict=True) if result == "trained"]
+    present = np.isfinite(row)
+    mean, sd = statistics.mean_and_sd(row)
     return OptionSummary(
         name=name,
         values=dict(zip(keys, option_values(group[0], keys), strict=True)),
         seeds=[seed for seed, has_score in zip(seeds, present, strict=True) if has_score],
-        scores=[float(value) for value in row[present]],
-        mean=float(values.mean()) if len(values) else None,
-        sd=float(values.std(ddof=1)) if len(values) > 1 else None,
-        interval=bootstrap_interval(values, resamples),
+        scores=row[present].tolist(),
+        mean=mean,
+        sd=sd,
+        interval=statistics.bootstrap_interval(row[present], resamples),
         num_runs=len(outcomes),
         num_diverged=outcomes.count("diverged"),
         num_failed=outcomes.count("failed"),
@@ -51,23 +50,61 @@ def option_summary(
 
 
 def _mean_metric(records: Sequence[RunRecord], name: str) -> float | None:
-    values = np.array([record.metrics.get(name, np.nan) for record in records])
-    values = np.sort(values[np.isfinite(values)])
-    return float(values.mean()) if len(values) else None
+    return statistics.mean_and_sd([record.metrics.get(name, np.nan) for record in records])[0]
 
 
-def rank_options(options: Sequence[OptionSummary], direction: Direction) -> list[OptionSummary]:
-    """Sort by mean, best first, then by name; options without a mean come last."""
-    sign = -1.0 if direction == "higher" else 1.0
-    return sorted(options, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
-
-
-def with_diagnoses(
+def rank_options(
     options: Sequence[OptionSummary], groups: Mapping[str, Sequence[RunRecord]], metric: str, direction: Direction
 ) -> list[OptionSummary]:
-    """The options with their curves diagnosed; the first option's mean is the best final value."""
-    best = options[0].mean
+    """Sort by mean, best first, then by name, and diagnose the curves; options without a mean come last."""
+    sign = -1.0 if direction == "higher" else 1.0
+    ranked = sorted(options, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
     return [
-        dataclasses.replace(option, reading=diagnose_curves(groups[option.name], metric, direction, best))
-        for option in options
+        dataclasses.replace(option, reading=diagnose_curves(groups[option.name], metric, direction, ranked[0].mean))
+        for option in ranked
     ]
+
+
+def compare_options(
+    names: Sequence[str], scores: statistics.Floats, objective: str, direction: Direction, alpha: float = 0.05
+) -> list[Pair]:
+    """Compare every pair of options, paired by seed; pairs are in the order of the names.
+
+    scores: shape (options, seeds), NaN where an option has no trained run with a seed.
+    """
+    sign = 1.0 if direction == "higher" else -1.0
+    tests = statistics.compare_pairs(sign * scores, alpha)
+    more_seeds = statistics.additional_seeds(tests)
+    return [_pair(names, tests, index, int(more_seeds[index]), objective) for index in range(len(tests.p))]
+
+
+def _pair(names: Sequence[str], tests: statistics.PairTests, index: int, more_seeds: int, objective: str) -> Pair:
+    """One pair, ordered so that the better option comes first."""
+    swap = tests.difference[index] < 0
+    better, worse = (tests.second, tests.first) if swap else (tests.first, tests.second)
+    low, high = tests.low[index], tests.high[index]
+    pair = Pair(
+        first=names[better[index]],
+        second=names[worse[index]],
+        num_seeds=int(tests.num_seeds[index]),
+        advantage=finite_or_none(abs(tests.difference[index])),
+        low=finite_or_none(-high if swap else low),
+        high=finite_or_none(-low if swap else high),
+        confidence=finite_or_none(1 - tests.level[index]),
+        p=finite_or_none(tests.p[index]),
+        p_holm=finite_or_none(tests.p_holm[index]),
+        decision=_decision(tests, index),
+        more_seeds=more_seeds or None,
+        words="",
+    )
+    return dataclasses.replace(pair, words=describe_pair(pair, objective))
+
+
+def _decision(tests: statistics.PairTests, index: int) -> Decision:
+    if tests.num_seeds[index] == 0:
+        return "no shared seeds"
+    if tests.num_seeds[index] == 1:
+        return "one seed"
+    if not np.isfinite(tests.p[index]):
+        return "no spread"
+    return "better" if tests.significant[index] else "undecided"

@@ -1,6 +1,7 @@
 """Plain run records, the input of every comparison, and how they are grouped: by option, by seed, by data."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -39,6 +40,11 @@ class RunRecord:
     class_names: Sequence[str] = ()
     predictions: Mapping[str, NDArray[Any]] | None = None
 
+    @property
+    def seed(self) -> int:
+        """The run's seed; 0 if the run has none."""
+        return int(self.params.get("seed", 0))
+
 
 def outcome(record: RunRecord, objective: str | None = None) -> Outcome:
     """How the run ended; a finished run whose objective is NaN or infinite has diverged.
@@ -59,11 +65,6 @@ def outcome(record: RunRecord, objective: str | None = None) -> Outcome:
     return "trained" if math.isfinite(record.metrics[objective]) else "diverged"
 
 
-def seed_of(record: RunRecord) -> int:
-    """The run's seed; 0 if the run has none."""
-    return int(record.params.get("seed", 0))
-
-
 def axis_keys(axis: str | Sequence[str]) -> tuple[str, ...]:
     """The axis as a tuple of settings. Raises ValueError for the seed: runs are repeated over it."""
     keys = (axis,) if isinstance(axis, str) else tuple(axis)
@@ -72,6 +73,11 @@ def axis_keys(axis: str | Sequence[str]) -> tuple[str, ...]:
             f"axis: name one or more settings to compare; seeds are replicates, not options. Received: axis={axis!r}"
         )
     return keys
+
+
+def is_data_axis(keys: Sequence[str]) -> bool:
+    """Whether every swept setting is a data setting, so that options have different data by design."""
+    return all(key.split(".")[0] in DATA_GROUPS for key in keys)
 
 
 def option_values(record: RunRecord, keys: Sequence[str]) -> tuple[Any, ...]:
@@ -100,9 +106,9 @@ def group_by_option(records: Iterable[RunRecord], keys: Sequence[str]) -> dict[s
         if not any(key in record.params for record in records):
             known = sorted({name for record in records for name in record.params})
             raise ValueError(f"axis: no run has a setting {key!r}. Choices: {', '.join(known)}")
-    groups: dict[str, list[RunRecord]] = {}
-    for record in sorted(records, key=lambda record: (seed_of(record), record.run_id)):
-        groups.setdefault(option_name(keys, option_values(record, keys)), []).append(record)
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: (record.seed, record.run_id)):
+        groups[option_name(keys, option_values(record, keys))].append(record)
     return dict(sorted(groups.items()))
 
 
@@ -111,13 +117,13 @@ def score_matrix(groups: Mapping[str, Sequence[RunRecord]], objective: str) -> t
 
     Trained runs of the same option and seed are averaged: they count as one replicate.
     """
-    seeds = sorted({seed_of(record) for group in groups.values() for record in group})
+    seeds = sorted({record.seed for group in groups.values() for record in group})
     matrix = np.full((len(groups), len(seeds)), np.nan)
     for row, group in enumerate(groups.values()):
-        cells: dict[int, list[float]] = {}
+        cells: dict[int, list[float]] = defaultdict(list)
         for record in group:
             if outcome(record, objective) == "trained":
-                cells.setdefault(seed_of(record), []).append(float(record.metrics[objective]))
+                cells[record.seed].append(float(record.metrics[objective]))
         for seed, values in cells.items():
             matrix[row, seeds.index(seed)] = math.fsum(values) / len(values)
     return seeds, matrix
@@ -128,35 +134,37 @@ def split_by_data(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
 
     Runs with the same `hash.data` have the same data. If the seed determines the split, every seed has another
     hash; the runs of a source form one group if each seed has exactly one hash. A run without a hash (it
-    failed early) joins the runs of its source, or the largest group if it names no source either.
+    failed early) joins the runs of its source, or the largest group if it names no source either. The display
+    name is the source; the start of the hash follows if several groups have that source.
     """
-    records = list(records)
-    by_source: dict[str, list[RunRecord]] = {}
+    by_source: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
-        by_source.setdefault(_source_signature(record), []).append(record)
+        by_source[_source_signature(record)].append(record)
     group_of_hash: dict[str, str] = {}
     for members in by_source.values():
         _assign_groups(members, group_of_hash)
-    groups: dict[str, list[RunRecord]] = {}
+    groups: dict[str, list[RunRecord]] = defaultdict(list)
     for members in by_source.values():
-        known = [digest for record in members if (digest := record.tags.get("hash.data"))]
-        fallback = group_of_hash[known[0]] if known else ""
+        fallback = next((group_of_hash[digest] for record in members if (digest := record.tags.get("hash.data"))), "")
         for record in members:
-            digest = record.tags.get("hash.data", "")
-            groups.setdefault(group_of_hash.get(digest, fallback), []).append(record)
+            groups[group_of_hash.get(record.tags.get("hash.data", ""), fallback)].append(record)
     if len(groups) > 1 and "" in groups and by_source.get(NO_SOURCE) == groups[""]:
         without_source = groups.pop("")
         max(groups.values(), key=len).extend(without_source)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return {_data_name(digest, members, ordered): members for digest, members in ordered}
+    sources = [_source_names(members) for _, members in ordered]
+    return {
+        source if source and sources.count(source) == 1 else f"{source or 'data'} {digest[:8] or 'unknown'}": members
+        for source, (digest, members) in zip(sources, ordered, strict=True)
+    }
 
 
 def _assign_groups(members: Sequence[RunRecord], group_of_hash: dict[str, str]) -> None:
     """Add a source's hashes to the table: one group per hash, or a single one if the seed determines the split."""
-    hashes_of_seed: dict[int, set[str]] = {}
+    hashes_of_seed: dict[int, set[str]] = defaultdict(set)
     for record in members:
         if digest := record.tags.get("hash.data"):
-            hashes_of_seed.setdefault(seed_of(record), set()).add(digest)
+            hashes_of_seed[record.seed].add(digest)
     hashes = sorted(set().union(*hashes_of_seed.values()))
     determined_by_seed = all(len(found) == 1 for found in hashes_of_seed.values())
     shared = next((group_of_hash[digest] for digest in hashes if digest in group_of_hash), None)
@@ -167,15 +175,6 @@ def _assign_groups(members: Sequence[RunRecord], group_of_hash: dict[str, str]) 
 def _source_signature(record: RunRecord) -> str:
     keys = [key for key in record.params if key == "source" or key.startswith("source.")]
     return repr([(key, record.params[key]) for key in sorted(keys)])
-
-
-def _data_name(digest: str, members: Sequence[RunRecord], groups: Sequence[tuple[str, Any]]) -> str:
-    """The source's name; followed by the start of the hash if several groups have that source."""
-    source = _source_names(members)
-    num_groups = sum(_source_names(other) == source for _, other in groups)
-    if num_groups > 1 or not source:
-        return f"{source or 'data'} {digest[:8] or 'unknown'}"
-    return source
 
 
 def _source_names(members: Sequence[RunRecord]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spread"]
+Direction = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ class Comparison:
     verdict: str
     axis: list[str]
     objective: str
-    direction: Literal["higher", "lower"]
+    direction: Direction
     data: str
     alpha: float
     seeds: list[int]

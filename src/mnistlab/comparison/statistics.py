@@ -26,7 +26,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 Floats = NDArray[np.float64]
@@ -57,6 +57,14 @@ class PairTests:
     low: Floats
     high: Floats
     significant: NDArray[np.bool_]
+
+
+def mean_and_sd(values: ArrayLike) -> tuple[float | None, float | None]:
+    """Mean and standard deviation of the finite values, None where there are too few; their order does not matter."""
+    present = np.sort(np.asarray(values, dtype=float))
+    present = present[np.isfinite(present)]
+    mean = float(present.mean()) if len(present) else None
+    return mean, float(present.std(ddof=1)) if len(present) > 1 else None
 
 
 def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, float] | None:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnistlab.comparison.records import RunRecord, outcome, seed_of
+from mnistlab.comparison.records import RunRecord, outcome
 from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSummary, Pair, TargetTime
 from mnistlab.comparison.wording import format_value, is_fraction
 
@@ -77,7 +77,7 @@ def failures_table(records: Sequence[RunRecord], objective: str) -> Table | None
     """Every run that failed, diverged or is unfinished, with its cause in one line; None if all trained."""
     rows = [
         [record.name or record.run_id, outcome(record, objective), failure_cause(record, objective)]
-        for record in sorted(records, key=lambda record: (record.name, seed_of(record), record.run_id))
+        for record in sorted(records, key=lambda record: (record.name, record.seed, record.run_id))
         if outcome(record, objective) != "trained"
     ]
     return Table("Failed, diverged and unfinished runs", ["run", "outcome", "cause"], rows) if rows else None

@@ -120,7 +120,8 @@ def _describe_shared_lead(leader: str, value: str, against: Mapping[str, Pair], 
     rest = "the other option" if num_beaten == 1 else f"the other {num_beaten} options"
     more = _describe_more_seeds(max(against[name].more_seeds or 0 for name in tied))
     seeds = _describe_seeds(against.values())
-    return f"{leader} leads with {value}, not distinguishable from {_join_names(tied)}{more}; it beats {rest} ({seeds})"
+    others = f"{join_names(tied, limit=3)}{more}"
+    return f"{leader} leads with {value}, not distinguishable from {others}; it beats {rest} ({seeds})"
 
 
 def _leader(ranked: Sequence[OptionSummary], pairs: Sequence[Pair]) -> OptionSummary:
@@ -155,7 +156,8 @@ def _describe_seeds(pairs: Iterable[Pair]) -> str:
     return f"{counts[0]} seeds" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
 
-def _join_names(names: Sequence[str]) -> str:
-    if len(names) > 3:
+def join_names(names: Sequence[str], limit: int | None = None) -> str:
+    """ "adam, sgd and lion"; of more names than the limit, only the first two and the number of the others."""
+    if limit and len(names) > limit:
         return f"{', '.join(names[:2])} and {len(names) - 2} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

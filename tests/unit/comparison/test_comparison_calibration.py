@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mnistlab.comparison.pairs import compare_options
+from mnistlab.comparison.options import compare_options
 from mnistlab.comparison.statistics import compare_pairs
 
 DRAWS = 1000

@@ -6,9 +6,16 @@ import pytest
 from synthetic_runs import diverged, failed, make_run, make_sweep
 
 from mnistlab.comparison import compare
-from mnistlab.comparison.curves import describe_convergence, diagnose_curves, diagnose_option, diagnose_run
+from mnistlab.comparison.curves import (
+    censored_median,
+    describe_convergence,
+    diagnose_curves,
+    diagnose_option,
+    diagnose_run,
+    first_epoch,
+    time_to_target,
+)
 from mnistlab.comparison.grid import learning_rate_grid
-from mnistlab.comparison.targets import censored_median, first_epoch, time_to_target
 
 
 def run_with(seed=0, **history):
