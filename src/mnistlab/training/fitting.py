@@ -11,7 +11,7 @@ import numpy as np
 
 from mnistlab.data import Dataset, Split, epoch_order
 from mnistlab.data.folders import batches as file_batches
-from mnistlab.data.folders.failures import raise_original
+from mnistlab.data.folders.images import raise_original
 from mnistlab.training.callbacks import History, KeepBest, Progress
 from mnistlab.training.engine import fused
 from mnistlab.training.plan import FitPlan

@@ -16,9 +16,9 @@ import tensorflow as tf
 
 from mnistlab.config import ConfigError
 from mnistlab.data.dataset import Dataset, epoch_order
-from mnistlab.data.folders.failures import remember_failure
 from mnistlab.data.folders.generator import GeneratorBatches
-from mnistlab.data.sources import ImagesInFiles, Split
+from mnistlab.data.folders.images import Folder, FolderImages, remember_failure
+from mnistlab.data.sources import Split
 
 log = logging.getLogger("mnistlab")
 
@@ -28,33 +28,27 @@ EVALUATION_BYTES = 64 << 20
 
 
 def check_batch_size(batch_size: int | str, dataset: Dataset) -> None:
-    """Check that a batch fits the memory budget of the loaders that keep to one.
-
-    Raises:
-        ConfigError: naming the largest batch size that fits.
-    """
+    """Raise ConfigError if batches of images in files exceed the memory budget; it names the largest size that fits."""
     images = dataset.train.images
     if isinstance(images, np.ndarray):
         return
     size = len(images) if batch_size == "all" else min(int(batch_size), len(images))
-    largest = _memory_budget(images) // (3 * _image_bytes(images))
+    budget = images.folder.memory_budget
+    largest = budget // (3 * images.folder.decoding.image_bytes)
     if size > largest:
         raise ConfigError(
             f"fit.batch_size={batch_size} with source.loader={images.loader}: three batches of {size:,} decoded images "
-            f"at a time exceed source.memory_budget_mb={_memory_budget(images) >> 20}. At most {largest:,} fit."
+            f"at a time exceed source.memory_budget_mb={budget >> 20}. At most {largest:,} fit."
         )
 
 
 def training_batches(
     dataset: Dataset, batch_size: int, seed: int, weights: np.ndarray | None = None
 ) -> tuple[Any, EpochOrder]:
-    """What Keras's `fit` iterates over once an epoch, and the callback that sets each epoch's order.
+    """The batches of an epoch for Keras's `fit`, and the callback that sets each epoch's order.
 
-    Args:
-        weights: each training image's weight in the loss, float32 of shape (n,), or None.
-
-    Returns:
-        batches (images, targets) or (images, targets, weights), and the callback.
+    weights: each training image's weight in the loss, float32, shape (n,); the batches are then
+    (images, targets, weights) instead of (images, targets).
     """
     _warn_of_exchanged_shifts(dataset)
     order = EpochOrder(len(dataset.train), seed)
@@ -72,9 +66,9 @@ def _warn_of_exchanged_shifts(dataset: Dataset) -> None:
 
 def evaluation_batches(dataset: Dataset, split: Split) -> Any:
     """(images, targets) in order, unaugmented, in batches that keep to the memory budget."""
-    images = _files(split)
-    budget = min(EVALUATION_BYTES, _memory_budget(images) // 8)
-    batch_size = max(1, min(1000, budget // _image_bytes(images)))
+    folder = _files(split).folder
+    budget = min(EVALUATION_BYTES, folder.memory_budget // 8)
+    batch_size = max(1, min(1000, budget // folder.decoding.image_bytes))
     return _batches(dataset, split, batch_size, EpochOrder(len(split), None))
 
 
@@ -85,21 +79,17 @@ class EpochOrder(keras.callbacks.Callback):
         super().__init__()
         self.num_images = num_images
         self.seed = seed
-        self.begin(0)
-
-    def begin(self, epoch: int) -> None:
-        self.epoch = epoch
-        ordered = self.seed is None
-        self.order = np.arange(self.num_images) if ordered else epoch_order(self.num_images, self.seed or 0, epoch)
+        self.on_epoch_begin(0)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.begin(epoch)
+        self.epoch = epoch
+        count, seed = self.num_images, self.seed
+        self.order = np.arange(count) if seed is None else epoch_order(count, seed, epoch)
 
 
 def _batches(
     dataset: Dataset, split: Split, batch_size: int, order: EpochOrder, weights: np.ndarray | None = None
 ) -> Any:
-    """What Keras iterates over once an epoch: (images, targets) or (images, targets, weights)."""
     images = _files(split)
     arrays = (dataset.targets(split.labels), *(() if weights is None else (weights,)))
     if images.loader == "generator":
@@ -107,30 +97,21 @@ def _batches(
     return stream_batches(images, arrays, batch_size, order)
 
 
-def _files(split: Split) -> ImagesInFiles:
+def _files(split: Split) -> FolderImages:
     if isinstance(split.images, np.ndarray):
         raise TypeError("images in memory need no loader")
     return split.images
 
 
-def _image_bytes(images: ImagesInFiles) -> int:
-    return int(np.prod(images.shape[1:]))
-
-
-def _memory_budget(images: ImagesInFiles) -> int:
-    return int(images.folder.memory_budget)
-
-
 def stream_batches(
-    images: ImagesInFiles, arrays: Sequence[np.ndarray], batch_size: int, order: EpochOrder
+    images: FolderImages, arrays: Sequence[np.ndarray], batch_size: int, order: EpochOrder
 ) -> tf.data.Dataset:
     """A tf.data pipeline of one epoch's (images, *arrays) batches.
 
     A worker decodes a group of batches at a time: a request costs as much as decoding a few small images. Two groups
     per worker are decoded ahead, fewer if they would take more than half the memory budget.
     """
-    in_group = _batches_in_group(images, batch_size)
-    group_size = in_group * batch_size
+    group_size = batch_size * _batches_in_group(images.folder, batch_size)
     groups = -(-len(images) // group_size)
 
     def load(group: int) -> tuple[np.ndarray, ...]:
@@ -150,13 +131,13 @@ def stream_batches(
         return starts.map(lambda start: tuple(tensor[start : start + batch_size] for tensor in tensors))
 
     workers = images.folder.workers
-    room = _memory_budget(images) // (2 * group_size * _image_bytes(images))
+    room = images.folder.memory_budget // (2 * group_size * images.folder.decoding.image_bytes)
     ahead = int(np.clip(room - workers - 1, 1, 2 * workers))  # one more is in use while all workers decode
     made = tf.data.Dataset.range(groups).map(loaded, num_parallel_calls=workers + 1).prefetch(ahead).flat_map(batches)
     return made.apply(tf.data.experimental.assert_cardinality(-(-len(images) // batch_size)))
 
 
-def _batches_in_group(images: ImagesInFiles, batch_size: int) -> int:
-    batch_bytes = batch_size * _image_bytes(images)
-    room = min(GROUP_BYTES, _memory_budget(images) // (2 * (images.folder.workers + 2)))
+def _batches_in_group(folder: Folder, batch_size: int) -> int:
+    batch_bytes = batch_size * folder.decoding.image_bytes
+    room = min(GROUP_BYTES, folder.memory_budget // (2 * (folder.workers + 2)))
     return max(1, min(-(-GROUP_IMAGES // batch_size), room // batch_bytes))

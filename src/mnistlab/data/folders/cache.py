@@ -1,7 +1,7 @@
 """A cache on disk of what was read from a folder of images: the facts of each file, and the decoded pixels.
 
-Both are written to a temporary file and renamed, so that readers never see half a file, and both have a checksum. A
-damaged file is ignored and written again; a cache that cannot be written is not used.
+Both have a checksum and are renamed when they are complete. A damaged file is ignored and written again; a cache that
+cannot be written is not used.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 import PIL
 
 from mnistlab.data.folders.decoding import Decoding, Facts, available_workers
+from mnistlab.data.folders.layout import ImageFile
 
 log = logging.getLogger("mnistlab")
 
@@ -29,52 +31,44 @@ BLOCK_BYTES = 1 << 22
 
 
 class FolderCache:
-    """The cache of one folder of images.
-
-    Args:
-        parent: the folder of all caches; None: no cache.
-        root: the folder of images.
-    """
+    """The cache of one folder of images, `root`, in the folder of all caches, `parent`; None: no cache."""
 
     def __init__(self, parent: str | None, root: Path) -> None:
         key = hashlib.sha256(str(root).encode()).hexdigest()[:16]
-        self.folder = Path(parent).expanduser() / "images" / f"{_safe_name(root.name)}-{key}" if parent else None
+        name = re.sub(r"[^\w-]", "_", root.name)[:40]
+        self.folder = Path(parent).expanduser() / "images" / f"{name}-{key}" if parent else None
 
-    def load_facts(self, stamps: Mapping[str, Sequence[int]]) -> dict[str, Facts]:
-        """Path -> facts of the files that have not changed since they were read.
-
-        Args:
-            stamps: path -> the file's current stamp (`ImageFile.stamp`).
-        """
+    def load_facts(self, files: Sequence[ImageFile]) -> dict[int, Facts]:
+        """File index -> facts of the files that have not changed since they were read."""
         if self.folder is None or not (self.folder / "facts.json").exists():
             return {}
         try:
             checksum, body = (self.folder / "facts.json").read_text(encoding="utf-8").split("\n", 1)
-            if checksum != _checksum(body.encode()):
+            if checksum != hashlib.sha256(body.encode()).hexdigest():
                 raise ValueError("its checksum is wrong")
             rows = json.loads(body)
         except (OSError, ValueError) as error:
             log.warning("The cache %s is damaged (%s): the images are read again.", self.folder / "facts.json", error)
             return {}
-        known = {
-            path: Facts(row[0], row[1], row[2], row[3], tuple(row[4]), row[5])
-            for path, (stamp, row) in rows.items()
-            if path in stamps and stamp == list(stamps[path])
-        }
-        changed = len(stamps.keys() | rows.keys()) - len(known)
+        known = {}
+        for index, file in enumerate(files):
+            stamp, row = rows.get(file.path, (None, None))
+            if stamp == list(file.stamp):
+                known[index] = Facts(*row)._replace(traits=tuple(row[4]))
+        changed = len({file.path for file in files} | rows.keys()) - len(known)
         if changed:
             log.info("%s files are new, changed or removed since the folder was last read.", f"{changed:,}")
         return known
 
-    def store_facts(self, stamps: Mapping[str, Sequence[int]], facts: Mapping[str, Facts]) -> None:
+    def store_facts(self, files: Sequence[ImageFile], facts: Mapping[int, Facts]) -> None:
         """Store the facts, except of files that could not be read at all: they are tried again next time."""
         if self.folder is None:
             return
-        rows = {path: (stamps[path], known) for path, known in facts.items() if known.sha256}
-        body = json.dumps(rows)
+        body = json.dumps({files[i].path: (files[i].stamp, known) for i, known in facts.items() if known.sha256})
+        checksum = hashlib.sha256(body.encode()).hexdigest()
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder / "facts.json", f"{_checksum(body.encode())}\n{body}".encode())
+            _write(self.folder / "facts.json", f"{checksum}\n{body}".encode())
 
     def load_pixels(self, name: str, shape: Sequence[int]) -> np.ndarray | None:
         """The decoded images stored under a name, mapped from disk and checked, or None."""
@@ -94,9 +88,9 @@ class FolderCache:
         return array
 
     def allocate_pixels(self, shape: Sequence[int]) -> np.ndarray:
-        """A uint8 array to decode into: mapped from a new file of the cache, so that other processes can write to it.
+        """A uint8 array to decode into, mapped from a new file so that other processes can write to it.
 
-        Without a cache it is mapped from a temporary file; if the disk is full, it is an ordinary array.
+        The file is in the cache or a temporary one; if the disk is full, the array is an ordinary one.
         """
         if self.folder is not None:
             with self._writing():
@@ -175,18 +169,13 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove unfinished files of processes that have ended."""
     for file in folder.glob(".*.half.npy"):
         pid = file.name.split(".")[1]
-        if pid.isdecimal() and not _is_process_alive(int(pid)):
+        try:
+            if pid.isdecimal():
+                os.kill(int(pid), 0)
+        except ProcessLookupError:
             file.unlink(missing_ok=True)
-
-
-def _is_process_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        except PermissionError:  # another user's process is alive
+            continue
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -196,11 +185,3 @@ def _write(file: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(file)
-
-
-def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _safe_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:40]

@@ -4,46 +4,25 @@ The decoding processes import this module, so it loads NumPy, Pillow and the sta
 """
 
 import hashlib
+import importlib
 import io
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (  # import the plugins here: Pillow's lazy import of them is not safe with threads
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image, UnidentifiedImageError
 
 MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
-INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "hamming": Image.Resampling.HAMMING,
-    "box": Image.Resampling.BOX,
-    "lanczos": Image.Resampling.LANCZOS,
-}
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 # Pillow opens more formats, some through external programs; only these are tried, regardless of the file's ending.
-PLUGINS = (
-    PngImagePlugin.PngImageFile,
-    JpegImagePlugin.JpegImageFile,
-    BmpImagePlugin.BmpImageFile,
-    PpmImagePlugin.PpmImageFile,
-    TiffImagePlugin.TiffImageFile,
-    GifImagePlugin.GifImageFile,
-    WebPImagePlugin.WebPImageFile,
-)
-FORMATS = tuple(plugin.format for plugin in PLUGINS if plugin.format in Image.OPEN)
+PLUGINS = ("Png", "Jpeg", "Bmp", "Ppm", "Tiff", "Gif", "WebP")
+for plugin in PLUGINS:  # here, because Pillow's lazy import of them is not safe with threads
+    importlib.import_module(f"PIL.{plugin}ImagePlugin")
+FORMATS = tuple(plugin.upper() for plugin in PLUGINS if plugin.upper() in Image.OPEN)
 MAX_PIXELS = 89_478_485  # above it, Pillow warns of a decompression bomb
 EXIF_ORIENTATION = 0x0112
 
@@ -54,8 +33,10 @@ class BadImageError(ValueError):
 
 @dataclass(frozen=True)
 class Decoding:
-    """How a file becomes pixels: Keras's `color_mode`, `target_size` (height, width), `interpolation` and
-    `keep_aspect_ratio`."""
+    """How a file becomes pixels: Keras's `color_mode`, `target_size`, `interpolation` and `keep_aspect_ratio`.
+
+    size: (height, width)
+    """
 
     color_mode: str
     size: tuple[int, int]
@@ -67,12 +48,17 @@ class Decoding:
         """(height, width, channels)"""
         return (*self.size, CHANNELS[self.color_mode])
 
+    @property
+    def image_bytes(self) -> int:
+        """The memory that a decoded image takes."""
+        return math.prod(self.shape)
+
 
 class Facts(NamedTuple):
     """What is known about a file after it was read.
 
-    sha256: of its bytes, empty if they could not be read; mode: Pillow's; traits: those of 'palette', 'alpha', 'cmyk',
-    'rotated' and 'animated' that apply; problem: why it cannot be used, empty if it can.
+    sha256: of its bytes, empty if they could not be read; mode: Pillow's; traits: those of `source.TRAITS` that apply;
+    problem: why it cannot be used, empty if it can.
     """
 
     sha256: str
@@ -99,7 +85,7 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
     height, width = decoding.size
     if image.size != (width, height):
         box = _centered_box(image.size, (width, height)) if decoding.keep_aspect_ratio else None
-        image = image.resize((width, height), INTERPOLATIONS[decoding.interpolation], box=box)
+        image = image.resize((width, height), Image.Resampling[decoding.interpolation.upper()], box=box)
     return np.asarray(image).reshape(decoding.shape)
 
 
@@ -156,11 +142,7 @@ def examine(
 
 
 def _checked_image(content: bytes, max_pixels: int) -> Image.Image:
-    """The image, completely decoded.
-
-    Raises:
-        BadImageError: the file is empty, not an image, too large, or has more than 8 bits per channel.
-    """
+    """The image, completely decoded. Raises BadImageError if it is unusable, and Pillow's errors if it is damaged."""
     if not content:
         raise BadImageError("is empty (0 bytes)")
     try:
@@ -184,19 +166,16 @@ def _checked_image(content: bytes, max_pixels: int) -> Image.Image:
 
 
 def _traits(image: Image.Image) -> tuple[str, ...]:
-    """Traits that Keras handles without a message; `TRAITS` in `source` says how."""
-    found = []
-    if image.mode.startswith("P"):
-        found.append("palette")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        found.append("alpha")
-    if image.mode == "CMYK":
-        found.append("cmyk")
-    if image.format != "MPO" and getattr(image, "is_animated", False):  # in MPO files the second frame is a preview
-        found.append("animated")
-    if image.format != "TIFF" and "exif" in image.info and image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-        found.append("rotated")
-    return tuple(found)
+    """Traits that Keras handles without a message; `source.TRAITS` explains how."""
+    has_exif = image.format != "TIFF" and "exif" in image.info
+    applies = {
+        "palette": image.mode.startswith("P"),
+        "alpha": image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info,
+        "cmyk": image.mode == "CMYK",
+        "animated": image.format != "MPO" and getattr(image, "is_animated", False),  # MPO's second frame is a preview
+        "rotated": has_exif and image.getexif().get(EXIF_ORIENTATION, 1) != 1,
+    }
+    return tuple(trait for trait in applies if applies[trait])
 
 
 def available_workers() -> int:

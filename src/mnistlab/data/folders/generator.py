@@ -14,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnistlab.config import ConfigError
-from mnistlab.data.folders.failures import remember_failure
-from mnistlab.data.sources import ImagesInFiles
+from mnistlab.data.folders.images import FolderImages, remember_failure
 from mnistlab.runtime.keras_internals import load_samples
 
 if TYPE_CHECKING:
@@ -30,16 +29,14 @@ REPORTED_ELSEWHERE = (
 class GeneratorBatches(keras.utils.PyDataset):
     """One epoch's batches of an ImageDataGenerator over the given files.
 
-    The random numbers of the augmentation depend on seed, epoch and batch only, not on the worker that draws them.
+    The augmentation's random numbers depend on seed, epoch and batch only, not on the worker that draws them.
 
-    Args:
-        arrays: targets and, perhaps, weights: a row per image.
-        arguments: of ImageDataGenerator.
+    arrays: targets and, perhaps, weights, a row per image; arguments: of ImageDataGenerator.
     """
 
     def __init__(
         self,
-        images: ImagesInFiles,
+        images: FolderImages,
         arrays: Sequence[np.ndarray],
         batch_size: int,
         order: EpochOrder,
@@ -58,7 +55,7 @@ class GeneratorBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = self.order.order[index * self.batch_size : (index + 1) * self.batch_size]
-        self.generator.begin([self.order.seed or 0, self.order.epoch, index])
+        self.generator.set_seed([self.order.seed or 0, self.order.epoch, index])
         with remember_failure():
             try:
                 values, _ = load_samples(self.files, chosen)
@@ -81,8 +78,8 @@ def augmenting_generator(arguments: Mapping[str, Any]) -> Any:
         lock = threading.Lock()
         local = threading.local()
 
-        def begin(self, seed: Sequence[int]) -> None:
-            """Start this thread's random numbers from a seed."""
+        def set_seed(self, seed: Sequence[int]) -> None:
+            """Seed this thread's random numbers."""
             self.local.state = np.random.RandomState(np.random.SeedSequence(seed).generate_state(4)).get_state()
 
         def get_random_transform(self, img_shape: tuple[int, ...], seed: int | None = None) -> dict[str, Any]:
@@ -103,7 +100,7 @@ def augmenting_generator(arguments: Mapping[str, Any]) -> Any:
         raise ConfigError(f"data.augmentation: ImageDataGenerator rejects its arguments: {error}") from error
 
 
-def _files_iterator(generator: Any, images: ImagesInFiles, batch_size: int) -> Any:
+def _files_iterator(generator: Any, images: FolderImages, batch_size: int) -> Any:
     """ImageDataGenerator's iterator over these files, like the one that `flow_from_directory` returns."""
     import pandas
 
@@ -128,7 +125,7 @@ def _files_iterator(generator: Any, images: ImagesInFiles, batch_size: int) -> A
 def augmented_versions(arguments: Mapping[str, Any], image: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Random versions of an image, uint8, shape (count, height, width, channels)."""
     generator = augmenting_generator(arguments)
-    generator.begin([seed])
+    generator.set_seed([seed])
     return to_pixels(np.stack([generator.random_transform(image.astype(np.float32)) for _ in range(count)]))
 
 

@@ -1,8 +1,14 @@
-"""Images in files, used like the array of their pixels: what the splits of `source=directory` hold."""
+"""Images in files, used like the array of their pixels: what the splits of `source=directory` hold.
+
+TensorFlow replaces errors of reading files inside a pipeline by its own, which do not name the file: wrap the reading
+in `remember_failure` and the training in `raise_original`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +26,8 @@ MIN_IMAGES_FOR_PROCESS = 8  # fewer are decoded in this process
 class Folder:
     """A folder's files after they were checked; all splits of one source share it.
 
-    files, facts: one of each per file; decoding: how files become pixels; loader: 'generator', 'stream' or 'resident';
-    workers: number of decoding processes; memory_budget: bytes;
-    pixels: uint8, shape (len(files), *decoding.shape), only for the resident loader (rows of unusable files are 0).
+    facts: one for each file; loader: 'generator', 'stream' or 'resident'; workers: number of decoding processes;
+    memory_budget: bytes; pixels: uint8, shape (len(files), *decoding.shape), for the resident loader.
     """
 
     root: Path
@@ -39,10 +44,9 @@ class Folder:
 
 
 class FolderImages:
-    """Images in files, used like the array of their pixels: `len`, `shape`, `take`, and indexing, which decodes.
+    """Some of a folder's images, used like the array of their pixels: `len`, `shape`, `take`; indexing decodes.
 
-    Args:
-        folder: the files; indices: which of them, int, shape (n,).
+    indices: of the folder's files, int, shape (n,).
     """
 
     def __init__(self, folder: Folder, indices: np.ndarray) -> None:
@@ -61,7 +65,7 @@ class FolderImages:
         return len(self.indices)
 
     def __getitem__(self, chosen: Any) -> np.ndarray:
-        """uint8 pixels, shape (chosen, height, width, channels); the files are read and decoded at this moment.
+        """uint8 pixels, shape (chosen, height, width, channels), decoded now.
 
         Raises:
             OSError: a file was removed or damaged since it was checked; the message names it.
@@ -99,3 +103,28 @@ class FolderImages:
             size = {"bytes": file.stamp[0], "width": facts.width, "height": facts.height, "mode": facts.mode}
             rows.append({"path": file.path, "class": file.class_name, **size, "sha256": facts.sha256})
         return rows
+
+
+_failures: list[BaseException] = []
+
+
+@contextlib.contextmanager
+def remember_failure() -> Iterator[None]:
+    """Keep an error that is raised here for `raise_original`."""
+    try:
+        yield
+    except Exception as error:
+        _failures.append(error)
+        raise
+
+
+@contextlib.contextmanager
+def raise_original() -> Iterator[None]:
+    """Raise the remembered error, which names the file, instead of TensorFlow's."""
+    _failures.clear()
+    try:
+        yield
+    except Exception as error:
+        if _failures and error is not _failures[0]:
+            raise _failures[0] from error
+        raise

@@ -1,8 +1,10 @@
 """Reads the files of a scanned folder: examines each one, decodes all if their pixels fit in memory, uses the cache."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -10,20 +12,19 @@ from mnistlab.data.folders import processes
 from mnistlab.data.folders.cache import FolderCache, pixels_name
 from mnistlab.data.folders.decoding import Decoding, Facts, read_header
 from mnistlab.data.folders.layout import Scan
-from mnistlab.data.folders.progress import show_progress
+from mnistlab.runtime import terminal
+
+log = logging.getLogger("mnistlab")
 
 KERAS_SIZE = (256, 256)  # flow_from_directory's default target_size
 SAMPLE_SIZE = 16  # files whose headers are read to guess how all will be decoded
-
-
-def decoded_bytes(decoding: Decoding, num_images: int) -> int:
-    """The memory that the decoded images take, in bytes."""
-    return num_images * int(np.prod(decoding.shape))
+MIN_IMAGES_FOR_BAR = 256  # fewer are read in a moment
+SECONDS_BETWEEN_LOGS = 5
 
 
 def is_resident(loader: str, decoding: Decoding, num_images: int, budget: int) -> bool:
     """Whether the loader keeps the decoded images in memory; budget: bytes."""
-    return loader == "resident" or (loader == "auto" and decoded_bytes(decoding, num_images) <= budget)
+    return loader == "resident" or (loader == "auto" and num_images * decoding.image_bytes <= budget)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DecodingOptions:
     interpolation: str
     keep_aspect_ratio: bool
 
-    def decoding_for(self, facts: Sequence[Facts]) -> Decoding | None:
+    def decoding_for(self, facts: Iterable[Facts]) -> Decoding | None:
         """How to decode these images; None if no image can be used."""
         usable = [known for known in facts if not known.problem]
         sizes = {(known.height, known.width) for known in usable}
@@ -45,15 +46,6 @@ class DecodingOptions:
         grayscale = all(known.mode in ("L", "LA", "1") for known in usable)
         color_mode = ("grayscale" if grayscale else "rgb") if self.color_mode == "auto" else self.color_mode
         return Decoding(color_mode, size, self.interpolation, self.keep_aspect_ratio)
-
-
-class FolderContents(NamedTuple):
-    """facts: of each file; pixels: of all files if the loader keeps them in memory; decoding: None if no image can be
-    used."""
-
-    facts: list[Facts]
-    pixels: np.ndarray | None
-    decoding: Decoding | None
 
 
 @dataclass
@@ -71,15 +63,17 @@ class FolderReader:
 
     def __post_init__(self) -> None:
         self.files = [f"{self.scan.root}/{file.path}" for file in self.scan.files]
-        self.stamps = {file.path: file.stamp for file in self.scan.files}
 
-    def read(self, loader: str, budget: int) -> FolderContents:
-        """The facts of all files and, for a resident loader, their pixels. Every file is decoded once to check it.
+    def read(self, loader: str, budget: int) -> tuple[list[Facts], np.ndarray | None, Decoding | None]:
+        """Decode every file once to check it, and keep the pixels of a resident loader.
 
-        The pixels are decoded in the same pass, with a decoding that is guessed from a few files and seldom wrong.
+        The pixels come from the same pass, with a decoding that is guessed from a few files and seldom wrong.
 
         Args:
             budget: memory for the decoded images, in bytes.
+
+        Returns:
+            the facts of each file; the pixels of all, or None; the decoding, None if no image can be used.
         """
         count = len(self.files)
 
@@ -88,7 +82,8 @@ class FolderReader:
 
         known = self._cached_facts()
         missing = [index for index in range(count) if index not in known]
-        guess = self.options.decoding_for(list(known.values()) or self._sample())
+        sample = self.files[:: max(1, count // SAMPLE_SIZE)]
+        guess = self.options.decoding_for(known.values() or map(read_header, sample))
         out = pixels = None
         if guess and missing and resident(guess):
             out = self.cache.allocate_pixels((count, *guess.shape))
@@ -96,7 +91,7 @@ class FolderReader:
         try:
             if missing:
                 known |= self._examine(missing, guess, out)
-                self._store_facts(known)
+                self.cache.store_facts(self.scan.files, known)
             facts = [known[index] for index in range(count)]
             decoding = self.options.decoding_for(facts)
             if out is not None and decoding and decoding == guess:
@@ -106,24 +101,15 @@ class FolderReader:
             self.cache.discard(out)
         if pixels is None and decoding and resident(decoding):
             pixels = self._all_pixels(facts, decoding)
-        return FolderContents(facts, pixels, decoding)
+        return facts, pixels, decoding
 
     def _cached_facts(self) -> dict[int, Facts]:
         """File index -> facts from the cache, except of large files: source.max_megapixels may have changed."""
-        by_path = self.cache.load_facts(self.stamps)
-        known = {index: by_path[file.path] for index, file in enumerate(self.scan.files) if file.path in by_path}
         return {
             index: facts
-            for index, facts in known.items()
+            for index, facts in self.cache.load_facts(self.scan.files).items()
             if "too large" not in facts.problem and facts.width * facts.height <= self.max_pixels
         }
-
-    def _store_facts(self, facts: Mapping[int, Facts]) -> None:
-        self.cache.store_facts(self.stamps, {self.scan.files[index].path: known for index, known in facts.items()})
-
-    def _sample(self) -> list[Facts]:
-        """The facts in the headers of a few files."""
-        return [read_header(file) for file in self.files[:: max(1, len(self.files) // SAMPLE_SIZE)]]
 
     def _examine(
         self, indices: Sequence[int], decoding: Decoding | None, out: np.ndarray | None = None
@@ -149,3 +135,26 @@ class FolderReader:
         self._examine(range(len(facts)), decoding, out)
         self.cache.store_pixels(out, name)
         return out
+
+
+@contextlib.contextmanager
+def show_progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the number of images read so far: it shows a bar on a terminal, else it logs."""
+    started = last_logged = time.monotonic()
+    bar = terminal.start_bar() if total >= MIN_IMAGES_FOR_BAR else None
+
+    def progress(done: int) -> None:
+        nonlocal last_logged
+        now = time.monotonic()
+        if bar:
+            bar.update("Reading images", done / total, now - started, f"{done:,} of {total:,}")
+        elif now - last_logged > SECONDS_BETWEEN_LOGS:
+            last_logged = now
+            remaining_seconds = (now - started) / done * (total - done)
+            log.info("Read %s of %s images (%.0f s left)", f"{done:,}", f"{total:,}", remaining_seconds)
+
+    try:
+        yield progress
+    finally:
+        if bar:
+            bar.stop()

@@ -1,7 +1,7 @@
 """`source=directory`: a folder of images by class as `Images`.
 
-`layout` finds the files; `reading` checks them and decodes them if they fit in memory. This module checks the
-arguments, reports unusable images and describes in notes how the others are handled.
+`layout` finds the files; `reading` checks and decodes them. This module checks the arguments, reports unusable images
+and describes in notes how the others are handled.
 """
 
 import logging
@@ -15,7 +15,7 @@ from mnistlab.data.folders.cache import FolderCache
 from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, Decoding, Facts, available_workers
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import Scan, join_names, scan
-from mnistlab.data.folders.reading import KERAS_SIZE, DecodingOptions, FolderReader, decoded_bytes, is_resident
+from mnistlab.data.folders.reading import KERAS_SIZE, DecodingOptions, FolderReader, is_resident
 from mnistlab.data.sources import Images, Split
 
 log = logging.getLogger("mnistlab")
@@ -23,7 +23,7 @@ log = logging.getLogger("mnistlab")
 CHOICES = {
     "loader": ("auto", "generator", "stream", "resident"),
     "color_mode": ("auto", "grayscale", "rgb", "rgba"),
-    "interpolation": tuple(INTERPOLATIONS),
+    "interpolation": INTERPOLATIONS,
     "on_bad_image": ("error", "skip"),
 }
 TRAITS = {
@@ -55,12 +55,12 @@ def directory(
     """Images in one folder per class: `path/CLASS/...`, or `path/{train,validation,test}/CLASS/...`.
 
     Args:
-        loader: 'resident' decodes once and keeps the pixels in memory, 'stream' decodes in every epoch while training,
-            'generator' is Keras's ImageDataGenerator; 'auto' is resident within the memory budget, else stream.
+        loader: 'resident' keeps the decoded pixels in memory, 'stream' decodes in every epoch, 'generator' is Keras's
+            ImageDataGenerator; 'auto' is resident within the memory budget, else stream.
         image_size: (height, width) that all are resized to; None: the images' size if all have the same, else Keras's
             256x256.
         color_mode: 'grayscale', 'rgb', 'rgba', or 'auto': grayscale if all images are, else rgb.
-        interpolation: Keras's names: nearest, bilinear, bicubic, hamming, box, lanczos.
+        interpolation: one of Keras's names: nearest, bilinear, bicubic, hamming, box, lanczos.
         keep_aspect_ratio: crop around the centre instead of distorting.
         follow_links: follow links to folders, and to files outside `path`.
         on_bad_image: 'error' reports all unusable images at once, 'skip' leaves them out; the manifest lists them.
@@ -109,16 +109,12 @@ def _resolved_loader(loader: str, decoding: Decoding, num_images: int, budget: i
     """The loader that 'auto' stands for; logs the choice and its reason."""
     if loader != "auto":
         return loader
-    needed, limit = (f"{size / MEGABYTE:,.0f} MB" for size in (decoded_bytes(decoding, num_images), budget))
+    needed, limit = (f"{size / MEGABYTE:,.0f} MB" for size in (num_images * decoding.image_bytes, budget))
     if is_resident(loader, decoding, num_images, budget):
         log.info("source.loader=auto: resident, the decoded images take %s of the budget of %s.", needed, limit)
         return "resident"
-    log.info(
-        "source.loader=auto: stream, the decoded images would take %s, more than the budget of %s "
-        "(source.memory_budget_mb).",
-        needed,
-        limit,
-    )
+    reason = f"the decoded images would take {needed}, more than the budget of {limit} (source.memory_budget_mb)"
+    log.info("source.loader=auto: stream, %s.", reason)
     return "stream"
 
 
@@ -139,7 +135,7 @@ def _bad_images(found: Scan, facts: Sequence[Facts], on_bad_image: str) -> Itera
         found.notes.append(f"Left out (source.on_bad_image=skip): {len(bad):,} unusable images, {names}.")
     before = Counter((file.split, file.class_name) for file in found.files)
     after = Counter((file.split, file.class_name) for file in found.files if file.path not in bad)
-    for split, name in before.keys() - after.keys():
+    for split, name in sorted(before.keys() - after.keys()):
         yield f"{found.root / split / name}: none of the {before[split, name]} images of this class can be used."
 
 
