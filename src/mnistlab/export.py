@@ -1,7 +1,6 @@
 """`python -m mnistlab.export source=mnist_5k to=digits`: write a source's images as PNG files for `source=directory`.
 
-The files are `digits/train/CLASS/….png` and `digits/test/CLASS/….png`, numbered in the source's order. So
-`source=directory` reads the images in the same order.
+The files are numbered in the source's order, so `source=directory` reads the images in the same order.
 """
 
 import os
@@ -53,16 +52,14 @@ def export(images: Images, to: str | Path) -> Path:
 
 
 def _check_names(images: Images, folder: Path) -> None:
-    problems = []
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        problems.append(
-            f"to={folder} must be a new or an empty folder. Received: a file or a folder that is not empty."
-        )
-    problems += [
+    problems = [
         f"The class {name!r} cannot be the name of a folder."
         for name in images.class_names
-        if not name or name.startswith(".") or "/" in name or os.sep in name or "\0" in name
+        if not name or name.startswith(".") or {"/", os.sep, "\0"} & set(name)
     ]
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        rule = f"to={folder} must be a new or an empty folder."
+        problems.insert(0, f"{rule} Received: a file or a folder that is not empty.")
     if problems:
         raise ConfigError(problems)
 

@@ -28,9 +28,8 @@ def load(config: Config) -> Dataset:
     while _threads:
         _threads.pop().join()
     settings = _settings(config)
-    error = _errors.pop(settings, None)
-    if error is not None:
-        raise error
+    if settings in _errors:
+        raise _errors.pop(settings)
     return _prepared(*settings)
 
 

@@ -7,20 +7,16 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".tif", ".tiff")  # as in ImageDataGenerator
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "val": "validation",
-    "valid": "validation",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "val", "valid"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 LAYOUTS = "Layouts: PATH/CLASS/..., or PATH/train/CLASS/... with validation (or val) and test folders beside train."
 MAX_NAMES_SHOWN = 20
@@ -44,85 +40,27 @@ class ImageFile(NamedTuple):
 
         Within a class this is ImageDataGenerator's order; for an export's numbered files it is the source's order.
         """
-        class_folder = f"{self.split_folder}{self.class_name}"
-        below, _, name = self.path[len(class_folder) :].rpartition("/")
+        below, _, name = self.path.split("/", 2 if self.split else 1)[-1].rpartition("/")
         return below, name, self.class_name
-
-    @property
-    def split_folder(self) -> str:
-        return self.path.split("/", 1)[0] + "/" if self.split else ""
 
 
 @dataclass
 class Scan:
-    """What a folder of images holds.
+    """Lists folders, and holds what was found in a folder of images.
 
     class_names: the sorted folder names; files: sorted by split and `ImageFile.order`; problems: errors for the user;
-    notes: other messages for the user; skipped: path -> why the file is not part of the data set.
+    notes: other messages for the user; skipped: path -> why the file is not part of the data set;
+    num_images: (split, class name) -> number of files with an image's ending.
     """
 
     root: Path
+    follow_links: bool
     class_names: tuple[str, ...] = ()
     files: list[ImageFile] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
-
-
-def scan(path: str | Path, follow_links: bool = False) -> Scan:
-    """Find the images in `path/CLASS/...` or `path/{train,validation|val,test}/CLASS/...`.
-
-    Args:
-        follow_links: follow links to folders, and to files outside `path`.
-    """
-    root = Path(path).expanduser().resolve()
-    found = Scan(root)
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        found.problems.append(f"source.path must be a folder of class folders. Received: {path}, which {kind}.")
-        return found
-    walk = _Walk(found, follow_links)
-    folders = walk.subfolders(str(root))
-    splits = _split_folders(found, folders)
-    for split, folder in splits:
-        for class_folder in walk.subfolders(folder) if split else folders:
-            walk.add_class(class_folder, split)
-    _check_classes(found, splits, walk.num_images)
-    return found
-
-
-def _split_folders(found: Scan, folders: Sequence[str]) -> list[tuple[str, str]]:
-    """(split, folder) for each split folder; [('', root)] if the root holds the class folders."""
-    split_of = {folder: SPLIT_NAMES.get(Path(folder).name.casefold(), "") for folder in folders}
-    named = [(split, folder) for folder, split in split_of.items() if split]
-    if not named:
-        return [("", str(found.root))]
-    counts = Counter(split for split, _ in named)
-    if "train" not in counts:
-        found.problems.append(
-            f"{found.root} holds {', '.join(split for split, _ in named)} but no train folder. {LAYOUTS}"
-        )
-    for split, count in counts.items():
-        if count > 1:
-            folders_of_split = ", ".join(folder for name, folder in named if name == split)
-            found.problems.append(f"{found.root} must hold one {split} folder. Received: {folders_of_split}.")
-    for folder, split in split_of.items():
-        if not split:
-            found.problems.append(f"{folder} is beside the train folder but is neither validation (val) nor test.")
-    return named
-
-
-class _Walk:
-    """Lists folders and adds the files of class folders to a scan.
-
-    num_images: (split, class name) -> number of files with an image's ending.
-    """
-
-    def __init__(self, found: Scan, follow_links: bool) -> None:
-        self.found = found
-        self.follow_links = follow_links
-        self.root_length = len(str(found.root)) + 1
-        self.num_images: dict[tuple[str, str], int] = {}
+    num_images: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def subfolders(self, folder: str) -> list[str]:
         """The folders in a folder that holds splits or classes, sorted by name."""
@@ -130,16 +68,16 @@ class _Walk:
         for entry in self._entries(folder):
             if self._is_folder(entry):
                 folders.append(entry.path)
-            elif entry.path[self.root_length :] not in self.found.skipped:
+            elif self._path(entry) not in self.skipped:
                 self._skip(entry, "not in a class folder")
         return folders
 
     def add_class(self, class_folder: str, split: str) -> None:
         name = Path(class_folder).name
-        parents = tuple(_folder_id(str(folder)) for folder in (self.found.root, str(Path(class_folder).parent)))
+        parents = tuple(_folder_id(str(folder)) for folder in (self.root, str(Path(class_folder).parent)))
         files = list(self._files(class_folder, name, split, parents))
         self.num_images[split, name] = len(files)
-        self.found.files += files
+        self.files += files
 
     def _files(
         self, folder: str, class_name: str, split: str, parents: tuple[tuple[int, int], ...]
@@ -152,12 +90,12 @@ class _Walk:
                     self._skip(entry, "a link to a parent folder")
                 else:
                     yield from self._files(entry.path, class_name, split, parents)
-            elif entry.path[self.root_length :] in self.found.skipped:
+            elif self._path(entry) in self.skipped:
                 continue
             elif entry.name.casefold().endswith(ENDINGS):
                 stamp = self._stamp(entry)
                 if stamp is not None:
-                    yield ImageFile(entry.path[self.root_length :].replace(os.sep, "/"), class_name, split, stamp)
+                    yield ImageFile(self._path(entry).replace(os.sep, "/"), class_name, split, stamp)
             else:
                 self._skip(entry, f"not an image file: {Path(entry.name).suffix or 'no ending'}")
 
@@ -167,7 +105,7 @@ class _Walk:
             with os.scandir(folder) as entries:
                 ordered = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            self.found.problems.append(f"{folder}: the folder cannot be read: {error.strerror}.")
+            self.problems.append(f"{folder}: the folder cannot be read: {error.strerror}.")
             return []
         for entry in ordered:
             if entry.name.startswith("."):
@@ -205,11 +143,57 @@ class _Walk:
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
     def _inside(self, path: str) -> bool:
-        return Path(path).resolve(strict=True).is_relative_to(self.found.root)
+        return Path(path).resolve(strict=True).is_relative_to(self.root)
+
+    def _path(self, entry: os.DirEntry[str]) -> str:
+        """The entry's path relative to the root."""
+        return entry.path[len(str(self.root)) + 1 :]
 
     def _skip(self, entry: os.DirEntry[str], reason: str) -> None:
-        shown = entry.path[self.root_length :].encode("utf-8", "backslashreplace").decode()
-        self.found.skipped[shown] = reason
+        shown = self._path(entry).encode("utf-8", "backslashreplace").decode()
+        self.skipped[shown] = reason
+
+
+def scan(path: str | Path, follow_links: bool = False) -> Scan:
+    """Find the images in `path/CLASS/...` or `path/{train,validation|val,test}/CLASS/...`.
+
+    Args:
+        follow_links: follow links to folders, and to files outside `path`.
+    """
+    root = Path(path).expanduser().resolve()
+    found = Scan(root, follow_links)
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        found.problems.append(f"source.path must be a folder of class folders. Received: {path}, which {kind}.")
+        return found
+    folders = found.subfolders(str(root))
+    splits = _split_folders(found, folders)
+    for split, folder in splits:
+        for class_folder in found.subfolders(folder) if split else folders:
+            found.add_class(class_folder, split)
+    _check_classes(found, splits)
+    return found
+
+
+def _split_folders(found: Scan, folders: Sequence[str]) -> list[tuple[str, str]]:
+    """(split, folder) for each split folder; [('', root)] if the root holds the class folders."""
+    split_of = {folder: SPLIT_NAMES.get(Path(folder).name.casefold(), "") for folder in folders}
+    named = [(split, folder) for folder, split in split_of.items() if split]
+    if not named:
+        return [("", str(found.root))]
+    counts = Counter(split for split, _ in named)
+    if "train" not in counts:
+        found.problems.append(
+            f"{found.root} holds {', '.join(split for split, _ in named)} but no train folder. {LAYOUTS}"
+        )
+    for split, count in counts.items():
+        if count > 1:
+            folders_of_split = ", ".join(folder for name, folder in named if name == split)
+            found.problems.append(f"{found.root} must hold one {split} folder. Received: {folders_of_split}.")
+    for folder, split in split_of.items():
+        if not split:
+            found.problems.append(f"{folder} is beside the train folder but is neither validation (val) nor test.")
+    return named
 
 
 def _folder_id(folder: str) -> tuple[int, int]:
@@ -217,12 +201,12 @@ def _folder_id(folder: str) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _check_classes(found: Scan, splits: Sequence[tuple[str, str]], num_images: Mapping[tuple[str, str], int]) -> None:
+def _check_classes(found: Scan, splits: Sequence[tuple[str, str]]) -> None:
     """Set the class names, sort the files, and add the problems of the classes and the notes."""
-    by_split = {split: sorted(name for other, name in num_images if other == split) for split, _ in splits}
+    by_split = {split: sorted(name for other, name in found.num_images if other == split) for split, _ in splits}
     found.class_names = tuple(by_split.get("train", by_split.get("", [])))
     found.files.sort(key=lambda file: (file.split, file.order))
-    for (split, name), count in num_images.items():
+    for (split, name), count in found.num_images.items():
         folder = f"{dict(splits)[split]}/{name}"
         if not count and not any(problem.startswith(f"{folder}: ") for problem in found.problems):
             found.problems.append(f"{folder}: the class folder holds no image ({', '.join(ENDINGS)}).")
@@ -267,12 +251,11 @@ def _similar_names(names: Iterable[str]) -> Iterator[str]:
 
 def _skipped_notes(found: Scan) -> Iterator[str]:
     """One note per reason: the number of files and the first file's path."""
-    reasons = Counter(found.skipped.values())
-    first: dict[str, str] = {}
+    by_reason: dict[str, list[str]] = {}
     for path, reason in found.skipped.items():
-        first.setdefault(reason, path)
-    for reason, count in sorted(reasons.items()):
-        yield f"Skipped, {reason}: {count:,} ({first[reason]}{', ...' if count > 1 else ''})."
+        by_reason.setdefault(reason, []).append(path)
+    for reason, paths in sorted(by_reason.items()):
+        yield f"Skipped, {reason}: {len(paths):,} ({paths[0]}{', ...' if paths[1:] else ''})."
 
 
 def join_names(names: Sequence[str], max_shown: int = MAX_NAMES_SHOWN) -> str:

@@ -32,7 +32,7 @@ class DecodingOptions:
     """How the user wants images decoded; `color_mode='auto'` and `size=None` depend on the images."""
 
     color_mode: str
-    size: tuple[int, int] | None
+    size: Sequence[int] | None
     interpolation: str
     keep_aspect_ratio: bool
 
@@ -42,10 +42,11 @@ class DecodingOptions:
         sizes = {(known.height, known.width) for known in usable}
         if not usable:
             return None
-        size = self.size or (sizes.pop() if len(sizes) == 1 else KERAS_SIZE)
-        grayscale = all(known.mode in ("L", "LA", "1") for known in usable)
-        color_mode = ("grayscale" if grayscale else "rgb") if self.color_mode == "auto" else self.color_mode
-        return Decoding(color_mode, size, self.interpolation, self.keep_aspect_ratio)
+        height, width = self.size or (sizes.pop() if len(sizes) == 1 else KERAS_SIZE)
+        color_mode = self.color_mode
+        if color_mode == "auto":
+            color_mode = "grayscale" if all(known.mode in ("L", "LA", "1") for known in usable) else "rgb"
+        return Decoding(color_mode, (int(height), int(width)), self.interpolation, self.keep_aspect_ratio)
 
 
 @dataclass

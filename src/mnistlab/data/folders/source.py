@@ -74,7 +74,7 @@ def directory(
     """
     _check_choices(loader=loader, color_mode=color_mode, interpolation=interpolation, on_bad_image=on_bad_image)
     found = scan(path, follow_links)
-    options = DecodingOptions(color_mode, _checked_size(image_size), interpolation, keep_aspect_ratio)
+    options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio)
     workers = workers or available_workers()
     reader = FolderReader(found, FolderCache(cache, found.root), options, round(max_megapixels * 1e6), workers)
     budget = round(memory_budget_mb * MEGABYTE)
@@ -96,13 +96,6 @@ def _check_choices(**received: str) -> None:
     ]
     if problems:
         raise ConfigError(problems)
-
-
-def _checked_size(image_size: Sequence[int] | None) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    height, width = image_size
-    return int(height), int(width)
 
 
 def _resolved_loader(loader: str, decoding: Decoding, num_images: int, budget: int) -> str:
