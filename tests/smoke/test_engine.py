@@ -203,11 +203,11 @@ def test_sizes_weights_and_optimizers_in_any_combination(num, batch_size, optimi
 
 
 @pytest.mark.parametrize("name", ["sgd", "minibatch_gd", "momentum", "adam"])
-def test_the_loss_of_an_epoch_agrees_on_all_images(name: str) -> None:
+def test_the_loss_of_an_epoch_agrees(name: str) -> None:
     case, losses = CASES[name], []
     for engine in ("fused", "keras"):
         batch_size = case.batch_size * (4 if name == "sgd" else 1)
-        result = fit(compiled(case), prepare(digits()), epochs=1, batch_size=batch_size, seed=0, engine=engine)
+        result = fit(compiled(case), few_digits(1500), epochs=1, batch_size=batch_size, seed=0, engine=engine)
         losses.append(result.history[0]["loss"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-3)
 
@@ -252,7 +252,7 @@ def test_the_length_of_a_block_changes_no_number(monkeypatch) -> None:
     for block in (1, 7, 1000):
         monkeypatch.setattr(program.Plan, "block_length", block)
         network = compiled(Case(lambda: optimizers.Adam(0.01)))
-        result = fit(network, few_digits(1000), epochs=2, batch_size=16, seed=0, engine="fused")
+        result = fit(network, few_digits(), epochs=2, batch_size=16, seed=0, engine="fused")
         results.append([column(result, metric) for metric in ("loss", "accuracy", "val_loss", "val_accuracy")])
     assert results[0] == results[1] == results[2]
 
@@ -307,16 +307,16 @@ def test_a_layer_that_xla_cannot_compile_runs_on_tensorflow_s_kernels_and_is_nam
     assert any("turn" in str(warning.message) and "kernels" in str(warning.message) for warning in seen)
 
 
-@pytest.mark.parametrize(("seconds_per_step", "steps"), [(0.02, 20), (0.4, 1), (100.0, 1), (0.001, 300)])
+@pytest.mark.parametrize(("seconds_per_step", "steps"), [(0.02, 20), (100.0, 1), (0.001, 60)])
 def test_control_returns_to_python_after_the_steps_that_fill_a_block(monkeypatch, seconds_per_step, steps) -> None:
     """So Ctrl-C and the progress bar wait for less than a second, on a machine of any speed."""
     program._programs.clear()
     monkeypatch.setattr(program.Program, "_seconds_per_step", lambda *arguments: seconds_per_step)
     seen = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch + 1))
-    fit(compiled(CASES["sgd"]), few_digits(), epochs=1, batch_size=1, seed=0, engine="fused", callbacks=[watch])
+    fit(compiled(CASES["sgd"]), few_digits(60), epochs=1, batch_size=1, seed=0, engine="fused", callbacks=[watch])
     blocks = np.diff([0, *seen])
-    assert blocks.sum() == 300
+    assert blocks.sum() == 60
     assert blocks.max() == steps
     assert steps * seconds_per_step <= max(program.BLOCK_SECONDS, seconds_per_step)
     program._programs.clear()

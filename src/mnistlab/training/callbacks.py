@@ -43,7 +43,10 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.started = time.perf_counter()
-        self.learning_rate = learning_rate(self.model.optimizer)
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        if batch == 0:  # the user's callbacks, which may set the rate, have seen the start of the epoch
+            self.learning_rate = learning_rate(self.model.optimizer)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
