@@ -6,36 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnistlab.comparison.layout import (
-    LimitedRange,
-    add_axes,
-    add_footnote,
-    add_title,
-    format_values,
-    label_curves,
-    limited_range,
-    set_time_scale,
-    shorten,
-    text_inches,
-)
+from mnistlab.comparison import layout
 from mnistlab.comparison.records import RunRecord, group_by_option, outcome
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
-from mnistlab.comparison.style import RC_PARAMS, OptionStyle, new_figure, option_styles, shown_options
+from mnistlab.comparison.style import OptionStyle, option_styles, shown_options
+
+TimeUnit = Literal["epochs", "seconds"]
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """An option's curves over its seeds, one value per epoch: validation mean, minimum, maximum; training mean."""
+    """An option's curves over its seeds, one value per epoch: validation mean, minimum, maximum; training mean.
 
-    epochs: Floats
-    seconds: Floats
+    times: the epochs from 1, or the training seconds at their ends.
+    """
+
+    times: Floats
     mean: Floats
     low: Floats
     high: Floats
@@ -44,54 +36,40 @@ class Band:
 
 
 def curves_figure(
-    comparison: Comparison,
-    records: Sequence[RunRecord],
-    metric: Literal["loss", "accuracy"],
-    over: Literal["epochs", "seconds"] = "epochs",
+    comparison: Comparison, records: Sequence[RunRecord], metric: Literal["loss", "accuracy"], over: TimeUnit = "epochs"
 ) -> Figure | None:
     """A validation curve per option with its range over seeds; training curves are dashed.
 
     None if no run has the metric (or, over seconds, no epoch times). Options outside the axis are labelled with
-    their final values.
+    their final values. To be drawn within `style.drawing_settings`.
     """
-    bands = _bands(comparison, records, metric, over)
+    groups = group_by_option(records, comparison.axis)
+    found = {name: option_band(groups[name], metric, over) for name in shown_options(comparison)}
+    bands = {name: band for name, band in found.items() if band and np.isfinite(band.times).all()}
     if not bands:
         return None
-    styles = option_styles(shown_options(comparison))
+    styles = option_styles(found)
     span = _span(bands, metric)
-    labels = {name: _end_label(name, band, span, metric) for name, band in bands.items()}
-    with mpl.rc_context(RC_PARAMS):
-        figure = new_figure(3.5)
-        axes = add_axes(figure, 0.62, 0.64, 0.42 + text_inches(labels.values(), 8.5), 0.38)
-        for name, band in bands.items():
-            _draw_band(axes, band, styles[name], over)
-        _scale(axes, bands, span, metric, over)
-        ends = {name: _end(band, over) for name, band in bands.items()}
-        label_curves(axes, ends, labels, styles, connect=over == "epochs")
-        curve = "Validation loss" if metric == "loss" else "Validation accuracy"
-        add_title(figure, f"{curve} per epoch" if over == "epochs" else f"{curve} over training time")
-        axes.set_xlabel("Epoch" if over == "epochs" else "Training seconds")
-        add_footnote(figure, "Line: mean; band: range over seeds; dashed: training")
-        axes.grid(True)
+    ends = {name: (float(band.times[-1]), float(band.mean[-1])) for name, band in bands.items()}
+    names = {name: layout.shorten(name) + (" (diverged)" if band.diverged else "") for name, band in bands.items()}
+    labels = {name: layout.end_label(names[name], end, span, metric) for name, (_, end) in ends.items()}
+    title = f"Validation {metric} {'per epoch' if over == 'epochs' else 'over training time'}"
+    figure = layout.new_figure(3.5, title, "Line: mean; band: range over seeds; dashed: training")
+    axes = layout.add_axes(figure, 0.62, 0.64, 0.42 + layout.text_inches(labels.values(), 8.5), 0.38)
+    for name, band in bands.items():
+        _draw_band(axes, band, styles[name])
+    _scale(axes, bands, span, metric, over)
+    layout.label_curves(axes, ends, labels, styles, connect=over == "epochs")
+    axes.set_xlabel("Epoch" if over == "epochs" else "Training seconds")
+    axes.grid(True)
     return figure
 
 
-def _bands(comparison: Comparison, records: Sequence[RunRecord], metric: str, over: str) -> dict[str, Band]:
-    """The drawn options' bands, best option first."""
-    groups = group_by_option(records, comparison.axis)
-    bands = {}
-    for name in shown_options(comparison):
-        band = option_band(groups[name], metric)
-        if band is not None and (over == "epochs" or np.isfinite(band.seconds).all()):
-            bands[name] = band
-    return bands
-
-
-def option_band(group: Sequence[RunRecord], metric: str) -> Band | None:
+def option_band(group: Sequence[RunRecord], metric: str, over: TimeUnit = "epochs") -> Band | None:
     """Trained runs if there are any, else the diverged ones; epochs that half of the runs reached."""
-    runs = [run for run in group if outcome(run) == "trained" and run.history.get(f"val_{metric}")]
-    diverged = not runs
-    runs = runs or [run for run in group if outcome(run) == "diverged" and run.history.get(f"val_{metric}")]
+    logged = [run for run in group if run.history.get(f"val_{metric}")]
+    trained = [run for run in logged if outcome(run) == "trained"]
+    runs = trained or [run for run in logged if outcome(run) == "diverged"]
     if not runs:
         return None
     validation = _stack(runs, f"val_{metric}")
@@ -100,14 +78,14 @@ def option_band(group: Sequence[RunRecord], metric: str) -> Band | None:
     if length == 0:
         return None
     validation = validation[:, :length]
+    seconds = np.cumsum(_stack(runs, "epoch_seconds", length), axis=1)
     return Band(
-        np.arange(1, length + 1, dtype=float),
-        _column_means(np.cumsum(_stack(runs, "epoch_seconds", length), axis=1)),
+        _column_means(seconds) if over == "seconds" else np.arange(1, length + 1, dtype=float),
         _column_means(validation),
         np.nanmin(validation, axis=0),
         np.nanmax(validation, axis=0),
         _column_means(_stack(runs, metric, length)),
-        diverged,
+        diverged=not trained,
     )
 
 
@@ -127,27 +105,21 @@ def _column_means(stacked: Floats) -> Floats:
     return np.where(counts > 0, np.nansum(stacked, axis=0) / np.maximum(counts, 1), np.nan)
 
 
-def _draw_band(axes: Axes, band: Band, style: OptionStyle, over: str) -> None:
-    x = band.epochs if over == "epochs" else band.seconds
-    crowded = len(x) > 15
-    axes.fill_between(x, band.low, band.high, color=style.colour, alpha=0.16, linewidth=0)
-    axes.plot(x, band.training, color=style.colour, linestyle=(0, (4, 2)), linewidth=1, alpha=0.75)
-    axes.plot(
-        x,
-        band.mean,
-        color=style.colour,
-        marker=style.marker,
-        markevery=max(1, len(x) // 8) if crowded else 1,
-        linestyle=":" if band.diverged else "-",
-    )
+def _draw_band(axes: Axes, band: Band, style: OptionStyle) -> None:
+    num_epochs = len(band.times)
+    axes.fill_between(band.times, band.low, band.high, color=style.colour, alpha=0.16, linewidth=0)
+    axes.plot(band.times, band.training, color=style.colour, linestyle=(0, (4, 2)), linewidth=1, alpha=0.75)
+    every = num_epochs // 8 if num_epochs > 15 else 1
+    line = ":" if band.diverged else "-"
+    axes.plot(band.times, band.mean, color=style.colour, marker=style.marker, markevery=every, linestyle=line)
 
 
-def _span(bands: Mapping[str, Band], metric: str) -> LimitedRange:
+def _span(bands: Mapping[str, Band], metric: str) -> layout.LimitedRange:
     """The range drawn: validation first; training curves widen it by a third at most, then leave it."""
     finals = {name: float(band.mean[-1]) for name, band in bands.items()}
     values = {name: [*band.low, *band.high] for name, band in bands.items()}
-    span = limited_range(finals, values, "lower" if metric == "loss" else "higher")
-    training = [value for name in set(bands) - span.outside for value in _finite(bands[name].training)]
+    span = layout.limited_range(finals, values, "lower" if metric == "loss" else "higher")
+    training = [value for name in set(bands) - span.outside for value in bands[name].training if math.isfinite(value)]
     room = (span.high - span.low) / 3
     low = min([span.low, *(max(value, span.low - room) for value in training)])
     high = max([span.high, *(min(value, span.high + room) for value in training)])
@@ -157,33 +129,15 @@ def _span(bands: Mapping[str, Band], metric: str) -> LimitedRange:
     return dataclasses.replace(span, low=max(low, 0.5 * smallest), high=high)
 
 
-def _end_label(name: str, band: Band, span: LimitedRange, metric: str) -> str:
-    """The option's name, with its value if it ends outside the figure."""
-    end = float(band.mean[-1])
-    label = shorten(name) + (" (diverged)" if band.diverged else "")
-    if span.low <= end <= span.high:
-        return label
-    value = f"{100 * end:.0f} %" if metric == "accuracy" else f"{end:.2g}"
-    return f"{label} {'↓' if end < span.low else '↑'} {value}"
-
-
-def _end(band: Band, over: str) -> tuple[float, float]:
-    return float((band.epochs if over == "epochs" else band.seconds)[-1]), float(band.mean[-1])
-
-
-def _scale(axes: Axes, bands: Mapping[str, Band], span: LimitedRange, metric: str, over: str) -> None:
+def _scale(axes: Axes, bands: Mapping[str, Band], span: layout.LimitedRange, metric: str, over: TimeUnit) -> None:
     """Limits for most options; a loss is logarithmic where it spans more than a factor of ten."""
     if metric == "loss" and span.low > 0 and span.high / span.low > 10:
         axes.set_yscale("log")
     axes.set_ylim(span.low, span.high)
-    format_values(axes.yaxis, metric)
+    layout.format_values(axes.yaxis, metric)
+    times = [time for band in bands.values() for time in band.times]
     if over == "epochs":
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        longest = max(len(band.epochs) for band in bands.values())
-        axes.set_xlim(1 - 0.04 * longest, longest + 0.04 * longest)
+        axes.set_xlim(1 - 0.04 * max(times), 1.04 * max(times))
     else:
-        set_time_scale(axes, [second for band in bands.values() for second in band.seconds])
-
-
-def _finite(values: Floats) -> list[float]:
-    return [float(value) for value in values if math.isfinite(value)]
+        layout.set_time_scale(axes, times)

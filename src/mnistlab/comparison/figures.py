@@ -1,31 +1,19 @@
-"""Figures of a comparison's numbers: final values, time-to-target, learning-rate sensitivity."""
+"""Figures of a comparison's numbers, within `style.drawing_settings`: final values, time to target, learning rates."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnistlab.comparison.layout import (
-    LimitedRange,
-    add_axes,
-    add_footnote,
-    add_title,
-    format_values,
-    label_curves,
-    label_rows,
-    limited_range,
-    nan_if_none,
-    set_time_scale,
-    shorten,
-    text_inches,
-)
-from mnistlab.comparison.results import Comparison, GridPoint, OptionSummary
-from mnistlab.comparison.style import INK, RC_PARAMS, OptionStyle, new_figure, option_styles, shown_options
-from mnistlab.comparison.wording import format_value, is_fraction
+from mnistlab.comparison import layout
+from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSummary
+from mnistlab.comparison.statistics import Floats
+from mnistlab.comparison.style import INK, OptionStyle, option_styles, shown_options
+from mnistlab.comparison.wording import format_value
 
 
 def final_values_figure(comparison: Comparison) -> Figure | None:
@@ -34,27 +22,26 @@ def final_values_figure(comparison: Comparison) -> Figure | None:
     options = [option for option in comparison.options if option.name in names and option.scores]
     if not options:
         return None
+    finals = {option.name: option.mean for option in options if option.mean is not None}
     styles = option_styles(names)
     values = {option.name: [*option.scores, *(option.interval or ())] for option in options}
-    finals = {option.name: nan_if_none(option.mean) for option in options}
-    span = limited_range(finals, values, comparison.direction)
-    with mpl.rc_context(RC_PARAMS):
-        figure = new_figure(0.95 + 0.34 * len(options))
-        left = 0.2 + text_inches(_option_labels(options), 8.5)
-        axes = add_axes(figure, left, 0.5, 0.75, 0.4)
-        axes.set_xlim(span.low, span.high)
-        for row, option in enumerate(options):
-            if option.name in span.outside:
-                _draw_edge_arrow(axes, row, styles[option.name], comparison.direction)
-            else:
-                _draw_final_value(axes, row, option, styles[option.name])
-            text = format_value(comparison.objective, option.mean)
-            axes.text(1.03, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
-        label_rows(axes, _option_labels(options))
-        format_values(axes.xaxis, comparison.objective)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        add_title(figure, _finals_title(comparison))
-        add_footnote(figure, "Mean and 95 % bootstrap interval; small dots: seeds; arrow: outside the axis")
+    span = layout.limited_range(finals, values, comparison.direction)
+    title = f"{comparison.objective} ({comparison.direction} is better)"
+    note = "Mean and 95 % bootstrap interval; small dots: seeds; arrow: outside the axis"
+    figure = layout.new_figure(0.95 + 0.34 * len(options), title, note)
+    labels = _option_labels(options)
+    axes = layout.add_axes(figure, 0.2 + layout.text_inches(labels, 8.5), 0.5, 0.75, 0.4)
+    axes.set_xlim(span.low, span.high)
+    for row, option in enumerate(options):
+        if option.name in span.outside:
+            _draw_edge_arrow(axes, row, styles[option.name], comparison.direction)
+        else:
+            _draw_final_value(axes, row, option, finals[option.name], styles[option.name])
+        text = format_value(comparison.objective, option.mean)
+        axes.text(1.03, row, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
+    layout.label_rows(axes, labels)
+    layout.format_values(axes.xaxis, comparison.objective)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 
 
@@ -62,77 +49,65 @@ def time_to_target_figure(comparison: Comparison) -> Figure | None:
     """Median training seconds (or epochs, without times) to each target; None if no option reached one."""
     names = shown_options(comparison)
     options = [option for option in comparison.options if option.name in names]
-    unit: Literal["seconds", "epochs"] = "seconds"
-    if not any(target.seconds is not None for option in options for target in option.targets):
-        unit = "epochs"
+    timed = any(target.seconds is not None for option in options for target in option.targets)
+    unit: Literal["seconds", "epochs"] = "seconds" if timed else "epochs"
     times = {option.name: _times(option, unit) for option in options}
     if not any(times.values()):
         return None
     styles = option_styles(names)
+    labels = [layout.shorten(option.name) for option in options]
     missed = [_describe_missed_targets(option) for option in options]
-    with mpl.rc_context(RC_PARAMS):
-        figure = new_figure(0.95 + 0.4 * len(options))
-        labels = [shorten(option.name) for option in options]
-        axes = add_axes(figure, 0.2 + text_inches(labels, 8.5), 0.5, 0.15 + text_inches(missed, 8), 0.4)
-        for row, option in enumerate(options):
-            _draw_times(axes, row, times[option.name], styles[option.name])
-            axes.text(1.03, row, missed[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-        label_rows(axes, labels)
-        set_time_scale(axes, [time for option_times in times.values() for time in option_times])
-        add_title(figure, "Time to target")
-        add_footnote(figure, f"Training {unit} (median over seeds) to the validation accuracy above the marker, in %")
+    note = f"Training {unit} (median over seeds) to the validation accuracy above the marker, in %"
+    figure = layout.new_figure(0.95 + 0.4 * len(options), "Time to target", note)
+    left, right = 0.2 + layout.text_inches(labels, 8.5), 0.15 + layout.text_inches(missed, 8)
+    axes = layout.add_axes(figure, left, 0.5, right, 0.4)
+    for row, option in enumerate(options):
+        _draw_times(axes, row, times[option.name], styles[option.name])
+        axes.text(1.03, row, missed[row], transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    layout.label_rows(axes, labels)
+    layout.set_time_scale(axes, [time for option_times in times.values() for time in option_times])
     return figure
 
 
 def learning_rate_figure(comparison: Comparison) -> Figure | None:
     """The objective over the learning rate, a line per optimizer, its best rate circled; None without a grid."""
-    grid = comparison.grid
-    if grid is None:
+    grid, objective, direction = comparison.grid, comparison.objective, comparison.direction
+    best = {row.optimizer: row.best for row in grid.rows if row.best is not None} if grid else {}
+    if grid is None or not best:
         return None
     curves = {
-        row.optimizer: [point for point in row.points if point.mean is not None]
+        row.optimizer: np.array([(p.learning_rate, p.mean, p.sd or 0.0) for p in row.points if p.mean is not None]).T
         for row in grid.rows
-        if row.best is not None
+        if row.optimizer in best
     }
-    if not curves:
-        return None
     styles = option_styles(row.optimizer for row in grid.rows)
-    best = {row.optimizer: row.best for row in grid.rows}
-    finals = {name: _best_mean(points, comparison.direction) for name, points in curves.items()}
-    values = {name: [nan_if_none(point.mean) for point in points] for name, points in curves.items()}
-    with mpl.rc_context(RC_PARAMS):
-        figure = new_figure(3.5)
-        right = 0.42 + text_inches((f"{shorten(name)} ↓ 00 %" for name in curves), 8.5)
-        axes = add_axes(figure, 0.62, 0.64, right, 0.38)
-        axes.set_xscale("log")
-        for name, points in curves.items():
-            _draw_rates(axes, points, styles[name], best[name])
-        span = limited_range(finals, values, comparison.direction)
-        axes.set_ylim(span.low, span.high)
-        _mark_failures(axes, comparison, styles)
-        ends = {name: points[-1] for name, points in curves.items()}
-        label_curves(
-            axes,
-            {name: (point.learning_rate, nan_if_none(point.mean)) for name, point in ends.items()},
-            {name: _rate_label(name, point, span, comparison.objective) for name, point in ends.items()},
-            styles,
-            connect=True,
-        )
-        format_values(axes.yaxis, comparison.objective)
-        format_values(axes.xaxis, "rate")
-        add_title(figure, f"{comparison.objective} by learning rate")
-        axes.set_xlabel("Learning rate")
-        add_footnote(figure, "Band: ± one standard deviation; circle: best; cross at the edge: every run failed")
-        axes.grid(True)
+    means = {name: curve[1] for name, curve in curves.items()}
+    finals = {name: float(values.max() if direction == "higher" else values.min()) for name, values in means.items()}
+    span = layout.limited_range(finals, means, direction)
+    note = "Band: ± one standard deviation; circle: best; cross at the edge: every run failed"
+    figure = layout.new_figure(3.5, f"{objective} by learning rate", note)
+    right = 0.42 + layout.text_inches((f"{layout.shorten(name)} ↓ 00 %" for name in curves), 8.5)
+    axes = layout.add_axes(figure, 0.62, 0.64, right, 0.38)
+    axes.set(xscale="log", xlabel="Learning rate")
+    for name, curve in curves.items():
+        _draw_rates(axes, curve, styles[name], best[name])
+    axes.set_ylim(span.low, span.high)
+    _mark_failures(axes, grid, styles, direction)
+    ends = {name: (curve[0, -1], curve[1, -1]) for name, curve in curves.items()}
+    labels = {name: layout.end_label(layout.shorten(name), end, span, objective) for name, (_, end) in ends.items()}
+    layout.label_curves(axes, ends, labels, styles, connect=True)
+    layout.format_values(axes.yaxis, objective)
+    layout.format_values(axes.xaxis, "rate")
+    axes.grid(True)
     return figure
 
 
-def _draw_final_value(axes: Axes, row: int, option: OptionSummary, style: OptionStyle) -> None:
+def _draw_final_value(axes: Axes, row: int, option: OptionSummary, mean: float, style: OptionStyle) -> None:
     below = [row + 0.24] * len(option.scores)
     axes.plot(option.scores, below, ".", color=style.colour, alpha=0.6, markersize=4, markeredgewidth=0)
     if option.interval:
         axes.plot(option.interval, [row, row], color=style.colour, linewidth=1.6, marker="|", markersize=7)
-    axes.plot([nan_if_none(option.mean)], [row], marker=style.marker, color=style.colour, markersize=5.5)
+    axes.plot([mean], [row], marker=style.marker, color=style.colour, markersize=5.5)
 
 
 def _draw_edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> None:
@@ -152,13 +127,8 @@ def _option_labels(options: Sequence[OptionSummary]) -> list[str]:
     for option in options:
         num_failed = option.num_failed + option.num_diverged
         count = f"\n{num_failed} of {option.num_runs - option.num_unfinished} failed" if num_failed else ""
-        labels.append(shorten(option.name) + count)
+        labels.append(layout.shorten(option.name) + count)
     return labels
-
-
-def _finals_title(comparison: Comparison) -> str:
-    better = "higher" if comparison.direction == "higher" else "lower"
-    return f"{comparison.objective} ({better} is better)"
 
 
 def _times(option: OptionSummary, unit: str) -> dict[float, list[str]]:
@@ -173,14 +143,13 @@ def _times(option: OptionSummary, unit: str) -> dict[float, list[str]]:
 
 def _describe_missed_targets(option: OptionSummary) -> str:
     """Targets that not all runs reached: "97 %: 2 of 5" (the number that did), "not 98, 99 %" (no run did)."""
-    missed = [target for target in option.targets if target.num_reached < target.num_runs]
-    unreached = [f"{100 * target.target:g}" for target in missed if target.num_reached == 0]
-    reached = [
-        f"{100 * target.target:g} %: {target.num_reached} of {target.num_runs}"
-        for target in missed
-        if target.num_reached
-    ]
-    return "\n".join([*reached, *([f"not {', '.join(unreached)} %"] if unreached else [])])
+    lines, unreached = [], []
+    for target in option.targets:
+        if 0 < target.num_reached < target.num_runs:
+            lines.append(f"{100 * target.target:g} %: {target.num_reached} of {target.num_runs}")
+        elif target.num_reached < target.num_runs:
+            unreached.append(f"{100 * target.target:g}")
+    return "\n".join([*lines, f"not {', '.join(unreached)} %"] if unreached else lines)
 
 
 def _draw_times(axes: Axes, row: int, times: Mapping[float, Sequence[str]], style: OptionStyle) -> None:
@@ -189,39 +158,22 @@ def _draw_times(axes: Axes, row: int, times: Mapping[float, Sequence[str]], styl
         axes.annotate(", ".join(targets), (time, row), (0, 5), textcoords="offset points", ha="center", fontsize=7.5)
 
 
-def _draw_rates(axes: Axes, points: Sequence[GridPoint], style: OptionStyle, best: float | None) -> None:
-    rates = [point.learning_rate for point in points]
-    means = np.array([nan_if_none(point.mean) for point in points])
-    sds = np.array([point.sd or 0.0 for point in points])
+def _draw_rates(axes: Axes, curve: Floats, style: OptionStyle, best: float) -> None:
+    """One optimizer. curve: learning rates, means and standard deviations, shape (3, rates)."""
+    rates, means, sds = curve
     axes.fill_between(rates, means - sds, means + sds, color=style.colour, alpha=0.16, linewidth=0)
     axes.plot(rates, means, color=style.colour, marker=style.marker)
-    if best is not None:
-        value = means[rates.index(best)]
-        axes.plot([best], [value], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+    axes.plot([best], means[rates == best], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
 
 
-def _rate_label(name: str, point: GridPoint, span: LimitedRange, objective: str) -> str:
-    """The optimizer's name, with its value if the last rate is outside the axis."""
-    mean = nan_if_none(point.mean)
-    if span.low <= mean <= span.high:
-        return shorten(name)
-    value = f"{100 * mean:.0f} %" if is_fraction(objective) else f"{mean:.2g}"
-    return f"{shorten(name)} {'↓' if mean < span.low else '↑'} {value}"
-
-
-def _mark_failures(axes: Axes, comparison: Comparison, styles: Mapping[str, OptionStyle]) -> None:
+def _mark_failures(axes: Axes, grid: LearningRateGrid, styles: Mapping[str, OptionStyle], direction: str) -> None:
     """A cross at the worst edge for every rate at which no run trained; crosses at one rate are stacked."""
-    edge, step = (0.03, 0.055) if comparison.direction == "higher" else (0.97, -0.055)
-    num_crosses: dict[float, int] = {}
-    for row in comparison.grid.rows if comparison.grid else ():
-        for point in row.points:
-            if point.mean is None and row.optimizer in styles:
-                height = edge + step * num_crosses.get(point.learning_rate, 0)
-                num_crosses[point.learning_rate] = num_crosses.get(point.learning_rate, 0) + 1
-                style: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "color": styles[row.optimizer].colour}
-                axes.plot([point.learning_rate], [height], "x", markeredgewidth=2, **style)
-
-
-def _best_mean(points: Sequence[GridPoint], direction: str) -> float:
-    means = [nan_if_none(point.mean) for point in points]
-    return max(means) if direction == "higher" else min(means)
+    edge, step = (0.03, 0.055) if direction == "higher" else (0.97, -0.055)
+    transform = axes.get_xaxis_transform()
+    num_crosses: Counter[float] = Counter()
+    for row in grid.rows:
+        colour = styles[row.optimizer].colour
+        for rate in (point.learning_rate for point in row.points if point.mean is None):
+            height = edge + step * num_crosses[rate]
+            axes.plot([rate], [height], "x", color=colour, markeredgewidth=2, transform=transform)
+            num_crosses[rate] += 1

@@ -1,9 +1,8 @@
-"""Figures of the errors on the test set: confusion matrices, and the images on which the options disagree."""
+"""Figures of the errors on the test set, within `style.drawing_settings`: confusions, and disputed images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
@@ -11,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from mnistlab.comparison.layout import figure_height, shorten, text_inches
+from mnistlab.comparison.layout import new_figure, shorten, text_inches
 from mnistlab.comparison.records import RunRecord, group_by_option
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
-from mnistlab.comparison.style import ERROR_COLOUR, INK, RC_PARAMS, new_figure, shown_options
+from mnistlab.comparison.style import ERROR_COLOUR, INK, shown_options
 
 MAX_CLASSES_NAMED = 12
 
@@ -31,22 +30,20 @@ def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> F
     columns = 2 if len(shares) <= 2 or len(shares) == 4 else 3
     num_rows = -(-len(shares) // columns)
     classes = _class_names(records)
-    with mpl.rc_context(RC_PARAMS):
-        legend = _legend_lines(classes)
-        cell = 5.2 / columns
-        foot = 0.22 + 0.14 * len(legend)
-        figure = new_figure(0.3 + num_rows * (cell + 0.22) + foot)
-        height = float(figure.get_size_inches()[1])
-        norm = PowerNorm(0.5, 0, _largest_error(shares))
-        for index, (name, matrix) in enumerate(shares.items()):
-            left = (index % columns) * cell + 0.26
-            top = 0.62 + (index // columns) * (cell + 0.22)
-            side = cell - 0.36
-            axes = figure.add_axes((left / 5.2, (height - top - side) / height, side / 5.2, side / height))
-            _draw_confusion(axes, name, matrix, norm)
-        figure.text(0.02, 1 - 0.22 / height, "Confusion matrices on the test set", weight="bold", fontsize=10)
-        foot_text = ["rows: true class; columns: predicted; darker: more of that class", *legend]
-        figure.text(0.02, 0.08 / height, "\n".join(foot_text), fontsize=7.5, va="bottom")
+    legend = _legend_lines(classes)
+    cell = 5.2 / columns
+    foot = 0.22 + 0.14 * len(legend)
+    height = 0.3 + num_rows * (cell + 0.22) + foot
+    figure = new_figure(height, "Confusion matrices on the test set")
+    norm = PowerNorm(0.5, 0, _largest_error(shares))
+    for index, (name, matrix) in enumerate(shares.items()):
+        left = (index % columns) * cell + 0.26
+        top = 0.62 + (index // columns) * (cell + 0.22)
+        side = cell - 0.36
+        axes = figure.add_axes((left / 5.2, (height - top - side) / height, side / 5.2, side / height))
+        _draw_confusion(axes, name, matrix, norm)
+    foot_text = ["rows: true class; columns: predicted; darker: more of that class", *legend]
+    figure.text(0.02, 0.08 / height, "\n".join(foot_text), fontsize=7.5, va="bottom")
     return figure
 
 
@@ -81,26 +78,25 @@ def disagreement_figure(
     chosen = most_disputed_images(shares, num_images)
     names = list(shares)
     classes = _class_names(records)
-    with mpl.rc_context(RC_PARAMS):
-        legend = _legend_lines(classes)
-        left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"]))
-        cell = (5.2 - left - 0.08) / len(chosen)
-        top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
-        figure = new_figure(top + cell + row * (len(names) + 1) + foot)
-        height = float(figure.get_size_inches()[1])
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, 5.2), ylim=(height, 0))
-        axes.axis("off")
-        for column, index in enumerate(chosen):
-            x = left + column * cell
-            _draw_image(axes, images[index], (x + 0.02, top, cell - 0.04))
-            _draw_predictions(axes, x + cell / 2, top + cell + row / 2, row, shares, int(index), int(labels[index]))
-        for line, name in enumerate(["true class", *map(shorten, names)]):
-            y = top + cell + row * (line + 0.5)
-            axes.text(left - 0.08, y, name, ha="right", va="center", weight="bold" if line == 0 else "normal")
-        axes.text(0.1, 0.2, "Images on which the options disagree most", weight="bold", fontsize=10, va="center")
-        foot_text = [f"in a box: wrong; indices of the test images: {', '.join(map(str, chosen))}", *legend]
-        axes.text(0.1, height - 0.08, "\n".join(foot_text), fontsize=7, va="bottom")
+    legend = _legend_lines(classes)
+    left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"]))
+    cell = (5.2 - left - 0.08) / len(chosen)
+    top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
+    height = top + cell + row * (len(names) + 1) + foot
+    figure = new_figure(height)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for column, index in enumerate(chosen):
+        x = left + column * cell
+        _draw_image(axes, images[index], (x + 0.02, top, cell - 0.04))
+        _draw_predictions(axes, x + cell / 2, top + cell + row / 2, row, shares, int(index), int(labels[index]))
+    axes.set(xlim=(0, 5.2), ylim=(height, 0))
+    for line, name in enumerate(["true class", *map(shorten, names)]):
+        y = top + cell + row * (line + 0.5)
+        axes.text(left - 0.08, y, name, ha="right", va="center", weight="bold" if line == 0 else "normal")
+    axes.text(0.1, 0.2, "Images on which the options disagree most", weight="bold", fontsize=10, va="center")
+    foot_text = [f"in a box: wrong; indices of the test images: {', '.join(map(str, chosen))}", *legend]
+    axes.text(0.1, height - 0.08, "\n".join(foot_text), fontsize=7, va="bottom")
     return figure
 
 
@@ -115,14 +111,12 @@ def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_
         ]
         for name in shown_options(comparison)
     }
-    num_classes = 1 + max((int(array.max()) for arrays in predicted.values() for array in arrays), default=0)
-    shares = {}
-    for name, arrays in predicted.items():
-        if arrays:
-            cells = [np.arange(num_images) * num_classes + array for array in arrays]
-            counts = np.bincount(np.concatenate(cells), minlength=num_images * num_classes)
-            shares[name] = counts.reshape(num_images, num_classes) / len(arrays)
-    return shares
+    classes = np.arange(1 + max((array.max() for arrays in predicted.values() for array in arrays), default=0))
+    return {
+        name: np.mean([array[:, None] == classes for array in arrays], axis=0)
+        for name, arrays in predicted.items()
+        if arrays
+    }
 
 
 def most_disputed_images(shares: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
@@ -154,18 +148,15 @@ def _draw_confusion(axes: Axes, name: str, matrix: Floats, norm: PowerNorm) -> N
     axes.imshow(errors, cmap=shade, norm=norm, interpolation="nearest")
     size = len(matrix)
     for index in range(size):
-        box = Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=INK, alpha=0.12, linewidth=0)
-        axes.add_patch(box)
+        axes.add_patch(Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=INK, alpha=0.12, linewidth=0))
     true, predicted = np.unravel_index(np.argmax(errors), errors.shape)
     worst = f"{true}→{predicted} {100 * errors[true, predicted]:.1f} %"
     axes.set_title(shorten(name, 18), fontsize=8.5, pad=11, x=0)
     axes.text(0, 1.02, f"largest: {worst}", transform=axes.transAxes, fontsize=7)
     step = -(-size // MAX_CLASSES_NAMED)
-    axes.set_xticks(range(0, size, step))
-    axes.set_yticks(range(0, size, step))
+    axes.set(xticks=range(0, size, step), yticks=range(0, size, step))
     axes.tick_params(labelsize=6.5, length=0, pad=1.5)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(True)
+    axes.spines[["top", "right"]].set_visible(True)
 
 
 def _draw_image(axes: Axes, image: NDArray[np.uint8], box: tuple[float, float, float]) -> None:
@@ -176,7 +167,6 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8], box: tuple[float, float, f
     axes.imshow(
         pixels, cmap="gray_r", vmin=0, vmax=255, extent=extent, interpolation="nearest", aspect="auto", zorder=2
     )
-    axes.set(xlim=(0, 5.2), ylim=(figure_height(axes), 0))
 
 
 def _draw_predictions(

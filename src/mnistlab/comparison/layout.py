@@ -5,12 +5,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mnistlab.comparison.style import OptionStyle
+from mnistlab.comparison.statistics import Floats
+from mnistlab.comparison.style import WIDTH, OptionStyle
 from mnistlab.comparison.wording import is_fraction
+
+
+def new_figure(height: float, title: str = "", footnote: str = "") -> Figure:
+    """A figure of the common width: bold title at the top left, small print at the bottom; height in inches."""
+    figure = Figure(figsize=(WIDTH, height))
+    figure.text(0.02, 1 - 0.22 / height, title, weight="bold", fontsize=10)
+    figure.text(0.02, 0.07 / height, footnote, fontsize=7.5)
+    return figure
 
 
 def add_axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:
@@ -18,16 +28,6 @@ def add_axes(figure: Figure, left: float, bottom: float, right: float, top: floa
     width, height = figure.get_size_inches()
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     return figure.add_axes(box)
-
-
-def add_title(figure: Figure, text: str) -> None:
-    """A figure's title: bold, at the top left."""
-    figure.text(0.02, 1 - 0.22 / figure.get_size_inches()[1], text, weight="bold", fontsize=10)
-
-
-def add_footnote(figure: Figure, text: str) -> None:
-    """A line in small print at the bottom left."""
-    figure.text(0.02, 0.07 / figure.get_size_inches()[1], text, fontsize=7.5)
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ class LimitedRange:
     outside: frozenset[str]
 
 
-def limited_range(finals: Mapping[str, float], values: Mapping[str, Sequence[float]], direction: str) -> LimitedRange:
+def limited_range(finals: Mapping[str, float], values: Mapping[str, Iterable[float]], direction: str) -> LimitedRange:
     """A range in which the options are distinguishable, without those that would compress the others.
 
     The worst option is excluded while the others span less than 12 % of the range that includes it; at most half
@@ -97,6 +97,14 @@ def limited_range(finals: Mapping[str, float], values: Mapping[str, Sequence[flo
     return LimitedRange(low - margin, high + margin, frozenset(set(ordered) - set(kept)))
 
 
+def end_label(name: str, end: float, span: LimitedRange, objective: str) -> str:
+    """A curve's label: its name, with an arrow and its last value if that is outside the axis."""
+    if span.low <= end <= span.high:
+        return name
+    value = f"{100 * end:.0f} %" if is_fraction(objective) else f"{end:.2g}"
+    return f"{name} {'↓' if end < span.low else '↑'} {value}"
+
+
 def label_curves(
     axes: Axes,
     ends: Mapping[str, tuple[float, float]],
@@ -107,7 +115,7 @@ def label_curves(
     """Label the curves right of the axes, with their markers; thin lines connect the labels to the curves' ends."""
     to_axes = axes.transData + axes.transAxes.inverted()
     points = {name: to_axes.transform(end) for name, end in ends.items()}
-    height = axes.get_position().height * figure_height(axes)
+    height = axes.bbox.height / axes.figure.dpi
     heights = spread_out([float(points[name][1]) for name in ends], 0.155 / height)
     for name, y in zip(ends, heights, strict=True):
         colour = styles[name].colour
@@ -119,22 +127,16 @@ def label_curves(
         axes.text(1.07, y, texts[name], transform=axes.transAxes, va="center", fontsize=8.5)
 
 
-def spread_out(positions: Sequence[float], gap: float) -> list[float]:
+def spread_out(positions: Sequence[float], gap: float) -> Floats:
     """Positions between 0 and 1 moved apart to at least `gap` (less if there are too many), in the same order."""
     if len(positions) < 2:
-        return list(positions)
-    gap = min(gap, 1 / (len(positions) - 1))
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    spread = [min(max(positions[index], 0.0), 1.0) for index in order]
-    for index in range(1, len(spread)):
-        spread[index] = max(spread[index], spread[index - 1] + gap)
-    spread[-1] = min(spread[-1], 1.0)
-    for index in range(len(spread) - 2, -1, -1):
-        spread[index] = min(spread[index], spread[index + 1] - gap)
-    result = [0.0] * len(positions)
-    for index, position in zip(order, spread, strict=True):
-        result[index] = position
-    return result
+        return np.array(positions)
+    order = np.argsort(positions, kind="stable")
+    offsets = min(gap, 1 / (len(positions) - 1)) * np.arange(len(positions))
+    excess = np.maximum.accumulate(np.clip(positions, 0, 1)[order] - offsets)
+    spread = np.empty(len(positions))
+    spread[order] = np.minimum(excess, 1 - offsets[-1]) + offsets
+    return spread
 
 
 def shorten(name: str, limit: int = 24) -> str:
@@ -146,14 +148,3 @@ def text_inches(texts: Iterable[str], size: float = 9) -> float:
     """The approximate width of the longest line of the texts, in inches."""
     lines = [line for text in texts for line in text.splitlines()]
     return max(map(len, lines), default=0) * size * 0.0088
-
-
-def nan_if_none(value: float | None) -> float:
-    """NaN for None, which matplotlib leaves out."""
-    return math.nan if value is None else value
-
-
-def figure_height(axes: Axes) -> float:
-    """The height of the axes' figure in inches."""
-    figure = axes.get_figure(root=True)
-    return 0.0 if figure is None else float(figure.get_size_inches()[1])

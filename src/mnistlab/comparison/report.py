@@ -1,17 +1,16 @@
 """The report of a comparison: a self-contained HTML page, Markdown, CSV, JSON and PNG figures in a folder."""
 
-import functools
-import importlib.resources
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from mnistlab.comparison import tables
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.curve_figures import curves_figure
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
@@ -19,19 +18,15 @@ from mnistlab.comparison.figures import final_values_figure, learning_rate_figur
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
 from mnistlab.comparison.records import RunRecord, split_by_data
 from mnistlab.comparison.results import Comparison, to_json
-from mnistlab.comparison.style import render_png, render_svg
-from mnistlab.comparison.tables import (
-    Table,
-    curves_table,
-    failures_table,
-    grid_table,
-    options_csv,
-    options_table,
-    pairs_csv,
-    pairs_table,
-    targets_table,
-)
+from mnistlab.comparison.style import drawing_settings, render_png, render_svg
 
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("mnistlab.comparison", ""),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
 SOURCES = (
     "Demsar (2006), Statistical comparisons of classifiers over multiple data sets, JMLR 7",
     "Holm (1979), A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6",
@@ -57,7 +52,7 @@ class Section:
     comparison: Comparison
     prefix: str
     summary: str
-    tables: dict[str, Table]
+    tables: dict[str, tables.Table]
     figures: dict[str, RenderedFigure]
 
 
@@ -89,10 +84,10 @@ def write_report(
     across = across_data(comparisons) if len(comparisons) > 1 else None
     verdict = across.verdict if across else sections[0].comparison.verdict
     context = {"sections": sections, "verdict": verdict, "sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
-    texts = {"report.html": _template("report.html.j2").render(context), "report.md": _markdown(context)}
+    texts = {"report.html": TEMPLATES.get_template("report.html.j2").render(context), "report.md": _markdown(context)}
     for section in sections:
-        texts[f"{section.prefix}table.csv"] = options_csv(section.comparison)
-        texts[f"{section.prefix}pairs.csv"] = pairs_csv(section.comparison)
+        texts[f"{section.prefix}table.csv"] = tables.options_csv(section.comparison)
+        texts[f"{section.prefix}pairs.csv"] = tables.pairs_csv(section.comparison)
         texts[f"{section.prefix}comparison.json"] = to_json(section.comparison)
     paths = []
     for name, text in texts.items():
@@ -122,19 +117,19 @@ def _section(
     test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
-    tables = {
-        "options": options_table(comparison),
-        "pairs": pairs_table(comparison),
-        "targets": targets_table(comparison),
-        "curves": curves_table(comparison),
-        "grid": grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
-        "failures": failures_table(records, comparison.objective),
+    found = {
+        "options": tables.options_table(comparison),
+        "pairs": tables.pairs_table(comparison),
+        "targets": tables.targets_table(comparison),
+        "curves": tables.curves_table(comparison),
+        "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
+        "failures": tables.failures_table(records, comparison.objective),
     }
     return Section(
         comparison,
         prefix,
         _summary_line(comparison),
-        {name: table for name, table in tables.items() if table and table.rows},
+        {name: table for name, table in found.items() if table},
         _render_figures(comparison, records, prefix, test_set),
     )
 
@@ -156,29 +151,29 @@ def _render_figures(
     test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> dict[str, RenderedFigure]:
     """All figures for which the records have data, in the order of the report."""
-    curves = functools.partial(curves_figure, comparison, records)
-    drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
-        "final_values": ("Final values with intervals", lambda: final_values_figure(comparison)),
-        "val_loss": ("Validation loss per epoch", lambda: curves("loss")),
-        "val_accuracy": ("Validation accuracy per epoch", lambda: curves("accuracy")),
-        "val_loss_seconds": ("Validation loss over training time", lambda: curves("loss", "seconds")),
-        "val_accuracy_seconds": ("Validation accuracy over training time", lambda: curves("accuracy", "seconds")),
-        "time_to_target": ("Time to target", lambda: time_to_target_figure(comparison)),
-        "learning_rates": ("Learning-rate sensitivity", lambda: learning_rate_figure(comparison)),
-        "confusions": ("Confusion matrices", lambda: confusions_figure(comparison, records)),
-    }
-    if test_set is not None:
-        drawings["disagreement"] = (
-            "Test images on which the options disagree most",
-            lambda: disagreement_figure(comparison, records, *test_set),
-        )
-    drawn = {}
-    for name, (caption, draw) in drawings.items():
-        figure = draw()
-        if figure is not None:
-            file = f"{prefix}{name}"
-            drawn[name] = RenderedFigure(file, caption, render_png(figure), render_svg(figure, file))
-    return drawn
+    both = (comparison, records)
+    with drawing_settings():
+        figures = {
+            "final_values": ("Final values with intervals", final_values_figure(comparison)),
+            "val_loss": ("Validation loss per epoch", curves_figure(*both, "loss")),
+            "val_accuracy": ("Validation accuracy per epoch", curves_figure(*both, "accuracy")),
+            "val_loss_seconds": ("Validation loss over training time", curves_figure(*both, "loss", "seconds")),
+            "val_accuracy_seconds": (
+                "Validation accuracy over training time",
+                curves_figure(*both, "accuracy", "seconds"),
+            ),
+            "time_to_target": ("Time to target", time_to_target_figure(comparison)),
+            "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(comparison)),
+            "confusions": ("Confusion matrices", confusions_figure(*both)),
+        }
+        if test_set is not None:
+            caption = "Test images on which the options disagree most"
+            figures["disagreement"] = (caption, disagreement_figure(*both, *test_set))
+        return {
+            name: RenderedFigure(prefix + name, caption, render_png(figure), render_svg(figure, prefix + name))
+            for name, (caption, figure) in figures.items()
+            if figure is not None
+        }
 
 
 def _markdown(context: dict[str, Any]) -> str:
@@ -200,21 +195,11 @@ def _markdown(context: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _markdown_table(table: Table) -> list[str]:
+def _markdown_table(table: tables.Table) -> list[str]:
     rows = [table.header, ["---"] * len(table.header), *table.rows]
-    return [f"| {' | '.join(_escaped(cell) if cell != '---' else cell for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
 
 
 def _escaped(text: str) -> str:
     """The text with Markdown's special characters escaped; batch_gd keeps its underscore."""
-    for character in "\\*_|<`":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
-
-
-def _template(name: str) -> jinja2.Template:
-    text = importlib.resources.files("mnistlab.comparison").joinpath(name).read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    return environment.from_string(text)
+    return re.sub(r"([\\*_|<`])", r"\\\1", text).replace("\n", " ")

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from mnistlab.comparison.grid import at_best_rates
 from mnistlab.comparison.results import Comparison
 
 # The Okabe-Ito palette for colour-blind readers; yellow is darker and black replaced, so that all ten have enough
@@ -68,31 +69,24 @@ def option_styles(names: Iterable[str]) -> dict[str, OptionStyle]:
 
 def shown_options(comparison: Comparison) -> list[str]:
     """The options to draw, best first: all if at most ten, otherwise each optimizer at its best rate or the top ten."""
-    names = [option.name for option in comparison.options]
-    if len(names) <= MAX_SHOWN:
-        return names
-    if comparison.grid and len(comparison.grid.rows) > 1:
-        best = {(row.optimizer, row.best) for row in comparison.grid.rows}
-        chosen = [
-            option.name
-            for option in comparison.options
-            if (option.values.get("optimizer"), option.values.get("optimizer.learning_rate")) in best
-        ]
-        names = chosen or names
-    return names[:MAX_SHOWN]
+    options = comparison.options
+    if len(options) > MAX_SHOWN and comparison.grid and len(comparison.grid.rows) > 1:
+        options = at_best_rates(options, comparison.grid) or options
+    return [option.name for option in options[:MAX_SHOWN]]
 
 
-def new_figure(height: float) -> Figure:
-    """An empty figure of the common width; height in inches."""
-    with mpl.rc_context(RC_PARAMS):
-        return Figure(figsize=(WIDTH, height))
+@contextlib.contextmanager
+def drawing_settings() -> Iterator[None]:
+    """RC_PARAMS, without warnings about characters that the font lacks; for all that draws or renders a figure."""
+    with mpl.rc_context(RC_PARAMS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def render_png(figure: Figure, dpi: int = 160) -> bytes:
     """The figure on white, for slides and Markdown."""
     buffer = io.BytesIO()
-    with _drawing_settings():
-        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"compress_level": 3})
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white", pil_kwargs={"compress_level": 3})
     return buffer.getvalue()
 
 
@@ -103,23 +97,14 @@ def render_svg(figure: Figure, prefix: str) -> str:
     """
     buffer = io.StringIO()
     no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with _drawing_settings():
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'^(<svg[^>]*?) width="[^"]*"', r"\1", svg)
-    svg = re.sub(r'^(<svg[^>]*?) height="[^"]*"', r"\1", svg)
+    for size in ("width", "height"):
+        svg = re.sub(rf'^(<svg[^>]*?) {size}="[^"]*"', r"\1", svg)
     svg = svg.replace(INK, "currentColor")
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
     svg = svg.replace("url(#", f"url(#{prefix}-")
     return re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d{2})\d+", r"\1", path.group()), svg)
-
-
-@contextlib.contextmanager
-def _drawing_settings() -> Iterator[None]:
-    """The settings above, without warnings about characters that the font lacks (they are drawn as boxes)."""
-    with mpl.rc_context(RC_PARAMS), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        yield

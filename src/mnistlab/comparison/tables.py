@@ -10,6 +10,7 @@ from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSumm
 from mnistlab.comparison.wording import format_value, is_fraction
 
 MAX_PAIRS = 28
+DIVERGENCE_TAGS = ("epoch", "step", "learning_rate", "last_finite_loss")  # each after "outcome."
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,8 @@ def failure_cause(record: RunRecord, objective: str) -> str:
     if result == "failed":
         return (record.tags.get("error", "").strip().splitlines() or ["no error recorded"])[0]
     if result == "diverged":
-        details = [
-            f"{label} {record.tags[f'outcome.{key}']}"
-            for key, label in (
-                ("epoch", "epoch"),
-                ("step", "step"),
-                ("learning_rate", "learning rate"),
-                ("last_finite_loss", "last finite loss"),
-            )
-            if f"outcome.{key}" in record.tags
-        ]
+        logged = ((key, record.tags.get(f"outcome.{key}")) for key in DIVERGENCE_TAGS)
+        details = [f"{key.replace('_', ' ')} {value}" for key, value in logged if value is not None]
         return ", ".join(details) or f"{objective} is not finite"
     return f"no {objective} logged" if record.status == "FINISHED" else f"status {record.status}"
 
@@ -176,9 +169,7 @@ def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[o
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if cell is None else cell for cell in row] for row in rows)
+    csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()
 
 
