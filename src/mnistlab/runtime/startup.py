@@ -30,19 +30,52 @@ DEFERRED = {
         for name in ("wrappers", "visualization")  # scikit-learn, matplotlib
     ),
     "keras.src.visualization",
-    "keras.src.trainers.data_adapters.array_slicing",  # names pandas's classes when it is imported
     *(f"tensorflow._api.v2.{prefix}lite" for prefix in ("", "compat.v1.", "compat.v2.")),  # JAX
 }
+
+
+# Keras looks for pandas's classes when this is imported, and compares with them in every `fit`.
+ASKS_FOR_PANDAS = "keras.src.trainers.data_adapters.array_slicing"
 
 
 class DeferringFinder(importlib.abc.MetaPathFinder):
     """Finds the modules in DEFERRED; they are executed when one of their attributes is first used."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        spec = importlib.machinery.PathFinder.find_spec(name, path) if name in DEFERRED else None
+        if name not in DEFERRED and name != ASKS_FOR_PANDAS:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+            lazy = importlib.util.LazyLoader if name in DEFERRED else _LoaderWithoutPandas
+            spec.loader = lazy(spec.loader)  # type: ignore[assignment]
         return spec
+
+
+class _LoaderWithoutPandas(importlib.abc.Loader):
+    """Executes a module that gets stand-ins for pandas's classes."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.loader = loader
+
+    def exec_module(self, module: ModuleType) -> None:
+        stand_in, pandas = ModuleType("pandas"), sys.modules.get("pandas")
+        for name in ("Series", "DataFrame"):
+            setattr(stand_in, name, _PandasType(name, (), {}))
+        sys.modules["pandas"] = stand_in
+        try:
+            self.loader.exec_module(module)
+        finally:
+            del sys.modules["pandas"]
+            if pandas is not None:
+                sys.modules["pandas"] = pandas
+
+
+class _PandasType(type):
+    """Stands for a class of pandas in `isinstance`: while pandas is not loaded, nothing is an instance of it."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        pandas = sys.modules.get("pandas")
+        return type(pandas) is ModuleType and isinstance(instance, getattr(pandas, cls.__name__))
 
 
 @contextlib.contextmanager
