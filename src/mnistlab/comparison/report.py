@@ -84,19 +84,16 @@ def write_report(
     across = across_data(comparisons) if len(comparisons) > 1 else None
     verdict = across.verdict if across else sections[0].comparison.verdict
     context = {"sections": sections, "verdict": verdict, "sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
-    texts = {"report.html": TEMPLATES.get_template("report.html.j2").render(context), "report.md": _markdown(context)}
+    html = TEMPLATES.get_template("report.html.j2").render(context)
+    files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
     for section in sections:
-        texts[f"{section.prefix}table.csv"] = tables.options_csv(section.comparison)
-        texts[f"{section.prefix}pairs.csv"] = tables.pairs_csv(section.comparison)
-        texts[f"{section.prefix}comparison.json"] = to_json(section.comparison)
-    paths = []
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        paths.append(folder / name)
-    for figure in (figure for section in sections for figure in section.figures.values()):
-        paths.append(folder / "figures" / f"{figure.name}.png")
-        paths[-1].write_bytes(figure.png)
-    return paths
+        files[f"{section.prefix}table.csv"] = tables.options_csv(section.comparison).encode()
+        files[f"{section.prefix}pairs.csv"] = tables.pairs_csv(section.comparison).encode()
+        files[f"{section.prefix}comparison.json"] = to_json(section.comparison).encode()
+        files |= {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files]
 
 
 def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
