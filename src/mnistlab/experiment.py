@@ -17,7 +17,7 @@ from mnistlab.config import Config
 from mnistlab.config.build import build
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
-from mnistlab.evaluation import CurveReading, Evaluation, figures
+from mnistlab.evaluation import CurveReading, Evaluation, drawing
 from mnistlab.evaluation.summary import one_line, summary
 from mnistlab.tracking import background, fingerprint, mlflow_store, stores
 from mnistlab.tracking.description import open_record, write_description, write_reports
@@ -254,7 +254,7 @@ def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, ev
         versions = training.augmented_versions(dataset, image[0], NUM_AUGMENTED_VERSIONS, seed=0)
         shown["augmented_images"] = (image, versions, names[dataset.train.labels[0]], dataset.augmentation)
     folder = record.folder.resolve() / "figures"
-    record.add_pending(background.submit_or_run_here(figures.draw, folder, shown))
+    record.add_pending(background.submit_or_run_here(drawing.draw, folder, shown))
 
 
 def report(result: Result, record: Recorder, config: Config, address: Future | None, seconds: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from mnistlab.evaluation import figures
+from mnistlab.evaluation import drawing
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (3, 6, 5, 1)).astype(np.uint8)
@@ -19,7 +19,7 @@ SHOWN = {
 
 
 def test_each_figure_is_written_under_its_name(tmp_path) -> None:
-    figures.draw(tmp_path / "figures", SHOWN)
+    drawing.draw(tmp_path / "figures", SHOWN)
     assert {file.stem for file in (tmp_path / "figures").iterdir()} == set(SHOWN)
     for name in SHOWN:
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
@@ -27,6 +27,6 @@ def test_each_figure_is_written_under_its_name(tmp_path) -> None:
 
 
 def test_an_error_is_logged_with_its_traceback_in_a_file(tmp_path, caplog) -> None:
-    figures.draw(tmp_path / "figures", {**SHOWN, "confusion_matrix": (None, ["a", "b"])})
+    drawing.draw(tmp_path / "figures", {**SHOWN, "confusion_matrix": (None, ["a", "b"])})
     assert "figures are missing" in caplog.text
     assert "Traceback" in (tmp_path / "figures" / "error.txt").read_text()

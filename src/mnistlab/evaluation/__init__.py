@@ -1,7 +1,7 @@
 """What a trained model achieves: metrics of its predictions, the reading of its learning curves, figures, a summary.
 
-Everything works on plain arrays and dictionaries; nothing here knows of Keras or MLflow. `plots` alone imports
-matplotlib; `figures` hands it the data. Importing the package loads NumPy only.
+Everything works on plain arrays and dictionaries; nothing here knows of Keras or MLflow. `figures` alone imports
+matplotlib; `drawing` calls it. Importing the package loads NumPy only.
 """
 
 from mnistlab.evaluation.curves import CurveReading, read_curves

@@ -1,33 +1,152 @@
-"""A run's figures, drawn by `plots` from plain data. The background process calls this; it imports nothing heavy."""
+"""Figures from plain arrays. Each function returns a matplotlib `Figure` that the caller saves. Uses no Keras."""
 
-import logging
-import traceback
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+import textwrap
+from collections.abc import Mapping, Sequence
 
-log = logging.getLogger("mnistlab")
+import numpy as np
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-DOTS_PER_INCH = 110
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
+MAX_ANNOTATED_CLASSES = 30
 
 
-def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
-    """Write each figure as a PNG file into the folder. An error does not fail the run: it is logged, and its traceback
-    is in figures/error.txt.
+def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: str = "") -> Figure:
+    """The confusion matrix as an annotated heatmap: rows truth, columns predicted (Part 5.1).
 
-    Args:
-        shown: name of a function of `plots`, which names the file too -> its arguments.
+    The colour is the share of the row, so that rare errors of small classes show; the numbers are counts.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        from mnistlab.evaluation import plots
+    classes = len(class_names)
+    class_names = [_plain(name) for name in class_names]
+    few = classes <= MAX_ANNOTATED_CLASSES
+    side = float(np.clip(0.5 * classes, 2.4, 15))  # inches of the matrix itself
+    longest = max(len(name) for name in class_names) if few else 3
+    room = 0.55 + 0.085 * min(longest, 24)  # inches for the class names
+    figure, axes = _figure_in_inches(side, side, left=room, bottom=room, right=1.1, top=0.4)
+    box = axes.get_position()
+    scale = figure.add_axes((1 - 0.85 / figure.get_figwidth(), box.y0, 0.15 / figure.get_figwidth(), 0.85 * box.height))
+    every = "auto" if few else max(1, classes // 20)
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    seaborn.heatmap(
+        shares,
+        annot=confusion if few else False,
+        fmt="d",
+        vmin=0,
+        vmax=1,
+        cmap="Blues",
+        linewidths=0.5 if few else 0,
+        xticklabels=[_short(name, 24) for name in class_names] if few else every,
+        yticklabels=[_short(name, 24) for name in class_names] if few else every,
+        annot_kws={"size": 9 if classes > 5 else 13},
+        cbar_kws={"label": "share of the true class"},
+        cbar_ax=scale,
+        ax=axes,
+    )
+    axes.set(xlabel="Predicted", ylabel="Truth", title=title)
+    axes.tick_params(axis="x", rotation=45 if longest > 3 else 0)
+    axes.tick_params(axis="y", rotation=0)
+    for label in axes.get_xticklabels() if longest > 3 else ():
+        label.set(ha="right", rotation_mode="anchor")
+    return figure
 
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
-            for name, arguments in shown.items():
-                figure = getattr(plots, name)(*arguments)
-                figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
-    except Exception as error:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)
+
+def _figure_in_inches(
+    width: float, height: float, *, left: float, bottom: float, right: float, top: float
+) -> tuple[Figure, Axes]:
+    """A figure with axes of this size and these margins, all in inches: layout engines take longer than the drawing."""
+    figure = Figure(figsize=(left + width + right, bottom + height + top))
+    total_width, total_height = figure.get_size_inches()
+    axes = figure.add_axes((left / total_width, bottom / total_height, width / total_width, height / total_height))
+    return figure, axes
+
+
+def learning_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | None, title: str = "") -> Figure:
+    """Loss and accuracy (or the first other metric) per epoch: training dashed, validation solid, best epoch marked."""
+    names = [name for name in epochs[0] if f"val_{name}" in epochs[0]] or ["loss"]
+    shown = ["loss", *[name for name in names if name != "loss"][:1]]
+    figure = Figure(figsize=(5.2 * len(shown), 4))
+    figure.subplots_adjust(left=0.075 if len(shown) > 1 else 0.15, right=0.98, bottom=0.13, top=0.88, wspace=0.25)
+    panels = np.atleast_1d(figure.subplots(1, len(shown)))
+    numbers = np.arange(1, len(epochs) + 1)
+    for axes, name in zip(panels, shown, strict=True):
+        for key, label, style, colour in ((name, "training", "--o", BLUE), (f"val_{name}", "validation", "-s", ORANGE)):
+            if key in epochs[0]:
+                values = [row.get(key, np.nan) for row in epochs]
+                axes.plot(numbers, values, style, color=colour, label=label, markersize=4)
+        if best_epoch is not None:
+            axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best epoch ({best_epoch})")
+        axes.set(xlabel="Epoch", ylabel=name.capitalize(), title=f"{name.capitalize()} per epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    if title:
+        figure.suptitle(title)
+    return figure
+
+
+def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", columns: int = 5) -> Figure:
+    """Images, uint8 of shape (n, height, width, channels), each with a caption of one or two lines above it.
+
+    One picture with text on it, not a panel for each image, which would take ten times as long to draw.
+    """
+    count, height, width = images.shape[:3]
+    rows = max(1, -(-count // columns))
+    gap = 0.12 * width  # between the columns, in pixels of an image
+    cell_width = width + gap
+    inches = 1.7 / cell_width
+    above = (
+        0.16 + 0.15 * max((1 + caption.count("\n") for caption in captions), default=1)
+    ) / inches  # for the caption
+    cell_height = height + above
+    top = 0.2 + 0.2 * (1 + title.count("\n")) if title else 0.1
+    figure, axes = _figure_in_inches(
+        columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=top
+    )
+    axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
+    axes.set_axis_off()
+    for number, (image, caption) in enumerate(zip(images, captions, strict=False)):
+        left, top = number % columns * cell_width + gap / 2, number // columns * cell_height + above
+        axes.imshow(
+            image[..., 0] if image.shape[-1] == 1 else image,
+            cmap="gray_r",
+            vmin=0,
+            vmax=255,
+            extent=(left, left + width, top + height, top),
+            aspect="auto",
+            interpolation="nearest",
+        )
+        axes.text(left + width / 2, top - 0.05 * height, caption, ha="center", va="bottom", fontsize=8)
+    axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
+    if title:
+        figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=11)
+    return figure
+
+
+def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[str], confidence: np.ndarray) -> Figure:
+    """The test images with the most confident errors: truth, prediction and confidence."""
+    long = max((len(name) for name in (*truth, *predicted)), default=0) > 5
+    captions = [
+        f"{_short(true, 18)}{chr(10) if long else ' '}predicted {_short(guess, 16)}\n{share:.1%} confident"
+        for true, guess, share in zip(truth, predicted, confidence, strict=True)
+    ]
+    title = "Test images with the most confident errors" if captions else "No test image was classified wrongly"
+    return image_grid(images, captions, title)
+
+
+def augmented_images(
+    original: np.ndarray, versions: np.ndarray, label: str, augmentation: Mapping[str, object]
+) -> Figure:
+    """A training image, uint8 of shape (1, height, width, channels), and its augmented versions."""
+    captions = [f"{_short(label)}, original", *[""] * len(versions)]
+    settings = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
+    return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{settings}")
+
+
+def _short(name: str, length: int = 12) -> str:
+    return _plain(name if len(name) <= length else f"{name[: length - 1]}…")
+
+
+def _plain(name: str) -> str:
+    """A name that matplotlib does not read as a formula."""
+    return name.replace("$", r"\$")

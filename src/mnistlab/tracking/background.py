@@ -14,7 +14,7 @@ from mnistlab.runtime import exits
 from mnistlab.runtime.child_process import ChildProcess, ChildProcessDied
 
 LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
-LOADED_NEXT = ("sklearn.metrics", "seaborn", "mnistlab.evaluation.plots", "mlflow.pyfunc", "mnistlab.comparison.report")
+LOADED_NEXT = ("sklearn.metrics", "mnistlab.evaluation.figures", "mlflow.pyfunc", "mnistlab.comparison.report")
 
 _started: list[ChildProcess] = []
 

@@ -19,7 +19,7 @@ WITHOUT_EFFECT = ("paths", "tracking", "sweep")
 PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py")
-WITHOUT_RESULTS = ("config/compose.py", "config/run_names.py", "evaluation/figures.py", "evaluation/plots.py")
+WITHOUT_RESULTS = ("config/compose.py", "config/run_names.py", "evaluation/drawing.py", "evaluation/figures.py")
 LIBRARIES = ("version.python", "version.tensorflow", "version.keras", "version.numpy")
 
 

@@ -1,0 +1,33 @@
+"""A run's figures, drawn by `figures` from plain data. The background process calls this; it imports nothing heavy."""
+
+import logging
+import traceback
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("mnistlab")
+
+DOTS_PER_INCH = 110
+
+
+def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
+    """Write each figure as a PNG file into the folder. An error does not fail the run: it is logged, and its traceback
+    is in figures/error.txt.
+
+    Args:
+        shown: name of a function of `figures`, which names the file too -> its arguments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        from mnistlab.evaluation import figures
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
+            for name, arguments in shown.items():
+                figure = getattr(figures, name)(*arguments)
+                figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
+    except Exception as error:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)
