@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mnistlab.comparison.results import AcrossData, Comparison, finite_or_none
-from mnistlab.comparison.statistics import Floats, friedman
+from mnistlab.comparison.statistics import ALPHA, Floats, friedman
 
 
-def across_data(comparisons: Sequence[Comparison], alpha: float = 0.05) -> AcrossData:
+def across_data(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> AcrossData:
     """Rank the options that have a mean on every data set: Friedman's test, then Holm's (Demsar 2006).
 
     A difference is significant if both p values are below alpha. With few data sets, the power is low.

@@ -19,7 +19,7 @@ def compare(
     objective: str = "best_val_accuracy",
     *,
     direction: Literal["auto", "higher", "lower"] = "auto",
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
     targets: Sequence[float] = TARGETS,
     resamples: int = 2000,
     default_learning_rates: Mapping[str, float] | None = None,

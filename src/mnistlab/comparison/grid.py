@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from mnistlab.comparison.options import compare_options
 from mnistlab.comparison.records import RunRecord, outcome, score_matrix
 from mnistlab.comparison.results import Direction, GridPoint, GridRow, LearningRateGrid, OptionSummary
-from mnistlab.comparison.statistics import mean_and_sd
+from mnistlab.comparison.statistics import ALPHA, mean_and_sd
 
 LEARNING_RATE = "optimizer.learning_rate"
 MIN_RATES = 3
@@ -19,7 +19,7 @@ def learning_rate_grid(
     objective: str,
     direction: Direction = "higher",
     defaults: Mapping[str, float] | None = None,
-    alpha: float = 0.05,
+    alpha: float = ALPHA,
 ) -> LearningRateGrid | None:
     """The grid if an optimizer was run at three or more learning rates, otherwise None.
 

@@ -66,7 +66,11 @@ def rank_options(
 
 
 def compare_options(
-    names: Sequence[str], scores: statistics.Floats, objective: str, direction: Direction, alpha: float = 0.05
+    names: Sequence[str],
+    scores: statistics.Floats,
+    objective: str,
+    direction: Direction,
+    alpha: float = statistics.ALPHA,
 ) -> list[Pair]:
     """Compare every pair of options, paired by seed; pairs are in the order of the names.
 

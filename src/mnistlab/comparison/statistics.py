@@ -31,6 +31,7 @@ from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
+ALPHA = 0.05  # significance level; intervals have the level 1 - ALPHA
 MODERATION_MIN_OPTIONS = 6
 MAX_MORE_SEEDS = 100
 
@@ -81,7 +82,13 @@ def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, fl
     if len(values) == 2 or value_range <= 1e-12 * max(1.0, abs(float(values[-1]))):
         return float(values[0]), float(values[-1])
     result = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, method="BCa", rng=np.random.default_rng(0), vectorized=True
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        method="BCa",
+        rng=np.random.default_rng(0),
+        vectorized=True,
+        confidence_level=1 - ALPHA,
     )
     low, high = map(float, result.confidence_interval)
     return (low, high) if math.isfinite(low + high) else (float(values[0]), float(values[-1]))
@@ -97,7 +104,7 @@ def holm(p_values: Floats) -> Floats:
     return adjusted
 
 
-def compare_pairs(scores: Floats, alpha: float = 0.05) -> PairTests:
+def compare_pairs(scores: Floats, alpha: float = ALPHA) -> PairTests:
     """Test all pairs of options on their shared seeds. scores: shape (options, seeds), NaN for missing seeds."""
     first, second = np.triu_indices(len(scores), 1)
     differences = scores[first] - scores[second]
