@@ -23,15 +23,7 @@ sys.path.insert(0, str(PROJECT))
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import checkouts, epochs, machine, memory, report, timed_command  # noqa: E402
-from benchmarks.common import (  # noqa: E402
-    Bench,
-    ImageFile,
-    Section,
-    format_ratio,
-    format_seconds,
-    median,
-    run_python,
-)
+from benchmarks.common import Bench, ImageFile, Section, format_ratio, format_seconds, median, run_python  # noqa: E402
 from benchmarks.scale import DEFAULT, QUICK  # noqa: E402
 
 
