@@ -49,7 +49,7 @@ def folders(bench: Bench) -> Section:
         [
             f"Medians of {bench.scale.folder_rounds} rounds in one process; the ratio is the median of the rounds' "
             "ratios. ImageDataGenerator runs with Python's default garbage collection, as in a notebook, mnistlab with "
-            "the setting of its command. The network is a multinomial regression: the loading of images is measured.",
+            "the setting of its command. The network is a multinomial regression: the loading of images is measured."
         ],
         {row["figure"]: row["ratio"] for row in rows},
         {"rows": rows},
