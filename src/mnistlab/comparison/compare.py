@@ -10,6 +10,7 @@ from mnistlab.comparison.grid import at_best_rates, learning_rate_grid
 from mnistlab.comparison.options import compare_options, option_summary, rank_options
 from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, is_data_axis, score_matrix, split_by_data
 from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.statistics import ALPHA
 from mnistlab.comparison.wording import describe_method, verdict
 
 

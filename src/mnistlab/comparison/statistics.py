@@ -81,15 +81,8 @@ def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, fl
     value_range = float(values[-1] - values[0])
     if len(values) == 2 or value_range <= 1e-12 * max(1.0, abs(float(values[-1]))):
         return float(values[0]), float(values[-1])
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=resamples,
-        method="BCa",
-        rng=np.random.default_rng(0),
-        vectorized=True,
-        confidence_level=1 - ALPHA,
-    )
+    settings = {"n_resamples": resamples, "method": "BCa", "vectorized": True, "rng": np.random.default_rng(0)}
+    result = stats.bootstrap((values,), np.mean, confidence_level=1 - ALPHA, **settings)
     low, high = map(float, result.confidence_interval)
     return (low, high) if math.isfinite(low + high) else (float(values[0]), float(values[-1]))
 
