@@ -82,15 +82,8 @@ def test_the_optimizer_sets_the_batch_size_unless_the_command_line_does() -> Non
 
 
 def test_callbacks_combine() -> None:
-    assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {
-        "early_stopping",
-        "reduce_lr",
-    }
-    assert set(compose_config(["callbacks=default"]).callbacks) == {
-        "early_stopping",
-        "model_checkpoint",
-        "reduce_lr",
-    }
+    assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {"early_stopping", "reduce_lr"}
+    assert set(compose_config(["callbacks=default"]).callbacks) == {"early_stopping", "model_checkpoint", "reduce_lr"}
     assert compose_config([]).callbacks == {}
 
 

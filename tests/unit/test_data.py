@@ -60,19 +60,13 @@ def test_npz_accepts_whole_numbers_and_one_hot(make_npz) -> None:
         ({"y_train": np.arange(7)}, ["x_train and y_train must have the same length", "60 images, 7 labels"]),
         ({"x_test": np.zeros((60, 9, 9), np.uint8)}, ["images of one shape", "(6, 5, 1)", "(9, 9, 1)"]),
         ({"x_train": np.zeros((60, 5), np.uint8)}, ["x_train must have the shape", "(60, 5)"]),
-        (
-            {"x_train": np.full((60, 6, 5), 0.5)},
-            ["x_train must hold whole numbers from 0 to 255", "255 * x_train"],
-        ),
+        ({"x_train": np.full((60, 6, 5), 0.5)}, ["x_train must hold whole numbers from 0 to 255", "255 * x_train"]),
         ({"x_train": np.full((60, 6, 5), 300)}, ["0 to 255", "300"]),
         ({"x_train": np.full((60, 6, 5), "a")}, ["x_train must hold numbers"]),
         ({"y_train": np.full(60, -1)}, ["labels from 0 on", "-1"]),
         ({"y_train": np.full(60, 0.5)}, ["y_train must hold integer labels", "float64"]),
         ({"class_names": np.array(["a", "b"])}, ["below the number of classes, 2", "Received: 2"]),
-        (
-            {"x_train": np.zeros((0, 6, 5), np.uint8), "y_train": np.zeros(0, int)},
-            ["x_train must hold at least one"],
-        ),
+        ({"x_train": np.zeros((0, 6, 5), np.uint8), "y_train": np.zeros(0, int)}, ["x_train must hold at least one"]),
     ],
 )
 def test_npz_rejects_arrays_that_do_not_match(make_npz, replaced, expected) -> None:
