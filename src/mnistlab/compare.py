@@ -55,9 +55,8 @@ def load_runs(
 
 
 def _store(experiment: str | None, uri: str | None, root: str | None) -> StoreAddress:
-    address = stores.address(TrackingConfig(backend="mlflow", uri=uri, experiment=experiment), root or project_root())
-    stores.check_reachable(address)
-    return address
+    tracking = TrackingConfig(backend="mlflow", uri=uri, experiment=experiment)
+    return stores.checked_address(tracking, root or project_root())
 
 
 def _find(store: StoreAddress, condition: str) -> list[StoredRun]:

@@ -157,8 +157,7 @@ def _initial_weights_file(start_from: str, config: Config) -> Path:
         return Path(start_from).expanduser()
     folder = Path(config.paths.root) / "runs" / "downloads" / start_from
     folder.mkdir(parents=True, exist_ok=True)
-    store = stores.address(config.tracking, config.paths.root)
-    stores.check_reachable(store)
+    store = stores.checked_address(config.tracking, config.paths.root)
     file: Path = background.call(mlflow_store.download_model_file, start_from, store, folder.resolve())
     return file
 

@@ -28,7 +28,7 @@ def _run() -> int:
     register()
     arguments, sys.argv[1:] = parse_command_line(sys.argv[1:])
     try:
-        return _run_jobs(arguments) if _starts_jobs(arguments) else _run_hydra()
+        return _run_jobs(arguments) if _starts_jobs(arguments) else _start_hydra()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, sys.argv[1:])) from error
 
@@ -42,22 +42,18 @@ def _starts_jobs(arguments: Namespace) -> bool:
 def _run_jobs(arguments: Namespace) -> int:
     command = check_command(arguments)
     if not command.multirun:
-        return _run_hydra()
+        return _start_hydra()
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep
     return run_sweep(command, _start_hydra)
 
 
-def _run_hydra() -> int:
-    _start_hydra()
-    return errors.report_failures(job.failures)
-
-
-def _start_hydra(overrides: Sequence[str] = ()) -> None:
-    """Hand over to Hydra, which runs the jobs, with additional overrides."""
+def _start_hydra(overrides: Sequence[str] = ()) -> int:
+    """Let Hydra run the jobs, with additional overrides; report failures and return the exit status."""
     sys.argv[1:1] = overrides  # before the flags
     hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job.run_job)()
+    return 0 if overrides else errors.report_failures(job.failures)  # a sweep reports its failures itself
 
 
 if __name__ == "__main__":

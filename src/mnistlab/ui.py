@@ -23,8 +23,7 @@ def main() -> None:
 
 
 def _run() -> int:
-    store = stores.address(TrackingConfig(backend="mlflow", uri=None, experiment=None), project_root())
-    stores.check_reachable(store)
+    store = stores.checked_address(TrackingConfig(backend="mlflow", uri=None, experiment=None), project_root())
     if not store.uri.startswith("sqlite:"):
         print(f"{hide_passwords(store.uri)}/{latest_page(store)}")
         return 0

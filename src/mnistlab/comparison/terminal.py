@@ -1,7 +1,5 @@
 """The summary of a comparison on the terminal: verdict, ranking, pairs with the best option, warnings."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys
@@ -43,14 +41,14 @@ def print_summary(comparison: Comparison, file: IO[str] | None = None) -> None:
         print(terminal_summary(comparison), file=file)
 
 
-def _console(**settings: Any) -> Console:
+def _console(**settings: Any) -> "Console":
     """A console that prints option names as they are: no markup such as [bold], no emoji, no highlighting."""
     from rich.console import Console
 
     return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, **settings)
 
 
-def _print(console: Console, comparison: Comparison) -> None:
+def _print(console: "Console", comparison: Comparison) -> None:
     from rich.text import Text
 
     table = _shorten_header(options_table(comparison))
@@ -71,7 +69,7 @@ def _print(console: Console, comparison: Comparison) -> None:
             console.print(text)
 
 
-def _print_table(console: Console, table: Table, is_first_best: bool) -> None:
+def _print_table(console: "Console", table: "Table", is_first_best: bool) -> None:
     """Columns are as wide as their cells; only names are cut, where a row would exceed the console."""
     import rich.table
     from rich.cells import cell_len
@@ -88,7 +86,7 @@ def _print_table(console: Console, table: Table, is_first_best: bool) -> None:
     console.print(grid, crop=False, no_wrap=True, overflow="ellipsis")
 
 
-def _shorten_header(table: Table) -> Table:
+def _shorten_header(table: "Table") -> "Table":
     """The ranking with short headings and no repeated units; the verdict names the objective."""
     points = any("points" in row[3] for row in table.rows)
     header = [table.header[0], "mean", table.header[2], "sd, points" if points else "sd", *table.header[4:]]

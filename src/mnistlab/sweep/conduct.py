@@ -16,10 +16,8 @@ from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import wait_for_all
 from mnistlab.tracking.run_proxy import RunProxy
 
-SUMMARY_FILE = "sweep.json"
 
-
-def run_sweep(command: Command, launch: Callable[[list[str]], None]) -> int:
+def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     """Run a multirun from plan to report.
 
     Args:
@@ -100,10 +98,7 @@ def write_plan(sweep: Sweep) -> Path:
 def find_results(sweep: Sweep) -> dict[str, str]:
     """Give each job its newest run; returns job name -> one-line cause, for all jobs that have not finished."""
     sweep.store_errors |= wait_for_all()
-    causes = {}
-    for file in (sweep.folder / "failures").glob("*.json"):
-        entry = json.loads(file.read_text(encoding="utf-8"))
-        causes[entry["key"]] = entry["cause"]
+    causes = {file.name: file.read_text(encoding="utf-8") for file in (sweep.folder / "failures").glob("*")}
     runs: dict[str, StoredRun] = {}
     for run in sweep.find(f"tags.`sweep.id` = '{sweep.id}'"):
         runs.setdefault(run.tags.get("fingerprint", ""), run)
@@ -162,7 +157,7 @@ def record_comparison(sweep: Sweep, comparison: SweepComparison) -> None:
         "jobs": [{"name": job.name, "run_id": job.run_id, "reason": job.reason} for job in sweep.jobs],
         "comparisons": comparison.comparisons,
     }
-    (sweep.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    (sweep.folder / "sweep.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for leftover in [*sweep.folder.glob("failures/*"), *sweep.folder.glob("done/*"), *sweep.folder.glob("plan-*.json")]:
         leftover.unlink()
     if sweep.parent is None:

@@ -13,11 +13,7 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.data import loading
 from mnistlab.runtime import startup
-from mnistlab.tracking import background, history, mlflow_store, stores
-from mnistlab.tracking.fingerprint import config_hash
-from mnistlab.tracking.provenance import process_name
 
 log = logging.getLogger("mnistlab")
 
@@ -49,8 +45,7 @@ def run_job(composed: DictConfig) -> float | None:
     except Exception as error:
         failures.append((job.job.override_dirname, error))
         if config is not None:
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            _leave_result(config, "failures", json.dumps({"key": config_hash(config), "cause": cause}))
+            _leave_result(config, "failures", " ".join(f"{type(error).__name__}: {error}".split()))
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
             return None
@@ -66,9 +61,11 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
     Args:
         close_orphans: close the runs that killed commands left open. A sweep does it when it plans.
     """
+    from mnistlab.data import loading
+    from mnistlab.tracking import background, history, mlflow_store, stores
+
     if config.tracking.backend == "mlflow":
-        store = stores.address(config.tracking, config.paths.root)
-        stores.check_reachable(store)
+        store = stores.checked_address(config.tracking, config.paths.root)
         background.submit(mlflow_store.prepare_store, store)
         if close_orphans:
             background.submit(history.close_orphaned_runs, store)
@@ -80,6 +77,9 @@ def _read_plan(config: Config) -> dict[str, Any]:
     """This job's entry in the sweep's plan: its name, and its run if it is done. Empty outside a sweep."""
     if config.sweep.plan is None:
         return {}
+    from mnistlab.tracking.fingerprint import config_hash
+    from mnistlab.tracking.provenance import process_name
+
     plan = json.loads(Path(config.sweep.plan).read_text(encoding="utf-8"))
     entry: dict[str, Any] = plan["jobs"].get(config_hash(config), {})
     tags = {"sweep.id": plan["sweep"], "sweep.kind": "job"}
@@ -94,8 +94,9 @@ def _read_plan(config: Config) -> dict[str, Any]:
 def _leave_result(config: Config, kind: str, text: str) -> None:
     """Write how the job ended into the sweep's folder; the sweep may run in another process."""
     if config.sweep.plan is not None:
-        file = Path(config.sweep.plan).parent / kind / f"{config_hash(config)}.json"
-        file.write_text(text, encoding="utf-8")
+        from mnistlab.tracking.fingerprint import config_hash
+
+        (Path(config.sweep.plan).parent / kind / config_hash(config)).write_text(text, encoding="utf-8")
 
 
 def _remove_if_unused(folder: Path) -> None:

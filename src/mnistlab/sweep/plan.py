@@ -73,8 +73,7 @@ def plan_sweep(command: Command) -> Sweep:
     folder = Path(first.paths.root) / "runs" / "sweeps" / key
     sweep = Sweep(jobs, axes, folder, key)
     if first.tracking.backend == "mlflow":
-        sweep.store = stores.address(first.tracking, first.paths.root)
-        stores.check_reachable(sweep.store)
+        sweep.store = stores.checked_address(first.tracking, first.paths.root)
         background.call_or_run_here(history.close_orphaned_runs, sweep.store)
         _find_done(sweep, sweep.store, force=first.sweep.force)
     return sweep

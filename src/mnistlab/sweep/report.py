@@ -3,8 +3,6 @@
 It runs in the background process, which has MLflow, SciPy and matplotlib; request and answer are plain data.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,7 +69,7 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     )
 
 
-def _records(request: ComparisonRequest) -> list[RunRecord]:
+def _records(request: ComparisonRequest) -> "list[RunRecord]":
     """The runs of the jobs as plain records, including those that were reused."""
     store = request.store
     if store is None:
@@ -80,7 +78,7 @@ def _records(request: ComparisonRequest) -> list[RunRecord]:
     return [history.record_of(store, run) for run in history.with_ids(store, request.run_ids)]
 
 
-def _best(compared: Comparison, records: Sequence[RunRecord]) -> tuple[dict[str, str], dict[str, float]]:
+def _best(compared: "Comparison", records: "Sequence[RunRecord]") -> tuple[dict[str, str], dict[str, float]]:
     """The best option and the best single run."""
     tags, metrics = {}, {}
     objective, best = compared.objective, compared.options[0]

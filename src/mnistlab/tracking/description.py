@@ -36,8 +36,7 @@ def open_record(config: Config, source: str) -> Recorder:
     tags |= config.sweep_job.tags
     if config.tracking.backend == "none":
         return Recorder(folder, name, tags)
-    store = stores.address(config.tracking, config.paths.root)
-    stores.check_reachable(store)
+    store = stores.checked_address(config.tracking, config.paths.root)
     if store.from_environment:
         log.info("Recording where the environment variables say: %s", store.from_environment)
     run_source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}

@@ -3,8 +3,6 @@
 These functions need MLflow. A training calls them in the background process: `background.call(history.find, ...)`.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Collection, Sequence
@@ -89,7 +87,7 @@ def _stored(run: Any) -> StoredRun:
     )
 
 
-def record_of(store: StoreAddress, run: StoredRun) -> RunRecord:
+def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
     """A stored run as a plain record: settings, history, final metrics and, if it finished, its predictions."""
     client, _ = open_store(store)
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
@@ -112,7 +110,7 @@ def _record(
     metrics: dict[str, float],
     tags: dict[str, str],
     files: Path | None,
-) -> RunRecord:
+) -> "RunRecord":
     """A plain record with the predictions in the run's files."""
     from mnistlab.comparison import RunRecord
 
@@ -133,7 +131,7 @@ def _step(entry: Any) -> tuple[int, int]:
     return entry.step, entry.timestamp
 
 
-def record_of_folder(folder: Path) -> RunRecord:
+def record_of_folder(folder: Path) -> "RunRecord":
     """A run's folder as a plain record, for runs without a tracking store."""
     tags, params = _json(folder / "tags.json") or {}, _json(folder / "parameters.json") or {}
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

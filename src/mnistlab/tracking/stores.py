@@ -44,6 +44,13 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
     return StoreAddress(uri, experiment, artifacts, ", ".join(variables))
 
 
+def checked_address(config: TrackingConfig, root: str) -> StoreAddress:
+    """As `address`; raises the errors of `check_reachable`."""
+    store = address(config, root)
+    check_reachable(store)
+    return store
+
+
 def check_reachable(store: StoreAddress) -> None:
     """Check within seconds, before anything heavy is loaded, that the store can be used.
 

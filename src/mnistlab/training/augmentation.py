@@ -4,7 +4,7 @@ Only training images are augmented: the layers do nothing outside the training. 
 arguments as they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -41,40 +41,35 @@ def layers(
     """
     given = {name: value for name, value in arguments.items() if _has_effect(name, value)}
     filling, problems = _filling(given, scale, offset)
-    filling["seed"] = seed
-    height, width, _ = image_shape
-    made: list[keras.Layer] = []
-    makers: dict[str, Callable[[], keras.Layer]] = {
-        "rotation_range": lambda: kl.RandomRotation(given["rotation_range"] / 360, **filling),
-        "zoom_range": lambda: kl.RandomZoom(*_zoom(given["zoom_range"]), **filling),
-    }
-    shifts = {name: given[name] for name in ("height_shift_range", "width_shift_range") if name in given}
-    for name, value in given.items():
-        if name in SETTINGS_OF_FILLING or name in shifts or name.endswith("_flip"):
-            continue
-        if name not in makers:
-            problems.append(_no_layer(f"data.augmentation.{name}={value}"))
-        elif name == "rotation_range" and not isinstance(value, int | float):
-            problems.append(f"data.augmentation.rotation_range is a number of degrees. Received: {value}.")
-        elif name == "zoom_range" and not _is_zoom(value):
-            problems.append(f"data.augmentation.zoom_range is a number or [lowest, highest]. Received: {value}.")
-    problems += [
-        _no_layer(f"data.augmentation.{name}={value} (a list)")
-        for name, value in shifts.items()
-        if not isinstance(value, int | float)
-    ]
+    problems += [problem for name, value in given.items() if (problem := _problem(name, value))]
     if problems:
         raise ConfigError(problems)
+    filling["seed"] = seed
+    made: list[keras.Layer] = []
+    if "rotation_range" in given:
+        made.append(kl.RandomRotation(given["rotation_range"] / 360, **filling))
+    if "zoom_range" in given:
+        made.append(kl.RandomZoom(*_zoom(given["zoom_range"]), **filling))
+    if {"height_shift_range", "width_shift_range"} & set(given):
+        sides = zip(("height_shift_range", "width_shift_range"), image_shape, strict=False)
+        made.append(kl.RandomTranslation(*(_share(given.get(name, 0), side) for name, side in sides), **filling))
     flips = "_and_".join(name.removesuffix("_flip") for name in ("horizontal_flip", "vertical_flip") if name in given)
-    made += [makers[name]() for name in makers if name in given]
-    if shifts:
-        factors = (
-            _share(shifts.get("height_shift_range", 0), height),
-            _share(shifts.get("width_shift_range", 0), width),
-        )
-        made.append(kl.RandomTranslation(*factors, **filling))
-    made += [kl.RandomFlip(flips, seed=seed)] if flips else []
-    return made
+    return [*made, kl.RandomFlip(flips, seed=seed)] if flips else made
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """Why no layer corresponds to an argument."""
+    is_number = isinstance(value, int | float)
+    if name in SETTINGS_OF_FILLING or name.endswith("_flip"):
+        return None
+    if name in ("height_shift_range", "width_shift_range"):
+        return None if is_number else _no_layer(f"data.augmentation.{name}={value} (a list)")
+    if name == "rotation_range":
+        return None if is_number else f"data.augmentation.{name} is a number of degrees. Received: {value}."
+    if name == "zoom_range":
+        message = f"data.augmentation.{name} is a number or [lowest, highest]. Received: {value}."
+        return None if _is_zoom(value) else message
+    return _no_layer(f"data.augmentation.{name}={value}")
 
 
 def _has_effect(name: str, value: Any) -> bool:

@@ -4,8 +4,6 @@
 ImageDataGenerator (`generator.py`). Both give the pixels, the labels and the order that the resident loader gives.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +42,7 @@ def check_batch_size(batch_size: int | str, dataset: Dataset) -> None:
 
 def training_batches(
     dataset: Dataset, batch_size: int, seed: int, weights: np.ndarray | None = None
-) -> tuple[Any, EpochOrder]:
+) -> "tuple[Any, EpochOrder]":
     """The batches of an epoch for Keras's `fit`, and the callback that sets each epoch's order.
 
     weights: each training image's weight in the loss, float32, shape (n,); the batches are then
@@ -88,7 +86,7 @@ class EpochOrder(keras.callbacks.Callback):
 
 
 def _batches(
-    dataset: Dataset, split: Split, batch_size: int, order: EpochOrder, weights: np.ndarray | None = None
+    dataset: Dataset, split: Split, batch_size: int, order: "EpochOrder", weights: np.ndarray | None = None
 ) -> Any:
     images = _files(split)
     arrays = (dataset.targets(split.labels), *(() if weights is None else (weights,)))
@@ -97,14 +95,14 @@ def _batches(
     return stream_batches(images, arrays, batch_size, order)
 
 
-def _files(split: Split) -> FolderImages:
+def _files(split: Split) -> "FolderImages":
     if isinstance(split.images, np.ndarray):
         raise TypeError("images in memory need no loader")
     return split.images
 
 
 def stream_batches(
-    images: FolderImages, arrays: Sequence[np.ndarray], batch_size: int, order: EpochOrder
+    images: "FolderImages", arrays: Sequence[np.ndarray], batch_size: int, order: "EpochOrder"
 ) -> tf.data.Dataset:
     """A tf.data pipeline of one epoch's (images, *arrays) batches.
 

@@ -1,7 +1,5 @@
 """The `generator` loader: Keras's ImageDataGenerator over image files, with seeded augmentation."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import threading
@@ -36,10 +34,10 @@ class GeneratorBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images: FolderImages,
+        images: "FolderImages",
         arrays: Sequence[np.ndarray],
         batch_size: int,
-        order: EpochOrder,
+        order: "EpochOrder",
         arguments: Mapping[str, Any],
     ) -> None:
         super().__init__(workers=images.folder.workers)
@@ -100,7 +98,7 @@ def augmenting_generator(arguments: Mapping[str, Any]) -> Any:
         raise ConfigError(f"data.augmentation: ImageDataGenerator rejects its arguments: {error}") from error
 
 
-def _files_iterator(generator: Any, images: FolderImages, batch_size: int) -> Any:
+def _files_iterator(generator: Any, images: "FolderImages", batch_size: int) -> Any:
     """ImageDataGenerator's iterator over these files, like the one that `flow_from_directory` returns."""
     import pandas
 

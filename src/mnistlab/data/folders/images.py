@@ -4,8 +4,6 @@ TensorFlow replaces errors of reading files inside a pipeline by its own, which 
 in `remember_failure` and the training in `raise_original`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Iterator
@@ -78,10 +76,10 @@ class FolderImages:
             return processes.read_files(files, self.folder.decoding)
         return processes.decoding_processes(self.folder.workers).call(processes.read_files, files, self.folder.decoding)
 
-    def take(self, indices: np.ndarray, axis: int = 0) -> FolderImages:
+    def take(self, indices: np.ndarray, axis: int = 0) -> "FolderImages":
         return FolderImages(self.folder, self.indices[indices])
 
-    def in_memory(self) -> np.ndarray | FolderImages:
+    def in_memory(self) -> "np.ndarray | FolderImages":
         """The pixels if the loader is resident, else these files."""
         return self[:] if self.loader == "resident" else self
 
