@@ -31,7 +31,7 @@ def test_requests_share_one_process(child) -> None:
     assert process != os.getpid()
     assert background.submit(os.getpid).result(PATIENCE_SECONDS) == process
     assert background.call_or_run_here(os.getpid) == process
-    background.wait()
+    background.start().wait()
 
 
 def test_after_its_death_the_next_request_starts_another(child) -> None:
@@ -68,7 +68,6 @@ def test_work_that_fails_is_not_repeated_here(child, tmp_path) -> None:
 
 def test_detached_it_completes_its_requests_by_itself(child, tmp_path) -> None:
     background.detach()
-    background.wait()
     assert not child.has_ended
     assert not background._started
     assert background.call(os.getpid) != child.submit(os.getpid).result(PATIENCE_SECONDS)

@@ -64,12 +64,6 @@ def submit_or_run_here(function: Callable[..., None], *arguments: Any) -> Callab
     return complete
 
 
-def wait() -> None:
-    """Wait until every request is done or has failed."""
-    if _started:
-        _started[-1].wait()
-
-
 def detach() -> None:
     """Do not wait for the process at this process's end: it completes its requests, closes open runs and exits."""
     _started.clear()

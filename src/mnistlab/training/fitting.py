@@ -200,24 +200,23 @@ class ShuffledBatches(keras.utils.PyDataset):
 
     def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
         super().__init__()
-        self.images = dataset.train.images
-        self.targets = dataset.targets(dataset.train.labels)
-        self.weights = sample_weights(dataset.train, dataset.class_weight)
+        weights = sample_weights(dataset.train, dataset.class_weight)
+        arrays = (dataset.train.images, dataset.targets(dataset.train.labels))
+        self.arrays = arrays if weights is None else (*arrays, weights)
         self.batch_size = batch_size
         self.seed = seed
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Yield the batches of this epoch, counted from 0, from now on."""
-        self.order = epoch_order(len(self.images), self.seed, epoch)
+        self.order = epoch_order(len(self.arrays[0]), self.seed, epoch)
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-len(self.order) // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        arrays = (self.images, self.targets, self.weights) if self.weights is not None else (self.images, self.targets)
-        return tuple(array[chosen] for array in arrays)
+        return tuple(array[chosen] for array in self.arrays)
 
 
 def sample_weights(split: Split, class_weight: Mapping[int, float] | None) -> np.ndarray | None:
