@@ -46,10 +46,10 @@ def leave(status: int) -> NoReturn:
     output and ends at once.
     """
     stopped = status in (INTERRUPTED, TERMINATED)
-    if "tensorflow" not in sys.modules and not stopped:
-        sys.exit(status)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process without a traceback
+    if "tensorflow" not in sys.modules and not stopped:
+        sys.exit(status)
     if not stopped or "joblib.externals.loky" in sys.modules:
         _end_threads()  # and with them the processes of a parallel launcher
     if stopped:
