@@ -34,13 +34,7 @@ def test_help_explains_the_groups_and_gives_examples(train) -> None:
     done = train("--help")
     assert done.code == 0
     assert done.out.count("python -m mnistlab.train ") >= 3
-    for word in (
-        "optimizer: adadelta",
-        "minibatch_gd",
-        "model: cnn, layers, logistic, mlp",
-        "source:",
-        "epochs: 3",
-    ):
+    for word in ("optimizer: adadelta", "minibatch_gd", "model: cnn, layers, logistic, mlp", "source:", "epochs: 3"):
         assert word in done.out
 
 
@@ -112,12 +106,7 @@ def test_an_installed_package_keeps_its_runs_in_one_place(tmp_path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "MNISTLAB_ROOT"}
     answers = {
         subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
+            [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=True
         ).stdout
         for folder in (tmp_path, "/")
     }

@@ -22,11 +22,7 @@ def assert_no_run(folder: Path) -> None:
 
 def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     done = train(
-        *QUICK,
-        "optimizer=rmsprop",
-        "save.formats=[keras,h5,weights]",
-        "callbacks=default",
-        OC_SECRET="hunter2",
+        *QUICK, "optimizer=rmsprop", "save.formats=[keras,h5,weights]", "callbacks=default", OC_SECRET="hunter2"
     )
     assert done.code == 0, done.err
     assert done.err == ""  # neither TensorFlow nor MLflow prints anything
@@ -183,10 +179,7 @@ def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train, tmp_p
         (["source.offline=error"], ["neither Keras's cache nor the network", "source=mnist_5k"]),
         (["source=npz", "source.path=nowhere.npz"], ["nowhere.npz", "does not exist"]),
         (["source=mnist_5k", "+optimizer.momentun=0.9"], ["optimizer.momentun is not an argument", "Choices"]),
-        (
-            ["source=mnist_5k", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val_acc"],
-            ["val_accuracy"],
-        ),
+        (["source=mnist_5k", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val_acc"], ["val_accuracy"]),
         (["source=mnist_5k", "save.monitor=nothing"], ["save.monitor must be a metric of the training"]),
         (["source=mnist_5k", "init.from=nowhere.keras"], ["nowhere.keras", "does not exist"]),
         (["tracking.uri=http://127.0.0.1:9"], ["tracking server does not answer", "tracking=none"]),

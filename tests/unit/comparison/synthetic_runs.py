@@ -102,10 +102,7 @@ def predicted(labels, test_accuracy, final, rng):
     confidence = np.where(wrong, 0.4 + 0.3 * rng.random(len(labels)), 0.9 + 0.1 * rng.random(len(labels)))
     confusion = np.zeros((10, 10), dtype=int)
     np.add.at(confusion, (labels, prediction), 1)
-    return {
-        "confusion": confusion.tolist(),
-        "predictions": {"predicted": prediction, "confidence": confidence},
-    }
+    return {"confusion": confusion.tolist(), "predictions": {"predicted": prediction, "confidence": confidence}}
 
 
 def make_sweep(options=tuple(STRATEGIES), num_seeds=5, **settings):
@@ -156,11 +153,7 @@ def flagship(labels=None):
 def scores_as_runs(scores, objective="best_val_accuracy"):
     """Runs of options "a", "b", … holding just these scores, shape (options, seeds); NaN: no run."""
     return [
-        RunRecord(
-            f"{row}-{seed}",
-            params={"optimizer": chr(97 + row), "seed": seed},
-            metrics={objective: float(value)},
-        )
+        RunRecord(f"{row}-{seed}", params={"optimizer": chr(97 + row), "seed": seed}, metrics={objective: float(value)})
         for row, values in enumerate(scores)
         for seed, value in enumerate(values)
         if not math.isnan(value)

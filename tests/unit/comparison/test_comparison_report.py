@@ -121,10 +121,7 @@ def test_markdown_keeps_underscores_and_pipes(written):
 def test_option_names_are_escaped(name, tmp_path):
     records = [
         RunRecord(
-            **{
-                **vars(run),
-                "params": {**run.params, "optimizer": name if run.params["optimizer"] == "adam" else "sgd"},
-            }
+            **{**vars(run), "params": {**run.params, "optimizer": name if run.params["optimizer"] == "adam" else "sgd"}}
         )
         for run in make_sweep(["adam", "sgd"], 2)
     ]
