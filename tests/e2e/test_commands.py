@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from conftest import TIMEOUT, Store, environment, restore_interrupt
 
+from mnistlab.config.compose import check_command, parse_command_line
+
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -44,6 +46,24 @@ def test_the_readme_is_short_and_has_commands() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_s_commands_are_valid(tmp_path, monkeypatch, command: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_example_option(tmp_path)
+    arguments, _ = parse_command_line(shlex.split(command)[3:])
+    if not arguments.help:
+        assert check_command(arguments).configs
+
+
+def write_example_option(folder: Path) -> None:
+    """The YAML file that the README shows as an example."""
+    (folder / "my_conf" / "optimizer").mkdir(parents=True)
+    example = re.search(r"```yaml\n# my_conf/optimizer/(\w+)\.yaml\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    (folder / "my_conf" / "optimizer" / f"{example[1]}.yaml").write_text(example[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_s_commands_run(train, tmp_path, make_npz, make_folder, command: str) -> None:
     words = shlex.split(command)[3:]
     words += ["sweep.dry_run=true"] if set(words) & set(SWEPT_ELSEWHERE) else []
@@ -58,10 +78,7 @@ def test_the_readme_s_commands_run(train, tmp_path, make_npz, make_folder, comma
     if "source=fashion_mnist" in words:  # its download is not for tests: arrays of its shape
         words.append(f"source.path={make_npz('fashion.npz', num_classes=10, shape=(28, 28))}")
     if "--config-dir" in words:
-        (tmp_path / "my_conf" / "optimizer").mkdir(parents=True)
-        example = re.search(r"```yaml\n# my_conf/optimizer/(\w+)\.yaml\n(.*?)```", README, re.DOTALL)
-        assert example is not None
-        (tmp_path / "my_conf" / "optimizer" / f"{example[1]}.yaml").write_text(example[2])
+        write_example_option(tmp_path)
     done = train(*words, *small)
     assert done.code == 0, done.err
 

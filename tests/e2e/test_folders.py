@@ -59,6 +59,7 @@ def test_exported_digits_train_to_the_accuracy_of_the_in_memory_run(train, tmp_p
     assert (artifacts / "figures" / "wrong_images.png").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_two_unequal_classes_of_jpeg_beyond_the_memory_budget(train, tmp_path) -> None:
     pets = shapes(tmp_path / "pets", {"low dogs": 30, "Straßenkätzchen": 90})
     (pets / "low dogs" / "broken.jpg").write_bytes(b"\xff\xd8\xff")

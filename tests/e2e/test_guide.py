@@ -33,6 +33,7 @@ EMBEDDED = {
 }
 
 
+@pytest.mark.slow
 def test_the_seven_strategies_reach_what_the_notebook_reaches(train, tmp_path) -> None:
     source = [f"source.path={FULL}"] if FULL else ["source=mnist_5k"]
     done = train("sweep=optimizers", "data=notebook", "tracking=none", *source)

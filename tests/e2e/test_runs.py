@@ -137,6 +137,7 @@ def test_deterministic_runs_have_identical_histories(untracked, train, tmp_path)
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
 def test_init_from_a_file(untracked, train, tmp_path) -> None:
     saved = next((untracked[1] / "elsewhere" / "runs").glob("*/*/model_files/model.keras"))
     done = train(*DETERMINISTIC, "fit.epochs=1", "optimizer.learning_rate=0", f"init.from={saved}")

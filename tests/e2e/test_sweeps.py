@@ -113,6 +113,7 @@ def test_finished_jobs_are_not_run_again(train, tmp_path) -> None:
     assert len(store.runs("job")) == 6
 
 
+@pytest.mark.slow
 def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
     _, root = sweep
     compared = run_command(root, module="mnistlab.compare")
@@ -155,6 +156,7 @@ def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, 
     assert again.out.count("failed before") == 2
 
 
+@pytest.mark.slow
 def test_divergence_is_an_outcome_not_an_error(train, tmp_path) -> None:
     done = train("--multirun", *SMALL, "optimizer=minibatch_gd", "optimizer.learning_rate=0.01,1e30", "sweep.seeds=2")
     assert done.code == 0, done.err

@@ -25,7 +25,9 @@ def has_loaded(command: Started, library: str) -> bool:
     return library in Path(f"/proc/{command.pid}/maps").read_text()
 
 
-@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_stopped_run_is_killed(start, tmp_path, stop, code) -> None:
     command = start(*ENDLESS)
     command.wait_for_line("epoch 2/")
