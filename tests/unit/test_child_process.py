@@ -155,6 +155,22 @@ def test_unpicklable_requests_and_system_exit_leave_nobody_waiting(child) -> Non
     child.wait()
 
 
+def test_results_and_errors_that_cannot_be_sent_are_errors_of_their_own_request(child) -> None:
+    with pytest.raises(Exception, match="pickle"):
+        result(child.submit(large_and_unpicklable))
+    with pytest.raises(RemoteError, match="Local: no such class in the parent"):
+        result(child.submit(raise_error_of_a_local_class))
+    assert result(child.submit(len, "abc")) == 3
+
+
+def large_and_unpicklable() -> tuple:
+    return b"x" * 1_000_000, lambda: None
+
+
+def raise_error_of_a_local_class() -> None:
+    raise type("Local", (Exception,), {"__module__": "mnistlab"})("no such class in the parent")
+
+
 def test_it_ignores_the_signals_that_are_meant_for_its_parent(child) -> None:
     process = result(child.submit(os.getpid))
     for stop in (signal.SIGINT, signal.SIGTERM):

@@ -82,6 +82,7 @@ class ChildProcess:
         for any other, and `ChildProcessDied`.
         """
         future: Future = Future()
+        future.set_running_or_notify_cancel()  # it cannot be cancelled
         number, request = next(self._numbers), pickle.dumps((function, arguments), protocol=5)
         self._futures[number] = future
         self._outbox.put((urgent, number, request))
@@ -147,7 +148,7 @@ class ChildProcess:
 
 
 def _write(stream: IO[bytes], message: Any) -> None:
-    pickle.dump(message, stream, protocol=5)
+    stream.write(pickle.dumps(message, protocol=5))  # as a whole: an object that cannot be pickled writes nothing
     stream.flush()
 
 
@@ -157,7 +158,7 @@ _at_end: list[Callable[[bool], None]] = []
 
 
 def at_end(callback: Callable[[bool], None]) -> None:
-    """In a child process: call this before it exits. The argument tells whether the parent ended in an orderly way."""
+    """In a child process: call this before it exits, with whether the parent ended in an orderly way."""
     if callback not in _at_end:
         _at_end.append(callback)
 
@@ -229,9 +230,14 @@ def _run_lane(lane: queue.SimpleQueue[tuple[int, bytes] | None], answer: _Answer
 
 def _portable(error: BaseException) -> Exception:
     """An exception that the parent can unpickle without another library."""
-    if isinstance(error, Exception) and type(error).__module__.partition(".")[0] in ("builtins", "mnistlab"):
-        return error
-    return RemoteError(f"{type(error).__name__}: {error}", traceback.format_exc())
+    remote = RemoteError(f"{type(error).__name__}: {error}", traceback.format_exc())
+    if not isinstance(error, Exception) or type(error).__module__.partition(".")[0] not in ("builtins", "mnistlab"):
+        return remote
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # its constructor takes other arguments
+        return remote
+    return error
 
 
 def _load(modules: Sequence[str]) -> None:

@@ -38,7 +38,5 @@ def report_failures(failures: Sequence[tuple[str, Exception]]) -> int:
 
 def report_problems(problems: Sequence[str]) -> None:
     """Print one problem on a line, several as a list."""
-    if len(problems) == 1:
-        print(f"Error: {problems[0]}", file=sys.stderr)
-    else:
-        print("\n".join(["Errors:", *(f"  - {problem}" for problem in problems)]), file=sys.stderr)
+    listed = "".join(f"\n  - {problem}" for problem in problems)
+    print(f"Error: {problems[0]}" if len(problems) == 1 else f"Errors:{listed}", file=sys.stderr)

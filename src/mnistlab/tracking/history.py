@@ -92,10 +92,10 @@ def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
     client, _ = open_store(store)
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
     names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
-    history = {
-        name: [entry.value for entry in sorted(client.get_metric_history(run.run_id, name), key=_step)]
-        for name in names
-    }
+    history = {}
+    for name in names:
+        entries = client.get_metric_history(run.run_id, name)
+        history[name] = [entry.value for entry in sorted(entries, key=lambda entry: (entry.step, entry.timestamp))]
     params = {key: _value(text) for key, text in run.params.items()}
     files = _files(client, run) if run.status == "FINISHED" else None
     return _record(run.run_id, run.name, run.status, params, history, run.metrics, run.tags, files)
@@ -125,10 +125,6 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _step(entry: Any) -> tuple[int, int]:
-    return entry.step, entry.timestamp
 
 
 def record_of_folder(folder: Path) -> "RunRecord":
