@@ -7,11 +7,10 @@ From Python:
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, print_summary, terminal_summary
-from mnistlab.config import ConfigError, TrackingConfig, project_root
+from mnistlab.config import ConfigError, TrackingConfig, parse_settings, project_root
 from mnistlab.runtime import errors, exits
 from mnistlab.tracking import history, stores
 from mnistlab.tracking.history import StoredRun
@@ -69,28 +68,11 @@ def _find(store: StoreAddress, condition: str) -> list[StoredRun]:
 
 def main() -> None:
     """The command. Exit status: 0 success, 2 a user's mistake, 130 interrupted, 143 terminated."""
-    exits.catch_signals()
-    exits.leave(errors.run_command(_run))
+    exits.leave(errors.run_command(_compare, USAGE))
 
 
-def _run() -> int:
-    words = sys.argv[1:]
-    if {"-h", "--help"} & set(words):
-        print(USAGE)
-    else:
-        _compare(_settings(words))
-    return 0
-
-
-def _settings(words: Sequence[str]) -> dict[str, str]:
-    settings = dict(word.split("=", 1) for word in words if "=" in word)
-    unknown = [word for word in words if word.split("=")[0] not in SETTINGS or "=" not in word]
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is not a setting. Choices: {', '.join(SETTINGS)}; see --help.")
-    return settings
-
-
-def _compare(settings: dict[str, str]) -> None:
+def _compare() -> None:
+    settings = parse_settings(sys.argv[1:], SETTINGS)
     root = settings.get("root") or project_root()
     store = _store(settings.get("experiment"), settings.get("uri"), root)
     runs, title, axis = _chosen(store, settings)
@@ -99,7 +81,10 @@ def _compare(settings: dict[str, str]) -> None:
     records = [history.record_of(store, run) for run in runs]
     axes = (settings.get("axis") or axis).split(",")
     objective = settings.get("objective", "best_val_accuracy")
-    compared = compare_by_data(records, [name.strip() for name in axes], objective)
+    try:
+        compared = compare_by_data(records, [name.strip() for name in axes], objective)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     folder = Path(root) / "runs" / "comparisons" / time.strftime("%Y-%m-%d_%H-%M-%S")
 
     from mnistlab.comparison.report import write_report
@@ -124,8 +109,10 @@ def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredR
         if wanted in (None, parent.run_id, parent.tags.get("sweep.id")):
             runs = history.with_ids(store, parent.tags.get("sweep.runs", "").split())
             return runs, f"sweep {parent.tags['sweep.id']}", parent.tags["sweep.axes"]
-    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10]) or "none yet"
-    raise ConfigError(f"There is no such sweep: {wanted or 'latest'}. Sweeps: {known}.")
+    if not parents:
+        raise ConfigError("There are no sweeps yet. Start one: python -m mnistlab.train --multirun optimizer=sgd,adam")
+    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10])
+    raise ConfigError(f"There is no sweep {wanted!r}. Latest sweeps: {known}.")
 
 
 if __name__ == "__main__":

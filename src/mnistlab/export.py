@@ -76,37 +76,27 @@ def _write_split(split: Split, class_names: Sequence[str], folder: Path) -> None
 
 def main() -> None:
     """The command. Exit status: 0 success, 2 a user's mistake, 130 interrupted, 143 terminated."""
-    exits.catch_signals()
-    exits.leave(errors.run_command(_run))
+    exits.leave(errors.run_command(lambda: export_from_arguments(sys.argv[1:]), USAGE))
 
 
-def _run() -> int:
-    arguments = sys.argv[1:]
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0 if arguments else exits.USER_MISTAKE
-    print(export_from_arguments(arguments))
-    return 0
-
-
-def export_from_arguments(arguments: Sequence[str]) -> str:
-    """Export what the command line names; returns the message to print."""
+def export_from_arguments(arguments: Sequence[str]) -> None:
+    """Export the source that the command line names."""
     folders = [argument.removeprefix("to=") for argument in arguments if argument.startswith("to=")]
     overrides = [argument for argument in arguments if not argument.startswith("to=")]
     unknown = [override for override in overrides if override.split("=")[0].split(".")[0].lstrip("+") != "source"]
     if len(folders) != 1 or not folders[0] or unknown:
-        raise ConfigError(
-            f"An export takes to=FOLDER and settings of the source. Received: {' '.join(arguments)}.\n{USAGE}"
-        )
+        raise ConfigError(f"Give to=FOLDER and settings of the source only. Received: {' '.join(arguments)}.\n{USAGE}")
     config = compose_config(overrides)
     if config.choices.get("source") == "directory":
-        raise ConfigError("source=directory is folders already. Choose another source: mnist, mnist_5k, npz, ...")
+        raise ConfigError(
+            "source=directory already reads image folders. Choose another source: mnist, mnist_5k, npz, ..."
+        )
     images: Images = build(config.source, "source")
     folder = export(images, folders[0])
     splits = {"training": images.train, "validation": images.validation, "test": images.test}
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split is not None)
     warning = f"WARNING: {images.warning}\n" if images.warning else ""
-    return f"{warning}{counts} images of {images.name} in {folder}"
+    print(f"{warning}{counts} images of {images.name} in {folder}")
 
 
 if __name__ == "__main__":

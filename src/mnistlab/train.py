@@ -1,9 +1,10 @@
 """The training command, `python -m mnistlab.train`. Importing it loads neither TensorFlow nor MLflow."""
 
+import functools
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import hydra
 from hydra.errors import HydraException
@@ -18,7 +19,6 @@ from mnistlab.sweep import job
 def main() -> None:
     """Run the command line. Exit status: 0 success, 1 a job failed, 2 a user's mistake, 130 interrupted,
     143 terminated."""
-    exits.catch_signals()
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors are raised to us; `explain` formats them
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     exits.leave(errors.run_command(_run))
@@ -26,9 +26,10 @@ def main() -> None:
 
 def _run() -> int:
     register()
-    arguments, sys.argv[1:] = parse_command_line(sys.argv[1:])
+    arguments, flags = parse_command_line(sys.argv[1:])
+    run_hydra = functools.partial(_run_hydra, arguments.overrides, flags)
     try:
-        return _run_jobs(arguments) if _starts_jobs(arguments) else _start_hydra()
+        return _run_jobs(arguments, run_hydra) if _starts_jobs(arguments) else run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, sys.argv[1:])) from error
 
@@ -39,21 +40,21 @@ def _starts_jobs(arguments: Namespace) -> bool:
     return not (informs or arguments.config_path is not None or arguments.experimental_rerun is not None)
 
 
-def _run_jobs(arguments: Namespace) -> int:
+def _run_jobs(arguments: Namespace, run_hydra: Callable[..., int]) -> int:
     command = check_command(arguments)
     if not command.multirun:
-        return _start_hydra()
+        return run_hydra()
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep
-    return run_sweep(command, _start_hydra)
+    return run_sweep(command, run_hydra)
 
 
-def _start_hydra(overrides: Sequence[str] = ()) -> int:
-    """Let Hydra run the jobs, with additional overrides; report failures and return the exit status."""
-    sys.argv[1:1] = overrides  # before the flags
+def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> int:
+    """Let Hydra run the jobs; report failures and return the exit status."""
+    sys.argv[1:] = [*overrides, *sweep_overrides, *flags]
     hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job.run_job)()
-    return 0 if overrides else errors.report_failures(job.failures)  # a sweep reports its failures itself
+    return 0 if sweep_overrides else errors.report_failures(job.failures)  # a sweep reports its failures itself
 
 
 if __name__ == "__main__":

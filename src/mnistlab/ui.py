@@ -1,52 +1,57 @@
 """The MLflow UI on this project's tracking store: `python -m mnistlab.ui`, or `make ui`."""
 
 import contextlib
+import http.client
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
 
-from mnistlab.config import ConfigError, TrackingConfig, hide_passwords, project_root
+from mnistlab.config import ConfigError, TrackingConfig, parse_settings, project_root
 from mnistlab.runtime import errors, exits
 from mnistlab.tracking import history, mlflow_store, stores
 from mnistlab.tracking.stores import StoreAddress
 
+USAGE = """Start the MLflow UI on a free port and print the page of the latest sweep or run; Ctrl-C stops it.
+
+Usage: python -m mnistlab.ui [port=NUMBER] [experiment=NAME] [uri=STORE] [root=FOLDER]"""
+SETTINGS = ("port", "experiment", "uri", "root")
+START_SECONDS = 120
+
 
 def main() -> None:
-    """Start the server on a free port, print the page of the latest sweep or run, serve until Ctrl-C.
-
-    Exit status: 0 after Ctrl-C, 1 if the server ended, 2 if there are no runs.
-    """
-    exits.catch_signals()
-    exits.leave(errors.run_command(_run))
+    """The command. Exit status: 0 after Ctrl-C, 1 if the server ended, 2 for a user's mistake, 143 terminated."""
+    exits.leave(errors.run_command(_serve, USAGE))
 
 
-def _run() -> int:
-    store = stores.checked_address(TrackingConfig(backend="mlflow", uri=None, experiment=None), project_root())
-    if not store.uri.startswith("sqlite:"):
-        print(f"{hide_passwords(store.uri)}/{latest_page(store)}")
+def _serve() -> int:
+    settings = parse_settings(sys.argv[1:], SETTINGS)
+    tracking = TrackingConfig(backend="mlflow", uri=settings.get("uri"), experiment=settings.get("experiment"))
+    store = stores.checked_address(tracking, settings.get("root") or project_root())
+    if store.uri.startswith("http"):
+        print(f"{store.uri}/{latest_page(store)}")
         return 0
-    if not stores.sqlite_file(store.uri).exists():
-        raise ConfigError("There are no runs yet. Start one: python -m mnistlab.train")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--port", str(port)]
+    if store.uri.startswith("sqlite:") and not stores.sqlite_file(store.uri).exists():
+        raise ConfigError(f"There are no runs in {stores.sqlite_file(store.uri)} yet: python -m mnistlab.train")
+    port = settings.get("port") or _free_port()
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    command += ["--backend-store-uri", store.uri]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         page = latest_page(store)
-        while not _answers(port):
-            if server.poll() is not None:
-                raise ConfigError(f"The MLflow UI ended with status {server.returncode}. Try: {' '.join(command)}")
-            time.sleep(0.1)
+        _wait_for(server, f"http://127.0.0.1:{port}/health", " ".join(command))
         print(f"http://127.0.0.1:{port}/{page}\nCtrl-C stops the server.", flush=True)
         return exits.FAILED if server.wait() else 0
+    except exits.Terminated:
+        raise
     except KeyboardInterrupt:
         return 0
     finally:
         server.terminate()
-        server.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=5)
+        server.kill()
 
 
 def latest_page(store: StoreAddress) -> str:
@@ -57,10 +62,20 @@ def latest_page(store: StoreAddress) -> str:
     return f"#/experiments/{experiment_id}" + (f"/runs/{run_id}" if run_id else "")
 
 
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-        return True
-    return False
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _wait_for(server: subprocess.Popen, url: str, command: str) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException), opener.open(url, timeout=1):
+            return
+        time.sleep(0.1)
+    raise ConfigError(f"The MLflow UI did not start. For its messages run: {command}")
 
 
 if __name__ == "__main__":

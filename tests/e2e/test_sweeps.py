@@ -46,6 +46,7 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
     (parent,) = store.runs("parent")
     jobs = store.runs("job")
     assert parent.info.status == "FINISHED"
+    assert re.findall(r"^\[(\d)/4\]", done.out, re.MULTILINE) == ["1", "2", "3", "4"]  # as the plan lists them
     assert {run.info.run_name for run in jobs} == {"momentum-seed0", "momentum-seed1", "adam-seed0", "adam-seed1"}
     for run in jobs:
         assert run.info.status == "FINISHED"
@@ -123,8 +124,9 @@ def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
     filtered = run_command(root, "filter=params.seed = '0'", module="mnistlab.compare")
     assert "2 runs" in filtered.out
     assert "one seed: no claim" in filtered.out.lower()
-    mistaken = run_command(root, "filter=params.seed is 0", module="mnistlab.compare")
-    assert (mistaken.code, mistaken.err.startswith("Error: filter=")) == (2, True)
+    for mistake in ("filter=params.seed is 0", "axis=optimzer", "objective=test_accuracy", "sweep=0123", "nothing"):
+        mistaken = run_command(root, mistake, module="mnistlab.compare")
+        assert (mistaken.code, mistaken.err[:6], "Traceback" in mistaken.err) == (2, "Error:", False), mistaken.err
 
 
 def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, broken) -> None:

@@ -78,10 +78,10 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["source=mnist_5k"], "takes to=FOLDER"),
-        (["source=mnist_5k", "to=x", "fit.epochs=3"], "takes to=FOLDER"),
+        (["source=mnist_5k"], "Give to=FOLDER"),
+        (["source=mnist_5k", "to=x", "fit.epochs=3"], "Give to=FOLDER"),
         (["source=mnist_6k", "to=x"], "Did you mean mnist_5k?"),
-        (["source=directory", "source.path=x", "to=y"], "is folders already"),
+        (["source=directory", "source.path=x", "to=y"], "already reads image folders"),
         (["source=mnist_5k", "to=."], "must be a new or an empty folder"),
     ],
 )

@@ -74,13 +74,13 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
     """Hydra's arguments from the words of the command line, flags and overrides in any order.
 
     Returns:
-        the arguments; and the words in the order that Hydra itself can read: overrides first, then flags.
+        the arguments, and the flags with their values. Hydra itself reads them only after all overrides.
     """
     arguments = hydra_internals.argument_parser().parse_intermixed_args(list(words))
-    flags = list(words)
-    for override in arguments.overrides:
+    flags = list(reversed(words))
+    for override in reversed(arguments.overrides):
         flags.remove(override)
-    return arguments, [*arguments.overrides, *flags]
+    return arguments, flags[::-1]
 
 
 @dataclass(frozen=True)

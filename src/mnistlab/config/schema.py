@@ -182,6 +182,21 @@ def register() -> None:
     ConfigStore.instance().store(name="schema", node=Config)
 
 
+def parse_settings(arguments: Iterable[str], names: Iterable[str]) -> dict[str, str]:
+    """The settings of a command without config groups, from arguments name=value.
+
+    Raises:
+        ConfigError: an argument has another form or another name.
+    """
+    settings = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or name not in names:
+            raise ConfigError(f"{argument} is not a setting. Choices: {', '.join(names)}; see --help.")
+        settings[name] = value
+    return settings
+
+
 def suggest(word: str, choices: Iterable[str], prefix: str = "") -> str:
     """' Did you mean X? Choices: ...' for a word that is not among the choices."""
     ordered = sorted(choices)

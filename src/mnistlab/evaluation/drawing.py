@@ -1,5 +1,6 @@
 """A run's figures, drawn by `figures` from plain data. The background process calls this; it imports nothing heavy."""
 
+import contextlib
 import logging
 import traceback
 import warnings
@@ -29,5 +30,6 @@ def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
                 figure = getattr(figures, name)(*arguments)
                 figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
     except Exception as error:
-        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)

@@ -1,4 +1,4 @@
-"""What every command needs and no experiment: fast imports, child processes, signals and exits, errors, the terminal.
+"""What the commands need besides the experiment: fast imports, child processes, signals, errors, the terminal.
 
 It imports nothing of mnistlab but `config`.
 """

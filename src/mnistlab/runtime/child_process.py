@@ -1,4 +1,4 @@
-"""A Python process that runs functions for this one: the background process and the decoding processes are such.
+"""A Python process that runs functions for this one: used for the background process and the decoding processes.
 
 `submit` names a function by reference and returns a `concurrent.futures.Future`. Functions and results travel as
 pickles through the child's stdin and stdout. The child runs ordinary requests one after the other and urgent ones
@@ -36,12 +36,7 @@ log = logging.getLogger("mnistlab")
 
 
 class RemoteError(RuntimeError):
-    """A function failed in a child process with an error of another library. The traceback there is kept as a note."""
-
-    def __init__(self, message: str, remote_traceback: str = "") -> None:
-        super().__init__(message)
-        if remote_traceback:
-            self.add_note(f"In the child process:\n{remote_traceback}")
+    """A function failed in a child process with an error of another library."""
 
 
 class ChildProcessDied(ChildProcessError):
@@ -78,8 +73,8 @@ class ChildProcess:
     def submit(self, function: Callable[..., Any], *arguments: Any, urgent: bool = False) -> Future:
         """Ask for `function(*arguments)`. urgent: run it beside the requests before it, not after them.
 
-        The future raises ConfigError and the standard library's exceptions as the function raised them, `RemoteError`
-        for any other, and `ChildProcessDied`.
+        The future raises ConfigError and Python's built-in exceptions as the function raised them, `RemoteError` for
+        any other, each with the traceback of the child as a note; or `ChildProcessDied`.
         """
         future: Future = Future()
         future.set_running_or_notify_cancel()  # it cannot be cancelled
@@ -112,11 +107,14 @@ class ChildProcess:
     def _send(self) -> None:
         """Write in a thread: Ctrl-C, which interrupts the main thread, must not cut a request in two."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # the process has ended: `_receive` fails the futures
-            request: Any = True
+        request: Any = True
+        try:
             while request is not None:
                 request = self._outbox.get()
-                _write(self._process.stdin, request)
+                pickle.dump(request, self._process.stdin, protocol=5)
+                self._process.stdin.flush()
+        except Exception:  # mostly: the process has ended. Then `_receive` fails the futures
+            self._process.kill()
 
     def _receive(self) -> None:
         assert self._process.stdout is not None
@@ -124,7 +122,8 @@ class ChildProcess:
             while True:
                 number, result, error = pickle.load(self._process.stdout)
                 if number is None:
-                    log.log(*result)
+                    with contextlib.suppress(Exception):
+                        log.log(*result)
                 elif error is None:
                     self._futures.pop(number).set_result(result)
                 else:
@@ -145,11 +144,6 @@ class ChildProcess:
         while self._futures:
             with contextlib.suppress(KeyError, StopIteration, RuntimeError):  # another thread does the same
                 self._futures.pop(next(iter(self._futures))).set_exception(error)
-
-
-def _write(stream: IO[bytes], message: Any) -> None:
-    stream.write(pickle.dumps(message, protocol=5))  # as a whole: an object that cannot be pickled writes nothing
-    stream.flush()
 
 
 # ---- in the child ---------------------------------------------------------------------------------------------------
@@ -175,7 +169,8 @@ def serve(name: str, modules: tuple[Sequence[str], Sequence[str]]) -> NoReturn:
     threading.Thread(target=_load, args=(modules[1],), daemon=True).start()
     orderly = _run_requests(sys.stdin.buffer, answer)
     for callback in _at_end:
-        callback(orderly)
+        with contextlib.suppress(Exception):
+            callback(orderly)
     logging.shutdown()
     os._exit(0)
 
@@ -189,8 +184,10 @@ class _Answers(logging.Handler):
         self.writing = threading.Lock()
 
     def __call__(self, number: int | None, result: Any = None, error: Exception | None = None) -> None:
+        answer = pickle.dumps((number, result, error), protocol=5)  # if this fails, nothing was written
         with self.writing, contextlib.suppress(BrokenPipeError):  # the parent has ended: the work goes on
-            _write(self.stream, (number, result, error))
+            self.stream.write(answer)
+            self.stream.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         self(None, (record.levelno, "%s", record.getMessage()))
@@ -229,15 +226,17 @@ def _run_lane(lane: queue.SimpleQueue[tuple[int, bytes] | None], answer: _Answer
 
 
 def _portable(error: BaseException) -> Exception:
-    """An exception that the parent can unpickle without another library."""
-    remote = RemoteError(f"{type(error).__name__}: {error}", traceback.format_exc())
-    if not isinstance(error, Exception) or type(error).__module__.partition(".")[0] not in ("builtins", "mnistlab"):
-        return remote
+    """The exception, if the parent can unpickle it without another library, else a RemoteError; with its traceback."""
+    package = type(error).__module__.partition(".")[0]
+    plain = all(isinstance(argument, str | int | float | None) for argument in error.args)
+    sent = error if isinstance(error, Exception) and plain and package in ("builtins", "mnistlab") else None
     try:
-        pickle.loads(pickle.dumps(error))
+        pickle.loads(pickle.dumps(sent))
     except Exception:  # its constructor takes other arguments
-        return remote
-    return error
+        sent = None
+    sent = sent or RemoteError(f"{type(error).__name__}: {error}")
+    sent.add_note(f"In the child process:\n{traceback.format_exc()}")
+    return sent
 
 
 def _load(modules: Sequence[str]) -> None:

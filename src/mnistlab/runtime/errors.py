@@ -7,14 +7,18 @@ from mnistlab.config import ConfigError
 from mnistlab.runtime import exits
 
 
-def run_command(command: Callable[[], int]) -> int:
-    """Run a command and return its exit status; print its problems instead of raising them.
+def run_command(command: Callable[[], int | None], usage: str = "") -> int:
+    """Run a command, or print its usage for --help; print its problems instead of raising them.
 
     Returns:
         The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
-        return command()
+        exits.catch_signals()  # inside: from the first moment Ctrl-C is answered below
+        if usage and {"-h", "--help"} & set(sys.argv):
+            print(usage)
+            return 0
+        return command() or 0
     except ConfigError as error:
         report_problems(error.problems)
         return exits.USER_MISTAKE

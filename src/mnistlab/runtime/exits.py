@@ -50,16 +50,17 @@ def leave(status: int) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the process without a traceback
     if "tensorflow" not in sys.modules and not stopped:
         sys.exit(status)
-    if not stopped or "joblib.externals.loky" in sys.modules:
-        _end_threads()  # and with them the processes of a parallel launcher
-    if stopped:
-        for callback in _when_stopped:
+    try:
+        if not stopped or "joblib.externals.loky" in sys.modules:
+            _end_threads()  # and with them the processes of a parallel launcher
+        for callback in _when_stopped if stopped else ():
             callback()
-    logging.shutdown()
-    _run_exit_functions()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        logging.shutdown()
+        _run_exit_functions()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
 
 
 def _end_threads() -> None:

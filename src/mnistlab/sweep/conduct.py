@@ -35,15 +35,15 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     if sweep.jobs[0].config.sweep.dry_run:
         return 0
     open_parent(sweep)
-    completed = False
+    completed, failures, status = False, {}, "KILLED"
     try:
         if not all(job.is_done for job in sweep.jobs):
             launch([*command.extra, f"sweep.plan={write_plan(sweep)}"])
         completed = True
     finally:
-        failures = find_results(sweep)
-        status = ("FAILED" if failures else "FINISHED") if completed else "KILLED"
         try:
+            failures = find_results(sweep)
+            status = ("FAILED" if failures else "FINISHED") if completed else "KILLED"
             compare_jobs(sweep, failures, status)
         finally:
             close_parent(sweep, failures, status)
@@ -108,7 +108,7 @@ def find_results(sweep: Sweep) -> dict[str, str]:
         if newest is not None and not (job.is_done and job.reason == "done"):
             job.run_id = newest.run_id
         status = newest.status if newest is not None else "FINISHED" if job.is_done else None
-        if job.key in causes:
+        if job.key in causes and job.reason != "done":
             failures[job.name] = causes[job.key]
         elif sweep.store is not None and job.reason != "done" and status != "FINISHED":
             known = (sweep.store_errors.get(newest.run_id), newest.tags.get("error")) if newest is not None else ()

@@ -137,7 +137,9 @@ class MlflowRun:
         page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
         if self.store.uri.startswith("http"):
             return f"{hide_passwords(self.store.uri)}/{page}"
-        return f"mlflow ui --backend-store-uri {self.store.uri}   then open http://127.0.0.1:5000/{page}"
+        return (
+            f"mlflow ui --backend-store-uri {hide_passwords(self.store.uri)}   then open http://127.0.0.1:5000/{page}"
+        )
 
 
 # ---- the runs of a process, by their ids ----------------------------------------------------------------------------

@@ -12,20 +12,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from mnistlab.tracking.run_proxy import RunProxy
 
 log = logging.getLogger("mnistlab")
-
-
-class StoreRun(Protocol):
-    """A run in the tracking store, as `run_proxy.RunProxy` implements it. `submit` may raise the error of an earlier
-    call; `wait` raises the first."""
-
-    run_id: str
-    how_to_view: str
-
-    def submit(self, method: str, *arguments: Any) -> Any: ...
-    def wait(self) -> None: ...
 
 
 class Recorder:
@@ -38,7 +29,7 @@ class Recorder:
     """
 
     def __init__(
-        self, folder: Path, name: str = "", tags: Mapping[str, str] | None = None, store_run: StoreRun | None = None
+        self, folder: Path, name: str = "", tags: Mapping[str, str] | None = None, store_run: RunProxy | None = None
     ) -> None:
         self.folder = folder
         self.name = name or folder.name
@@ -114,6 +105,8 @@ class Recorder:
         try:
             return call(self.store_run)
         except Exception as error:
+            with contextlib.suppress(Exception):  # marks the run as incomplete if the background process died
+                self.store_run.wait()
             self.store_error = f"{type(error).__name__}: {error}".splitlines()[0]
             self._tags["tracking.error"] = self.store_error
             self.write_json("tags.json", self._tags)
@@ -159,7 +152,10 @@ def wait_for_all() -> dict[str, str]:
     errors = {}
     while _incomplete:
         record = _incomplete.pop(0)
-        record.wait()
+        try:
+            record.wait()
+        except Exception as error:
+            record.store_error = f"{type(error).__name__}: {error}"
         if record.store_error:
             reason = f"its record in the tracking store is incomplete: {record.store_error}"
             errors[record.run_id or record.name] = reason

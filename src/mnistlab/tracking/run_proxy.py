@@ -26,9 +26,9 @@ class RunProxy:
 
     def submit(self, method: str, *arguments: Any) -> Future:
         """Call a method of `mlflow_runs.MlflowRun`, with plain arguments, in the background process."""
-        if any(future.done() and future.exception() is not None for future in self._futures):
+        self._futures = [future for future in self._futures if not future.done() or future.exception() is not None]
+        if any(future.done() for future in self._futures):  # it failed
             self.wait()
-        self._futures = [future for future in self._futures if not future.done()]
         future = background.submit(mlflow_runs.call_on_run, self._reference, method, *arguments)
         self._futures.append(future)
         return future

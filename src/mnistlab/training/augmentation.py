@@ -16,7 +16,7 @@ from mnistlab.data import Dataset
 from mnistlab.data.folders import generator
 from mnistlab.data.folders.generator import to_pixels
 
-SETTINGS_OF_FILLING = ("fill_mode", "cval", "interpolation_order")
+FILL_ARGUMENTS = ("fill_mode", "cval", "interpolation_order")
 FILL_MODES = ("nearest", "constant", "reflect", "wrap")
 INTERPOLATIONS = {0: "nearest", 1: "bilinear"}
 
@@ -40,7 +40,7 @@ def layers(
         ConfigError: all arguments that no layer corresponds to.
     """
     given = {name: value for name, value in arguments.items() if _has_effect(name, value)}
-    filling, problems = _filling(given, scale, offset)
+    filling, problems = _fill_settings(given, scale, offset)
     problems += [problem for name, value in given.items() if (problem := _problem(name, value))]
     if problems:
         raise ConfigError(problems)
@@ -60,7 +60,7 @@ def layers(
 def _problem(name: str, value: Any) -> str | None:
     """Why no layer corresponds to an argument."""
     is_number = isinstance(value, int | float)
-    if name in SETTINGS_OF_FILLING or name.endswith("_flip"):
+    if name in FILL_ARGUMENTS or name.endswith("_flip"):
         return None
     if name in ("height_shift_range", "width_shift_range"):
         return None if is_number else _no_layer(f"data.augmentation.{name}={value} (a list)")
@@ -74,10 +74,10 @@ def _problem(name: str, value: Any) -> str | None:
 
 def _has_effect(name: str, value: Any) -> bool:
     """Whether the value differs from ImageDataGenerator's default, which has no effect."""
-    return name in SETTINGS_OF_FILLING or value not in (None, 0, 0.0, False)
+    return name in FILL_ARGUMENTS or value not in (None, 0, 0.0, False)
 
 
-def _filling(given: Mapping[str, Any], scale: float, offset: float) -> tuple[dict[str, Any], list[str]]:
+def _fill_settings(given: Mapping[str, Any], scale: float, offset: float) -> tuple[dict[str, Any], list[str]]:
     """How the layers fill pixels outside the image and interpolate between pixels."""
     mode, order = given.get("fill_mode", "nearest"), given.get("interpolation_order", 1)
     problems = []

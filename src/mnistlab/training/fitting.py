@@ -60,12 +60,8 @@ def fit(
     started = time.perf_counter()
     history, best = History(on_epoch), KeepBest(monitor)
     observers = [history, best, *callbacks, Progress(plan.epochs)]
-    if plan.engine == "fused":
-        diverged = _fit_fused(model, dataset, plan, observers)
-    elif dataset.resident:
-        diverged = _fit_keras(model, dataset, plan, observers)
-    else:
-        diverged = _fit_files(model, dataset, plan, observers)
+    fit_engine = _fit_fused if plan.engine == "fused" else _fit_keras
+    diverged = fit_engine(model, dataset, plan, observers)
     seconds = time.perf_counter() - started
     if keep == "best":
         best.restore()
@@ -76,31 +72,20 @@ def _fit_keras(
     model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
 ) -> fused.NonFiniteLoss | None:
     watch = StopAtNonFinite()
-    shuffled = ShuffledBatches(dataset, plan.batch_size, plan.seed)
-    shuffle = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: shuffled.set_epoch(epoch))
-    model.fit(
-        shuffled,
-        epochs=plan.epochs,
-        validation_data=(dataset.validation.images, dataset.targets(dataset.validation.labels)),
-        validation_batch_size=EVALUATION_BATCH_SIZE,
-        callbacks=[shuffle, watch, *callbacks],
-        shuffle=False,
-        verbose=0,
-    )
-    return watch.found
-
-
-def _fit_files(
-    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
-) -> fused.NonFiniteLoss | None:
-    watch = StopAtNonFinite()
-    weights = sample_weights(dataset.train, dataset.class_weight)
-    with raise_original():
+    if dataset.resident:
+        training = ShuffledBatches(dataset, plan.batch_size, plan.seed)
+        order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.set_epoch(epoch))
+        validation = (dataset.validation.images, dataset.targets(dataset.validation.labels))
+    else:
+        weights = sample_weights(dataset.train, dataset.class_weight)
         training, order = file_batches.training_batches(dataset, plan.batch_size, plan.seed, weights)
+        validation = file_batches.evaluation_batches(dataset, dataset.validation)
+    with raise_original():
         model.fit(
             training,
             epochs=plan.epochs,
-            validation_data=file_batches.evaluation_batches(dataset, dataset.validation),
+            validation_data=validation,
+            validation_batch_size=EVALUATION_BATCH_SIZE if dataset.resident else None,
             callbacks=[order, watch, *callbacks],
             shuffle=False,
             verbose=0,

@@ -117,7 +117,7 @@ def _check_shapes(file: Path, shapes: Sequence[tuple[int, ...]], model: keras.Mo
 
 
 def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
-    return "weights of the shapes " + ", ".join(str(tuple(int(side) for side in shape)) for shape in shapes)
+    return "weight shapes " + ", ".join(str(tuple(int(side) for side in shape)) for shape in shapes)
 
 
 def _first_line(error: Exception) -> str:

@@ -54,7 +54,7 @@ class DecodingProcesses:
 
 
 def _start_process() -> ChildProcess:
-    # Pillow's warnings are found out by `decoding.examine` and reported by the source.
+    # `decoding.examine` detects what Pillow warns about, and the source reports it.
     return ChildProcess("decoding", load_first=("mnistlab.data.folders.decoding",), options=("-W", "ignore"))
 
 
