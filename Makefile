@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 train: $(READY) ## one experiment, the default or ARGS="optimizer=rmsprop fit.epochs=5"
 	$(BIN)/python -m mnistlab.train $(ARGS)
 
-test: $(READY) ## the tests, without the slow ones of whole processes
+test: $(READY) ## the tests, without the slow end-to-end ones
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
 test-all: $(READY) ## every test, as CI runs them
