@@ -265,8 +265,7 @@ def report(result: Result, record: Recorder, config: Config, address: Future | N
     model = record.in_store(lambda _: address.result()) if address else None
     if model is None and result.best_epoch is not None:
         model = str(result.folder / "model_files")
-    places = {"model": model or "", "folder": str(result.folder)}
+    places = {**({"model": model} if model else {}), "folder": str(result.folder)}
     if record.store_run is not None and not record.store_error:
         places["open"] = record.store_run.how_to_view
-    places = {label: place for label, place in places.items() if place}
     log.info("%s", summary(result.name, result.metrics, len(result.epochs), result.reading, seconds, places))

@@ -176,6 +176,25 @@ def test_divergence_is_an_outcome_not_an_error(train, tmp_path) -> None:
     assert {name: option["num_diverged"] for name, option in options.items()} == {"lr=0.01": 0, "lr=1e+30": 2}
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sweep.objective=val_acc", "Did you mean best_val_accuracy?"),
+        (
+            "sweep.objective=test_accuracy",
+            "never of its test set. Received: test_accuracy. Did you mean best_val_accuracy?",
+        ),
+        ("sweep.axes=[optimzer]", "Did you mean optimizer?"),
+        ("sweep.axes=[optimizer,seed]", "settings other than the seed. Received: seed."),
+    ],
+)
+def test_what_cannot_be_compared_is_said_before_the_first_job(train, tmp_path, setting, message) -> None:
+    done = train("--multirun", *SMALL, "optimizer=momentum,adam", setting)
+    assert (done.code, "Traceback" in done.err) == (2, False)
+    assert message in done.err
+    assert list((tmp_path / "runs").glob("*-sweep")) == []
+
+
 def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> None:
     bad = "callbacks.early_stopping.monitor=val_loss,val_los,nothing"
     done = train("--multirun", *SMALL, "callbacks=early_stopping", bad)

@@ -115,13 +115,12 @@ class SweepConfig:
 
 @dataclass(frozen=True)
 class SweepJobInfo:
-    """What a job knows about its sweep: its name there and the tags that connect its run to the parent run.
-
-    wait: whether the job waits until its record is complete. In the sweep's own process, the sweep waits for all.
-    """
+    """What a job knows about its sweep: its name there, the tags that connect its run to the parent run, its key in the
+    plan. wait: whether it waits until its record is complete; in the sweep's own process the sweep waits for all."""
 
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
     wait: bool = True
 
 

@@ -48,10 +48,8 @@ class Evaluation:
     def table(self) -> dict[str, list[Any]]:
         """The report as columns."""
         rows = {name: row for name, row in self.report.items() if isinstance(row, Mapping)}
-        columns: dict[str, list[Any]] = {"class": list(rows)}
-        for key in ("precision", "recall", "f1-score", "support"):
-            columns[key] = [row[key] for row in rows.values()]
-        return columns
+        names = ("precision", "recall", "f1-score", "support")
+        return {"class": list(rows), **{name: [row[name] for row in rows.values()] for name in names}}
 
 
 def evaluate(

@@ -35,9 +35,8 @@ def report_failures(failures: Sequence[tuple[str, Exception]]) -> int:
         else:
             reason = " ".join(str(error).split())[:300]
             print(f"Failed: {overrides or 'the run'}: {type(error).__name__}: {reason}", file=sys.stderr)
-    if not failures:
-        return 0
-    return exits.USER_MISTAKE if all(isinstance(error, ConfigError) for _, error in failures) else exits.FAILED
+    all_mistakes = all(isinstance(error, ConfigError) for _, error in failures)
+    return (exits.USER_MISTAKE if all_mistakes else exits.FAILED) if failures else 0
 
 
 def report_problems(problems: Sequence[str]) -> None:

@@ -5,8 +5,6 @@
 - Parts of Keras and TensorFlow that no training needs are loaded on first use (`importlib.util.LazyLoader`). They
   would load pandas, matplotlib, scikit-learn and JAX. Everything still works when it is used.
 
-The background process (`tracking/background.py`) imports MLflow and matplotlib at the same time.
-
 Only commands do this. A program that imports mnistlab as a library gets ordinary imports.
 """
 

@@ -81,11 +81,12 @@ def _read_plan(config: Config) -> dict[str, Any]:
     from mnistlab.tracking.provenance import process_name
 
     plan = json.loads(Path(config.sweep.plan).read_text(encoding="utf-8"))
-    entry: dict[str, Any] = plan["jobs"].get(config_hash(config), {})
+    key = config_hash(config)
+    entry: dict[str, Any] = plan["jobs"].get(key, {})
     tags = {"sweep.id": plan["sweep"], "sweep.kind": "job"}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
-    config.sweep_job = SweepJobInfo(entry.get("name", ""), tags, wait=plan["process"] != process_name())
+    config.sweep_job = SweepJobInfo(entry.get("name", ""), tags, key, wait=plan["process"] != process_name())
     if entry and not entry["run_id"]:
         log.info("\n%s", entry["line"])
     return entry
@@ -93,10 +94,8 @@ def _read_plan(config: Config) -> dict[str, Any]:
 
 def _leave_result(config: Config, kind: str, text: str) -> None:
     """Write how the job ended into the sweep's folder; the sweep may run in another process."""
-    if config.sweep.plan is not None:
-        from mnistlab.tracking.fingerprint import config_hash
-
-        (Path(config.sweep.plan).parent / kind / config_hash(config)).write_text(text, encoding="utf-8")
+    if config.sweep.plan and config.sweep_job.key:
+        (Path(config.sweep.plan).parent / kind / config.sweep_job.key).write_text(text, encoding="utf-8")
 
 
 def _remove_if_unused(folder: Path) -> None:

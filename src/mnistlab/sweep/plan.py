@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnistlab import experiment
-from mnistlab.config import Config, ConfigError, parameters
+from mnistlab.config import Config, ConfigError, parameters, suggest
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.tracking import background, fingerprint, history, stores
@@ -80,12 +80,12 @@ def plan_sweep(command: Command) -> Sweep:
 
 
 def check_jobs(configs: Sequence[Config]) -> None:
-    """Build, as far as is cheap, each job that differs from the others in more than its seed.
+    """Check what the sweep will compare; build, as far as is cheap, each job that differs in more than its seed.
 
     Raises:
         ConfigError: the problems of all jobs, each listed once.
     """
-    problems: dict[str, None] = {}
+    problems = dict.fromkeys(_comparison_problems(configs))
     checked = set()
     for config in configs if configs[0].sweep.preflight else ():
         key = json.dumps([value for name, value in sorted(parameters(config).items()) if name != "seed"], default=str)
@@ -98,6 +98,21 @@ def check_jobs(configs: Sequence[Config]) -> None:
             problems.update(dict.fromkeys(error.problems))
     if problems:
         raise ConfigError(list(problems))
+
+
+def _comparison_problems(configs: Sequence[Config]) -> Iterator[str]:
+    """Why the runs could not be compared by `sweep.objective` and `sweep.axes`."""
+    objective, axes = configs[0].sweep.objective, configs[0].sweep.axes or ()
+    metrics = {name.lower() for config in configs for name in ("loss", *config.fit.metrics)}
+    known = ["train_seconds", *(f"best_{prefix}{name}" for prefix in ("val_", "") for name in metrics)]
+    if objective not in known:
+        hint = suggest(objective.replace("test_", "best_val_"), known)
+        yield f"sweep.objective must be a metric of a run, never of its test set. Received: {objective}.{hint}"
+    settings = {name for config in configs for name in parameters(config)} - {"seed"}
+    for axis in axes:
+        if axis not in settings:
+            hint = suggest(axis, settings).split(" Choices:")[0]
+            yield f"sweep.axes must list settings other than the seed. Received: {axis}.{hint}"
 
 
 def _job(config: Config, swept: Sequence[str]) -> SweepJob:

@@ -24,11 +24,7 @@ log = logging.getLogger("mnistlab")
 def open_record(config: Config, source: str) -> Recorder:
     """Open a run's record: its folder and, unless `tracking=none`, a run in the tracking store.
 
-    Args:
-        source: the name of the data set that was loaded.
-
-    Raises:
-        ConfigError: the tracking store cannot be used.
+    source: the data set that was loaded. Raises a ConfigError if the tracking store cannot be used.
     """
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name = config.sweep_job.name or run_name(config, source)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from pathlib import Path
@@ -88,7 +89,9 @@ def _experiment_id(client: Any, store: StoreAddress) -> str:
 
     found = client.get_experiment_by_name(store.experiment)
     if found is None:
-        location = None if store.artifacts is None else (store.artifacts / _folder_name(store.experiment)).as_uri()
+        location = (
+            None if store.artifacts is None else (store.artifacts / re.sub(r"[^\w.-]", "_", store.experiment)).as_uri()
+        )
         try:
             return str(client.create_experiment(store.experiment, artifact_location=location))
         except MlflowException:  # on a server, another client was faster
@@ -102,10 +105,6 @@ def _experiment_id(client: Any, store: StoreAddress) -> str:
             f"mlflow experiments restore --experiment-id {found.experiment_id}."
         )
     return str(found.experiment_id)
-
-
-def _folder_name(experiment: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in experiment)
 
 
 def download_model_file(run_id: str, store: StoreAddress, folder: Path) -> Path:
