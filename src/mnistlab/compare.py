@@ -33,7 +33,6 @@ Examples
   python -m mnistlab.compare
   python -m mnistlab.compare filter="params.`fit.epochs` = '3'" axis=model
 """
-COMPARED = ("FINISHED", "FAILED")
 SETTINGS = ("sweep", "filter", "axis", "objective", "experiment", "uri", "root")
 
 
@@ -101,7 +100,9 @@ def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredR
     """The runs to compare, a title for them, and the axis."""
     if "filter" in settings:
         runs = _find(store, settings["filter"])
-        children = [run for run in runs if run.tags.get("sweep.kind") != "parent" and run.status in COMPARED]
+        children = [
+            run for run in runs if run.tags.get("sweep.kind") != "parent" and run.status in ("FINISHED", "FAILED")
+        ]
         return children, settings["filter"], "optimizer"
     parents = _find(store, "tags.`sweep.kind` = 'parent'")
     wanted = settings.get("sweep")

@@ -92,6 +92,7 @@ def export_from_arguments(arguments: Sequence[str]) -> None:
             "source=directory already reads image folders. Choose another source: mnist, mnist_5k, npz, ..."
         )
     images: Images = build(config.source, "source")
+    exits.catch_signals()
     folder = export(images, folders[0])
     splits = {"training": images.train, "validation": images.validation, "test": images.test}
     counts = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if split is not None)

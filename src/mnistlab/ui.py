@@ -37,6 +37,7 @@ def _serve() -> int:
     port = settings.get("port") or _free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
     command += ["--backend-store-uri", store.uri]
+    exits.catch_signals()
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         page = latest_page(store)

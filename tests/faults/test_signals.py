@@ -48,22 +48,23 @@ def test_ctrl_c_before_the_command_handles_it(start, tmp_path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["handled", "tensorflow", "folder", "store"])
+@pytest.mark.parametrize("moment", ["hydra", "tensorflow", "folder", "store", "handled"])
 def test_ctrl_c_before_the_training(start, tmp_path, moment) -> None:
     command = start(*ENDLESS)
     wait_until(lambda: handles_interrupt(command))
     wait_until(lambda: not handles_interrupt(command))
     reached = {
-        "handled": lambda: handles_interrupt(command),
+        "hydra": lambda: has_loaded(command, "_yaml"),
         "tensorflow": lambda: has_loaded(command, "libtensorflow_cc"),
         "folder": lambda: list((tmp_path / "runs").glob("*/*/.hydra")),
         "store": lambda: (tmp_path / "mlruns" / "mlflow.db").exists(),
+        "handled": lambda: handles_interrupt(command),
     }
     wait_until(reached[moment])
     command.process.send_signal(signal.SIGINT)
-    assert command.finish() == 130
+    assert command.finish() in (130, -signal.SIGINT), command.output
     assert "Traceback" not in command.output
-    if (tmp_path / "mlruns" / "mlflow.db").exists() and Store(tmp_path).experiment:
+    if (tmp_path / "mlruns" / "mlflow.db").exists():
         assert set(Store(tmp_path).statuses()) <= {"KILLED"}
 
 

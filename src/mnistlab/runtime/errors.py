@@ -14,7 +14,6 @@ def run_command(command: Callable[[], int | None], usage: str = "") -> int:
         The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
-        exits.catch_signals()  # inside: from the first moment Ctrl-C is answered below
         if usage and {"-h", "--help"} & set(sys.argv):
             print(usage)
             return 0

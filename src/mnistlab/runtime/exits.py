@@ -21,10 +21,8 @@ class Terminated(KeyboardInterrupt):
 
 
 def catch_signals() -> None:
-    """From here on Ctrl-C raises KeyboardInterrupt and SIGTERM raises `Terminated`.
-
-    Until now Ctrl-C ended the command without a traceback (`mnistlab/__init__.py`). Under nohup it stays ignored.
-    """
+    """From here on, where there is something to close, Ctrl-C raises KeyboardInterrupt and SIGTERM `Terminated`."""
+    # Not earlier: raised during an import, KeyboardInterrupt may get lost or become another error.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
-from mnistlab.runtime import terminal
+from mnistlab.runtime import exits, terminal
 from mnistlab.sweep.plan import Sweep, plan_sweep, print_plan
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.tracking import background, provenance
@@ -34,6 +34,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0
+    exits.catch_signals()
     open_parent(sweep)
     completed, failures, status = False, {}, "KILLED"
     try:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.runtime import startup
+from mnistlab.runtime import exits, startup
 
 log = logging.getLogger("mnistlab")
 
@@ -39,6 +39,7 @@ def run_job(composed: DictConfig) -> float | None:
         with startup.loading():
             from mnistlab.experiment import run
 
+        exits.catch_signals()
         objective = run(config).objective
         _leave_result(config, "done", str(folder))
         return objective
