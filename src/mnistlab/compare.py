@@ -99,11 +99,9 @@ def _compare() -> None:
 def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredRun], str, str]:
     """The runs to compare, a title for them, and the axis."""
     if "filter" in settings:
-        runs = _find(store, settings["filter"])
-        children = [
-            run for run in runs if run.tags.get("sweep.kind") != "parent" and run.status in ("FINISHED", "FAILED")
-        ]
-        return children, settings["filter"], "optimizer"
+        runs = [run for run in _find(store, settings["filter"]) if run.status in ("FINISHED", "FAILED")]
+        jobs = [run for run in runs if run.tags.get("sweep.kind") != "parent"]
+        return jobs, settings["filter"], "optimizer"
     parents = _find(store, "tags.`sweep.kind` = 'parent'")
     wanted = settings.get("sweep")
     for parent in parents:
