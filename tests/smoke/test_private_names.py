@@ -169,7 +169,7 @@ def test_private_name(name: str, tmp_path: Path) -> None:
     PRIVATE_NAMES[name](tmp_path)
 
 
-@pytest.mark.parametrize("name", sorted({*startup.DEFERRED, startup.ASKS_FOR_PANDAS}))
+@pytest.mark.parametrize("name", sorted({*startup.DEFERRED, *startup.IMPORTED_WITHOUT}))
 def test_deferred_module_exists(name: str) -> None:
     """`importlib.util.find_spec` imports the parents of a module, which for Keras and TensorFlow is done here."""
     assert importlib.util.find_spec(name) is not None

@@ -32,40 +32,44 @@ DEFERRED = {
 }
 
 
-# Keras looks for pandas's classes when this is imported, and compares with them in every `fit`.
-ASKS_FOR_PANDAS = "keras.src.trainers.data_adapters.array_slicing"
+# Modules of Keras that use a library while they are imported; they get a stand-in for it.
+IMPORTED_WITHOUT = {
+    "keras.src.trainers.data_adapters.array_slicing": "pandas",  # compares with its classes in every `fit`
+    "keras.src.callbacks.orbax_checkpoint": "jax",  # adds a function that old versions lack
+}
 
 
 class DeferringFinder(importlib.abc.MetaPathFinder):
     """Finds the modules in DEFERRED; they are executed when one of their attributes is first used."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name not in DEFERRED and name != ASKS_FOR_PANDAS:
+        if name not in DEFERRED and name not in IMPORTED_WITHOUT:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            lazy = importlib.util.LazyLoader if name in DEFERRED else _LoaderWithoutPandas
+            lazy = importlib.util.LazyLoader if name in DEFERRED else _LoaderWithout
             spec.loader = lazy(spec.loader)  # type: ignore[assignment]
         return spec
 
 
-class _LoaderWithoutPandas(importlib.abc.Loader):
-    """Executes a module that gets stand-ins for pandas's classes."""
+class _LoaderWithout(importlib.abc.Loader):
+    """Executes a module of IMPORTED_WITHOUT: it gets stand-ins for pandas's classes, and no JAX."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self.loader = loader
 
     def exec_module(self, module: ModuleType) -> None:
-        stand_in, pandas = ModuleType("pandas"), sys.modules.get("pandas")
-        for name in ("Series", "DataFrame"):
+        library = IMPORTED_WITHOUT[module.__name__]
+        stand_in = ModuleType("pandas") if library == "pandas" else None
+        for name in ("Series", "DataFrame") if stand_in else ():
             setattr(stand_in, name, _PandasType(name, (), {}))
-        sys.modules["pandas"] = stand_in
+        loaded = {library: sys.modules[library]} if library in sys.modules else {}
+        sys.modules[library] = stand_in  # type: ignore[assignment]  # None: importing it raises an ImportError
         try:
             self.loader.exec_module(module)
         finally:
-            del sys.modules["pandas"]
-            if pandas is not None:
-                sys.modules["pandas"] = pandas
+            del sys.modules[library]
+            sys.modules.update(loaded)
 
 
 class _PandasType(type):
