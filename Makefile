@@ -34,7 +34,7 @@ bench: $(READY) ## mnistlab against the notebook, side by side; ARGS="--full", A
 	$(BIN)/python -m benchmarks $(ARGS)
 
 ui: $(READY) ## the MLflow UI on this project's store; prints the address of the latest sweep or run
-	$(BIN)/python -m mnistlab.ui
+	$(BIN)/python -m mnistlab.ui $(ARGS)
 
 clean: ## the environment and all caches; runs and mlruns stay
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,7 +51,9 @@ def restore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def run_command(folder: Path, *words: str, module: str = "mnistlab.train", **more: str) -> Finished:
+def run_command(
+    folder: Path, *words: str, module: str = "mnistlab.train", timeout: float = TIMEOUT, **more: str
+) -> Finished:
     """Run `python -m mnistlab.train` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore::UserWarning:tensorflow", "-m", module, *words],
@@ -58,7 +61,7 @@ def run_command(folder: Path, *words: str, module: str = "mnistlab.train", **mor
         env=environment(folder, **more),
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=timeout,
         preexec_fn=restore_interrupt,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
@@ -82,10 +85,15 @@ class Started:
 
     def wait_for_line(self, start: str) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.output += line
-            if line.startswith(start):
-                return
+        limit = threading.Timer(TIMEOUT, self.process.kill)
+        limit.start()
+        try:
+            for line in self.process.stdout:
+                self.output += line
+                if line.startswith(start):
+                    return
+        finally:
+            limit.cancel()
         raise AssertionError(f"ended without a line {start!r}:\n{self.output}")
 
     def background_process(self) -> int:

@@ -38,6 +38,7 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     assert params["optimizer"] == "rmsprop"
     assert params["optimizer.learning_rate"] == "0.01"
     assert params["fit.epochs"] == "2"
+    assert params["fit.batch_size"] == run.data.tags["batch_size"] == "32"
     assert params["model"] == "mlp"
 
     for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds"):

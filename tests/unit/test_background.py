@@ -66,7 +66,7 @@ def test_work_that_fails_is_not_repeated_here(child, tmp_path) -> None:
         background.submit_or_run_here(os.mkdir, tmp_path)()
 
 
-def test_detached_it_completes_its_requests_by_itself(child, tmp_path) -> None:
+def test_detached_it_is_left_alone(child, tmp_path) -> None:
     background.detach()
     assert not child.has_ended
     assert not background._started

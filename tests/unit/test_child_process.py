@@ -52,8 +52,9 @@ def test_results_come_through(child) -> None:
 
 
 def test_exceptions_of_the_standard_library_arrive_as_themselves(child) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError) as error:
         result(child.submit(divmod, 1, 0))
+    assert error.value.__notes__[0].startswith("In the child process:\nTraceback")
     with pytest.raises(FileNotFoundError) as error:
         result(child.submit(os.stat, "/no/such/file"))
     assert error.value.filename == "/no/such/file"
