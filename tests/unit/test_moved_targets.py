@@ -9,7 +9,7 @@ import pytest
 from mnistlab.config import ConfigError
 from mnistlab.config.build import MOVED, PACKAGE, build, refuse_moved
 from mnistlab.config.compose import compose_config
-from mnistlab.tracking.fingerprint import config_hash
+from mnistlab.tracking.fingerprint import request_hash
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
@@ -45,11 +45,11 @@ def test_a_nested_target_is_answered_with_its_place() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
-def test_the_configuration_hash_is_the_same_for_the_old_and_the_new_path(old: str, new: str) -> None:
+def test_the_hash_of_the_request_is_the_same_for_the_old_and_the_new_path(old: str, new: str) -> None:
     config = compose_config([])
     group = "model" if "models" in old else "source"
     hashes = [
-        config_hash(dataclasses.replace(config, **{group: {"_target_": f"{path}f", "arguments": [1, 2]}}))
+        request_hash(dataclasses.replace(config, **{group: {"_target_": f"{path}f", "arguments": [1, 2]}}))
         for path in (old, new, "elsewhere.")
     ]
     assert hashes[0] == hashes[1]
@@ -59,5 +59,5 @@ def test_the_configuration_hash_is_the_same_for_the_old_and_the_new_path(old: st
 def test_the_hash_of_a_nested_path_is_the_same_too() -> None:
     config = compose_config([])
     layers = [[{"_target_": f"mnistlab.{package}models.mlp"}] for package in ("", "training.")]
-    hashes = [config_hash(dataclasses.replace(config, model={"_target_": "f", "layers": one})) for one in layers]
+    hashes = [request_hash(dataclasses.replace(config, model={"_target_": "f", "layers": one})) for one in layers]
     assert hashes[0] == hashes[1]

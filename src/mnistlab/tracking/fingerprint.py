@@ -1,55 +1,203 @@
-"""Hashes of everything that a run's result depends on. Of two runs with equal fingerprints, one is enough."""
+"""What a run is, by content: hashes of everything that its result depends on. Of two runs with equal fingerprints, one
+is enough; `rerun_reasons` explains differences between two."""
 
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mnistlab.config import FILLED_IN, Config
+from mnistlab.config import FILLED_IN, Config, ConfigError
 from mnistlab.config.build import MOVED
-from mnistlab.tracking.provenance import library_versions
+from mnistlab.tracking.rerun_reasons import reason_to_run_again
+from mnistlab.tracking.user_code import used_modules
 
-# Settings that do not change a run's result: where files are stored, how a sweep is run.
-WITHOUT_EFFECT = ("paths", "tracking", "sweep")
+__all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to_run_again", "request_hash"]
+
+# Settings that the part 'settings' leaves out, with all settings below them:
+# where results are stored, how a sweep is run and what a run is called have no effect on a result;
+WITHOUT_EFFECT = ("paths", "tracking", "sweep", *FILLED_IN)
+# these act through the images, labels and classes that they give, which the part 'data' has by content;
+THROUGH_DATA = (
+    "source",
+    *(f"data.{name}" for name in ("split", "split_seed", "keep", "limit", "image_size", "target_size")),
+    *(f"data.{name}" for name in ("validation", "validation_fraction", "validation_split", "test_fraction")),
+)
+# what these decide together with data and machine is in the part 'resolved';
+THROUGH_RESOLVED = ("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "deterministic", "save.which")
+# these name files, which the part 'files' has by content.
+THROUGH_FILES = ("init.from",)
+
+# The nodes whose `_target_`s are called.
+CALLED = ("source", "model", "optimizer", "callbacks")
 PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
-PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py")
-WITHOUT_RESULTS = ("config/compose.py", "config/run_names.py", "evaluation/drawing.py", "evaluation/figures.py")
-LIBRARIES = ("version.python", "version.tensorflow", "version.keras", "version.numpy")
+PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
+WITHOUT_RESULTS = (
+    *(f"config/{name}.py" for name in ("compose", "hydra_internals", "run_names")),
+    *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
+)
+LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "scipy")  # pillow, scipy: images in folders, ImageDataGenerator
+PATH_CHARACTERS = {".", "/", "\\"}
+RACY_NANOSECONDS = 2_000_000_000  # a file changed within this time may change again without another time stamp
+
+Leaf = Callable[[str, Any], Any]
 
 
-def fingerprint(config: Config, data_digests: Mapping[str, str]) -> dict[str, str]:
-    """The parts of a run's fingerprint, and the whole of them under 'fingerprint'.
+def fingerprint(
+    config: Config, data: Mapping[str, str], resolved: Mapping[str, str], files: Mapping[str, Path]
+) -> dict[str, str]:
+    """A run's fingerprint and its parts, as tags.
 
     Args:
-        data_digests: split name -> digest, as in `Dataset.digests`.
+        data: what the data set is, by content: 'train', 'validation', 'test' -> digest, 'classes', 'loader'.
+        resolved: what settings, data and machine decide: 'engine', 'precision', 'device', 'deterministic',
+            'batch_size', 'saved_epoch'.
+        files: setting -> file that is read besides the data ('init.from').
 
     Returns:
-        'fingerprint.config', '.data', '.libraries': hashes; '.code': JSON of file name -> hash.
+        'fingerprint': a hash of all parts; 'fingerprint.request': `request_hash`; 'fingerprint.settings': a hash;
+        'fingerprint.data', '.resolved', '.files', '.modules', '.code', '.libraries': JSON of name -> hash, value or
+        version.
+
+    Raises:
+        ConfigError: one of the files cannot be read.
     """
-    versions = {name: version for name, version in library_versions().items() if name in LIBRARIES}
+    settings, model_files = _effective_settings(config)
+    read = {**files, **model_files}
+    hashes = {setting: _file_hash(path, setting) for setting, path in read.items()}
+    named = {setting: f"{hashes[setting]} {path.name}" for setting, path in read.items()}  # the name has no effect
     parts = {
-        "fingerprint.config": config_hash(config),
-        "fingerprint.data": hash_of(dict(data_digests)),
-        "fingerprint.libraries": hash_of(versions),
-        "fingerprint.code": json.dumps(code_hashes(), sort_keys=True),
+        "data": dict(data),
+        "resolved": dict(resolved),
+        "modules": used_modules(_callables(config)),
+        "code": code_hashes(),
+        "libraries": _library_versions(),
     }
-    return {"fingerprint": hash_of(parts), **parts}
+    return {
+        "fingerprint": hash_of({**parts, "settings": settings, "files": hashes}),
+        "fingerprint.request": request_hash(config),
+        "fingerprint.settings": hash_of(settings),
+        "fingerprint.files": json.dumps(named, sort_keys=True),
+        **{f"fingerprint.{name}": json.dumps(part, sort_keys=True) for name, part in parts.items()},
+    }
 
 
-def config_hash(config: Config) -> str:
-    """A hash of the resolved settings that have an effect on the result; the run's folder has none."""
-    settings = {key: value for key, value in asdict(config).items() if key not in {*WITHOUT_EFFECT, *FILLED_IN}}
-    text = json.dumps(settings, sort_keys=True, default=str)
-    for old, new in MOVED.items():  # a callable that has moved is the same callable: earlier runs are still found
-        text = text.replace(f'"{new}', f'"{old}')
-    run_folder = json.dumps(config.paths.run or "")[1:-1]
-    return hash_of(text.replace(run_folder, "") if run_folder else text)
+def request_hash(config: Config) -> str:
+    """A hash of the settings as they are written, to find the earlier runs of the same request: with the data's path,
+    without what the data hold. The run's folder has no effect."""
+    return hash_of(_walk(asdict(config), "", functools.partial(_plain, config.paths.run or ""), WITHOUT_EFFECT))
+
+
+def _effective_settings(config: Config) -> tuple[Any, dict[str, Path]]:
+    """The nested settings that act on the result by themselves, and the files that strings of the model name.
+
+    In the settings, a hash of the file's content replaces its path.
+    """
+    files: dict[str, Path] = {}
+
+    def leaf(setting: str, value: Any) -> Any:
+        may_be_path = setting.startswith("model.") and not setting.endswith("._target_")
+        if may_be_path and (file := _existing_file(value)):
+            files[setting] = file
+            if PATH_CHARACTERS & set(value):  # 'relu' may be the activation, also if there is a file of this name
+                return _file_hash(file, setting)
+        return _plain(config.paths.run or "", setting, value)
+
+    left_out = (*WITHOUT_EFFECT, *THROUGH_DATA, *THROUGH_RESOLVED, *THROUGH_FILES)
+    return _walk(asdict(config), "", leaf, left_out), files
+
+
+def _walk(value: Any, setting: str, leaf: Leaf, left_out: Sequence[str]) -> Any:
+    """A copy of nested settings with their leaves replaced, without those whose dotted name is left out."""
+    if isinstance(value, Mapping):
+        names = {key: f"{setting}.{key}".removeprefix(".") for key in value}
+        kept = {key: name for key, name in names.items() if name not in left_out}
+        return {str(key): _walk(value[key], name, leaf, left_out) for key, name in kept.items()}
+    if isinstance(value, list | tuple):
+        return [_walk(entry, f"{setting}.{index}", leaf, left_out) for index, entry in enumerate(value)]
+    return leaf(setting, value)
+
+
+def _plain(run_folder: str, setting: str, value: Any) -> Any:
+    """A value such that equal ones compare equal: 1 for 1.0, the earlier path of a callable that has moved."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    for old, new in MOVED.items():
+        if value.startswith(new):
+            value = old + value.removeprefix(new)
+    return value.replace(run_folder, "") if run_folder else value
+
+
+def _existing_file(value: Any) -> Path | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        file = Path(value).expanduser()
+        return file if file.is_file() else None
+    except (OSError, ValueError, RuntimeError):  # too long for a path, a null character, an unknown home
+        return None
+
+
+def _callables(config: Config) -> list[str]:
+    """The dotted paths of all callables that the configuration names, also as `path` of `hydra.utils.get_method`."""
+    found: list[str] = []
+
+    def collect(node: Any) -> None:
+        if isinstance(node, Mapping):
+            target = str(node.get("_target_", ""))
+            found.extend(filter(None, [target, str(node.get("path", "")) if target.startswith("hydra.utils.") else ""]))
+        for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+            collect(inner)
+
+    for name in CALLED:
+        collect(getattr(config, name))
+    return found
+
+
+def _file_hash(file: Path, setting: str) -> str:
+    """A hash of a file's content: 16 hexadecimal digits of SHA-256. A large file is read once per process.
+
+    Raises:
+        ConfigError: the file cannot be read; the message names the setting.
+    """
+    try:
+        status = file.stat()
+        unchanged = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        is_recent = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < RACY_NANOSECONDS
+        return _content_hash(file) if is_recent else _content_hash_once(file.resolve(), unchanged)
+    except OSError as error:
+        raise ConfigError(f"{setting} must be a file that can be read. Received: {file}: {error.strerror}.") from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _content_hash_once(file: Path, unchanged: tuple[int, ...]) -> str:
+    return _content_hash(file)
+
+
+def _content_hash(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+
+
+@functools.cache
+def _library_versions() -> dict[str, str]:
+    """The versions of Python and of the installed libraries that compute."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[library] = importlib.metadata.version(library)
+    return versions
 
 
 @functools.cache
@@ -62,25 +210,6 @@ def code_hashes() -> dict[str, str]:
         for path in paths
         if path not in WITHOUT_RESULTS
     }
-
-
-def reason_to_run_again(planned: Mapping[str, str], earlier: Mapping[str, str]) -> str:
-    """Why an earlier run with an equal configuration cannot be used: 'code changed: data/dataset.py', 'data changed'.
-
-    Args:
-        planned, earlier: what `fingerprint` returns for the planned run, and the tags of one that finished.
-    """
-    reasons = []
-    if planned["fingerprint.data"] != earlier.get("fingerprint.data"):
-        reasons.append("data changed")
-    if planned["fingerprint.code"] != earlier.get("fingerprint.code"):
-        before, now = json.loads(earlier.get("fingerprint.code", "{}")), json.loads(planned["fingerprint.code"])
-        changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-        more = f" and {len(changed) - 5} more files" if len(changed) > 5 else ""
-        reasons.append(f"code changed: {', '.join(changed[:5])}{more}")
-    if planned["fingerprint.libraries"] != earlier.get("fingerprint.libraries"):
-        reasons.append("libraries changed")
-    return "; ".join(reasons) or "new"
 
 
 def hash_of(content: Any) -> str:
