@@ -5,15 +5,19 @@ From Python:
     print(terminal_summary(compare(records, axis="optimizer")))
 """
 
+import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, print_summary, terminal_summary
-from mnistlab.config import ConfigError, TrackingConfig, parse_settings, project_root
-from mnistlab.runtime import errors, exits
+from mnistlab.config import ConfigError, parse_settings, project_root
+from mnistlab.runtime import errors, exits, terminal
+from mnistlab.sweep import earlier
+from mnistlab.sweep.report import ComparisonRequest, write_comparison
+from mnistlab.sweep.results import SweepResults
 from mnistlab.tracking import history, stores
-from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
@@ -22,18 +26,20 @@ __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "
 USAGE = """Compare finished runs and write a report.
 
 Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=optimizer] [objective=best_val_accuracy]
-                                  [experiment=NAME] [uri=STORE] [root=FOLDER]
+                                  [direction=auto] [paths.root=FOLDER] [tracking.uri=STORE] [tracking.experiment=NAME]
 
   sweep=ID      a sweep, by the id of its parent run or its own id; without it and without a filter: the latest
   filter=...    any runs, as MLflow's search_runs takes it: filter="params.model = 'cnn'"
-  axis=KEY      what to compare; several: axis=optimizer,optimizer.learning_rate
+  axis=KEY      what to compare; several: axis=optimizer,data; of a sweep: what it compared
   objective=M   the metric to rank by: of the validation, never of the test
+  direction=D   higher or lower, whichever is better; auto: known for Keras's metrics
 
 Examples
   python -m mnistlab.compare
   python -m mnistlab.compare filter="params.`fit.epochs` = '3'" axis=model
 """
-SETTINGS = ("sweep", "filter", "axis", "objective", "experiment", "uri", "root")
+SETTINGS = ("sweep", "filter", "axis", "objective", "direction", *stores.SETTING_NAMES)
+DIRECTIONS = ("auto", "higher", "lower")
 
 
 def load_runs(
@@ -48,21 +54,15 @@ def load_runs(
     Raises:
         ConfigError: there is no such store or experiment, or the condition is not an MLflow filter.
     """
-    store = _store(experiment, uri, root)
-    return [history.record_of(store, run) for run in _find(store, condition) if run.tags.get("sweep.kind") != "parent"]
+    given = {"tracking.experiment": experiment, "tracking.uri": uri, "paths.root": root}
+    store = _store({name: value for name, value in given.items() if value})
+    return [history.record_of(store, run) for run in earlier.find_runs(store, condition)]
 
 
-def _store(experiment: str | None, uri: str | None, root: str | None) -> StoreAddress:
-    tracking = TrackingConfig(backend="mlflow", uri=uri, experiment=experiment)
-    return stores.checked_address(tracking, root or project_root())
-
-
-def _find(store: StoreAddress, condition: str) -> list[StoredRun]:
-    open_store(store)
-    try:
-        return history.find(store, condition)
-    except Exception as error:
-        raise ConfigError(f"filter={condition!r} is not an MLflow filter: {str(error).splitlines()[0]}") from error
+def _store(settings: dict[str, str]) -> StoreAddress:
+    store = stores.existing_address(settings)
+    open_store(store, create=False)
+    return store
 
 
 def main() -> None:
@@ -72,46 +72,47 @@ def main() -> None:
 
 def _compare() -> None:
     settings = parse_settings(sys.argv[1:], SETTINGS)
-    root = settings.get("root") or project_root()
-    store = _store(settings.get("experiment"), settings.get("uri"), root)
-    runs, title, axis = _chosen(store, settings)
-    if not runs:
-        raise ConfigError(f"There are no finished runs to compare ({title}).")
-    records = [history.record_of(store, run) for run in runs]
-    axes = (settings.get("axis") or axis).split(",")
-    objective = settings.get("objective", "best_val_accuracy")
+    root = settings.get("paths.root") or settings.get("root") or project_root()
+    store, results = _chosen(root, settings)
+    nothing = ConfigError(f"There are no finished runs to compare ({results.sweep}).")
+    if not results.jobs:
+        raise nothing
+    results = _asked(results, settings)
+    folder = Path(root) / "runs" / "comparisons" / time.strftime("%Y-%m-%d_%H-%M-%S")
     try:
-        compared = compare_by_data(records, [name.strip() for name in axes], objective)
+        compared = write_comparison(ComparisonRequest(store, results, folder, terminal_width=terminal.width()))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    folder = Path(root) / "runs" / "comparisons" / time.strftime("%Y-%m-%d_%H-%M-%S")
-
-    from mnistlab.comparison.report import write_report
-
-    write_report(compared, records, folder)
-    print(f"{len(records)} runs ({title})\n")
-    for one in compared:
-        print_summary(one)
-        print()
-    print(f"  report  {folder / 'report.html'}")
+    if compared is None:
+        raise nothing
+    print(f"{len({job.run for job in results.jobs if job.run})} runs ({results.sweep})\n")
+    print("\n\n".join(compared.summaries))
+    print(f"\n  report  {folder / 'report.html'}")
 
 
-def _chosen(store: StoreAddress, settings: dict[str, str]) -> tuple[list[StoredRun], str, str]:
-    """The runs to compare, a title for them, and the axis."""
-    if "filter" in settings:
-        runs = [run for run in _find(store, settings["filter"]) if run.status in ("FINISHED", "FAILED")]
-        jobs = [run for run in runs if run.tags.get("sweep.kind") != "parent"]
-        return jobs, settings["filter"], "optimizer"
-    parents = _find(store, "tags.`sweep.kind` = 'parent'")
-    wanted = settings.get("sweep")
-    for parent in parents:
-        if wanted in (None, parent.run_id, parent.tags.get("sweep.id")):
-            runs = history.with_ids(store, parent.tags.get("sweep.runs", "").split())
-            return runs, f"sweep {parent.tags['sweep.id']}", parent.tags["sweep.axes"]
-    if not parents:
-        raise ConfigError("There are no sweeps yet. Start one: python -m mnistlab.train --multirun optimizer=sgd,adam")
-    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10])
-    raise ConfigError(f"There is no sweep {wanted!r}. Latest sweeps: {known}.")
+def _chosen(root: str, settings: dict[str, str]) -> tuple[StoreAddress | None, SweepResults]:
+    """The runs to compare, and the store that has them; None for a sweep with tracking=none."""
+    try:
+        store = _store(settings)
+        if "filter" in settings:
+            return store, earlier.filtered_runs(store, settings["filter"])
+        return store, earlier.stored_sweep(store, settings.get("sweep"))
+    except ConfigError:
+        results = None if "filter" in settings else earlier.untracked_sweep(root, settings.get("sweep"))
+        if results is None:
+            raise
+        return None, results
+
+
+def _asked(results: SweepResults, settings: dict[str, str]) -> SweepResults:
+    """The results with the question that the command line asks of them, where it differs from the sweep's."""
+    changes: dict[str, Any] = {"direction": settings.get("direction", "auto")} if "objective" in settings else {}
+    changes |= {name: settings[name] for name in ("objective", "direction") if name in settings}
+    if "axis" in settings:
+        changes["axes"] = [name.strip() for name in settings["axis"].split(",")]
+    if changes.get("direction", "auto") not in DIRECTIONS:
+        raise ConfigError(f"direction must be one of {', '.join(DIRECTIONS)}. Received: {changes['direction']}.")
+    return dataclasses.replace(results, **changes)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from mnistlab.evaluation.summary import one_line, summary
 from mnistlab.tracking import background, fingerprint, mlflow_store, stores
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.recorder import Recorder, recording
+from mnistlab.tracking.stores import StoreAddress
 from mnistlab.training import FitPlan, TrainingResult, augmentation, models, saving
 
 log = logging.getLogger("mnistlab")
@@ -127,6 +128,20 @@ def check(config: Config) -> None:
     build_callbacks(config, build_model(config, loading.load(config)))
 
 
+def identity(config: Config, dataset: Dataset) -> dict[str, str]:
+    """The run's fingerprint, and its parts: of two runs with the same, one is enough."""
+    resolved = training.resolved_settings(
+        dataset,
+        batch_size=config.fit.batch_size,
+        engine=config.fit.engine,
+        resident_gigabytes=config.fit.resident_gigabytes,
+        deterministic=config.deterministic,
+    )
+    resolved["saved_epoch"] = training.saved_epoch(config.save.which, dataset)
+    files = {"init.from": initial_weights_file(config)} if config.init.get("from") else {}
+    return fingerprint.fingerprint(config, dataset.content, resolved, files)
+
+
 def build_model(config: Config, dataset: Dataset) -> keras.Model:
     """The network with its scaling in front, compiled; with the weights of a saved model if `init.from` names one."""
     network = build(
@@ -145,20 +160,25 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
     model = models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
     optimizer = build(config.optimizer, "optimizer")
     training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
-    start_from = config.init.get("from")
-    if start_from:
-        saving.load_weights(model, _initial_weights_file(str(start_from), config))
+    if config.init.get("from"):
+        saving.load_weights(model, initial_weights_file(config))
     return model
 
 
-def _initial_weights_file(start_from: str, config: Config) -> Path:
+def initial_weights_file(config: Config) -> Path:
+    """The file that `init.from` names; the model file of a run is fetched from the store, once per process."""
+    start_from = str(config.init["from"])
     is_run_id = len(start_from) == 32 and all(letter in "0123456789abcdef" for letter in start_from)
     if not is_run_id:
         return Path(start_from).expanduser()
-    folder = Path(config.paths.root) / "runs" / "downloads" / start_from
+    return _downloaded_model(start_from, stores.checked_address(config.tracking, config.paths.root), config.paths.root)
+
+
+@functools.cache
+def _downloaded_model(run_id: str, store: StoreAddress, root: str) -> Path:
+    folder = Path(root) / "runs" / "downloads" / run_id
     folder.mkdir(parents=True, exist_ok=True)
-    store = stores.checked_address(config.tracking, config.paths.root)
-    file: Path = background.call(mlflow_store.download_model_file, start_from, store, folder.resolve())
+    file: Path = background.call(mlflow_store.download_model_file, run_id, store, folder.resolve())
     return file
 
 
@@ -191,6 +211,8 @@ def describe_run(record: Recorder, config: Config, dataset: Dataset, model: kera
         "num_parameters": str(model.count_params()),
         "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
         "hash.batch_order": fingerprint.hash_of_arrays([order]),
+        "num_training_images": str(len(dataset.train)),
+        **identity(config, dataset),
     }
     model_summary = io.StringIO()
     model.summary(print_fn=lambda line: model_summary.write(f"{line}\n"), line_length=100)

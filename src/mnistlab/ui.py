@@ -8,15 +8,16 @@ import sys
 import time
 import urllib.request
 
-from mnistlab.config import ConfigError, TrackingConfig, parse_settings, project_root
+from mnistlab.config import ConfigError, parse_settings
 from mnistlab.runtime import errors, exits
 from mnistlab.tracking import history, mlflow_store, stores
 from mnistlab.tracking.stores import StoreAddress
 
 USAGE = """Start the MLflow UI on a free port and print the page of the latest sweep or run; Ctrl-C stops it.
 
-Usage: python -m mnistlab.ui [port=NUMBER] [experiment=NAME] [uri=STORE] [root=FOLDER]"""
-SETTINGS = ("port", "experiment", "uri", "root")
+Usage: python -m mnistlab.ui [port=NUMBER] [paths.root=FOLDER] [tracking.uri=STORE]
+                             [tracking.experiment=NAME]"""
+SETTINGS = ("port", *stores.SETTING_NAMES)
 START_SECONDS = 120
 
 
@@ -27,13 +28,10 @@ def main() -> None:
 
 def _serve() -> int:
     settings = parse_settings(sys.argv[1:], SETTINGS)
-    tracking = TrackingConfig(backend="mlflow", uri=settings.get("uri"), experiment=settings.get("experiment"))
-    store = stores.checked_address(tracking, settings.get("root") or project_root())
+    store = stores.existing_address(settings)
     if store.uri.startswith("http"):
         print(f"{store.uri}/{latest_page(store)}")
         return 0
-    if store.uri.startswith("sqlite:") and not stores.sqlite_file(store.uri).exists():
-        raise ConfigError(f"There are no runs in {stores.sqlite_file(store.uri)} yet: python -m mnistlab.train")
     port = settings.get("port") or _free_port()
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
     command += ["--backend-store-uri", store.uri]
@@ -57,9 +55,9 @@ def _serve() -> int:
 
 def latest_page(store: StoreAddress) -> str:
     """The page of the latest sweep's parent run, or of the latest run if it belongs to no sweep."""
-    _, experiment_id = mlflow_store.open_store(store)
+    _, experiment_id = mlflow_store.open_store(store, create=False)
     runs = history.find(store, max_runs=1)
-    run_id = runs[0].tags.get("sweep.parent", runs[0].run_id) if runs else None
+    run_id = runs[0].tags.get("mlflow.parentRunId", runs[0].run_id) if runs else None
     return f"#/experiments/{experiment_id}" + (f"/runs/{run_id}" if run_id else "")
 
 

@@ -52,7 +52,12 @@ def default_learning_rate(config: Config) -> Any:
         rate = (given.get("optimizer") or given).get("learning_rate")
         if isinstance(rate, int | float):
             return rate
-    return _unchanged(_groups(config), config.config_dir)[0].get("optimizer.learning_rate")
+    return option_settings(config).get("optimizer.learning_rate")
+
+
+def option_settings(config: Config) -> dict[str, Any]:
+    """The settings that the chosen options give, without the command line's other overrides."""
+    return _unchanged(_groups(config), config.config_dir)[0]
 
 
 def _groups(config: Config) -> tuple[str, ...]:

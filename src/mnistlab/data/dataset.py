@@ -63,6 +63,12 @@ class Dataset:
         return "resident" if isinstance(self.train.images, np.ndarray) else self.train.images.loader
 
     @property
+    def content(self) -> dict[str, str]:
+        """What the data set is, wherever it is stored: each split's digest, a hash of the class names, the loader."""
+        classes = hashlib.sha256(repr(self.class_names).encode()).hexdigest()[:16]
+        return {**self.digests, "classes": classes, "loader": self.loader}
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels)"""
         height, width, channels = self.train.images.shape[1:]

@@ -27,13 +27,13 @@ def load(config: Config) -> Dataset:
     """
     while _threads:
         _threads.pop().join()
-    settings = _settings(config)
+    settings = settings_of(config)
     if settings in _errors:
         raise _errors.pop(settings)
     return _prepared(*settings)
 
 
-def _settings(config: Config) -> tuple[str, str]:
+def settings_of(config: Config) -> tuple[str, str]:
     """The settings of the source and those of its preparation."""
     preparation = {key: value for key, value in asdict(config.data).items() if key not in NOT_OF_PREPARATION}
     return json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True)
@@ -47,9 +47,9 @@ def prefetch(config: Config) -> None:
 
     def load_in_thread() -> None:
         try:
-            _prepared(*_settings(config))
+            _prepared(*settings_of(config))
         except ConfigError as error:
-            _errors[_settings(config)] = error
+            _errors[settings_of(config)] = error
         except Exception as error:
             log.debug("loading in a thread failed, it is repeated: %r", error)
 

@@ -1,20 +1,25 @@
-"""Runs a sweep: plan, parent run, jobs, comparison. Whatever happens to the jobs, the parent run ends truthfully."""
+"""Runs a sweep: plan, parent run, jobs, results, comparison. Whatever happens, the parent run ends truthfully."""
 
 import contextlib
 import json
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, terminal
-from mnistlab.sweep.plan import Sweep, plan_sweep, print_plan
+from mnistlab.sweep.plan import Sweep, SweepJob, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
+from mnistlab.sweep.results import JobResult, SweepResults, jobs_markdown, write_results
 from mnistlab.tracking import background, provenance
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import wait_for_all
+from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
 from mnistlab.tracking.run_proxy import RunProxy
+
+MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 
 
 def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
@@ -24,7 +29,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
         launch: starts Hydra with additional overrides; returns when all jobs have ended.
 
     Returns:
-        The exit status: 0, or 1 if a job failed.
+        The exit status: 0, or 1 if a job or the report failed.
 
     Raises:
         ConfigError: jobs that cannot work; nothing was started.
@@ -36,19 +41,27 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
         return 0
     exits.catch_signals()
     open_parent(sweep)
-    completed, failures, status = False, {}, "KILLED"
+    status, error = "KILLED", "the sweep was stopped before all jobs had ended"
     try:
         if not all(job.is_done for job in sweep.jobs):
             launch([*command.extra, f"sweep.plan={write_plan(sweep)}"])
-        completed = True
+        status = "FINISHED"
     finally:
         try:
-            failures = find_results(sweep)
-            status = ("FAILED" if failures else "FINISHED") if completed else "KILLED"
-            compare_jobs(sweep, failures, status)
+            results = find_results(sweep)
+            record_results(sweep, results)
+            if results.failures and status == "FINISHED":
+                status, error = "FAILED", f"{len(results.failures)} of {len(sweep.jobs)} jobs did not finish"
+                print_failures(results)
+            report_error = compare_jobs(sweep, results)
+            if report_error and status == "FINISHED":
+                status, error = "FAILED", f"all jobs finished, but the report failed: {report_error}"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
         finally:
-            close_parent(sweep, failures, status)
-    return 1 if failures else 0
+            close_parent(sweep, status, "" if status == "FINISHED" else error)
+    return 0 if status == "FINISHED" else 1
 
 
 def open_parent(sweep: Sweep) -> None:
@@ -56,37 +69,39 @@ def open_parent(sweep: Sweep) -> None:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     if sweep.store is None:
         return
-    overrides = dict.fromkeys(override for job in sweep.jobs for override in job.config.overrides)
     tags = {
         "sweep.id": sweep.id,
         "sweep.kind": "parent",
         "sweep.axes": ", ".join(sweep.axes),
         "sweep.num_jobs": str(len(sweep.jobs)),
         "run.process": provenance.process_name(),
-        "mlflow.note.content": " ".join(overrides)[:4000],
+        "mlflow.note.content": _overrides(sweep),
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
     run_id = earlier[0].run_id if earlier and not sweep.jobs[0].config.sweep.force else None
     sweep.parent = RunProxy(sweep.store, f"sweep {' x '.join(sweep.axes)}", tags, run_id)
 
 
+def _overrides(sweep: Sweep) -> str:
+    overrides = dict.fromkeys(override for job in sweep.jobs for override in job.config.overrides)
+    return " ".join(overrides)[:2000]
+
+
 def write_plan(sweep: Sweep) -> Path:
-    """Write the file that tells each job its name, its parent run, and whether it is done."""
+    """Write the file that tells each job its name, its parent run, and whether it has to run."""
     file = sweep.folder / f"plan-{time.time_ns()}.json"
+    jobs = {}
+    for number, job in enumerate(sweep.jobs, start=1):
+        objective = job.run.metrics.get(job.config.sweep.objective) if job.run else None
+        line = f"[{number}/{len(sweep.jobs)}] {job.name}"
+        jobs[job.key] = {"name": job.name, "runs": not job.is_done and job.same_as is None}
+        jobs[job.key] |= {"objective": objective, "line": line}
     content = {
         "sweep": sweep.id,
         "process": provenance.process_name(),
         "parent": sweep.parent.run_id if sweep.parent else None,
         "folder": str(sweep.folder),
-        "jobs": {
-            job.key: {
-                "name": job.name,
-                "run_id": job.run_id,
-                "objective": job.objective,
-                "line": f"[{number}/{len(sweep.jobs)}] {job.name}",
-            }
-            for number, job in enumerate(sweep.jobs, start=1)
-        },
+        "jobs": jobs,
     }
     for name in ("failures", "done"):
         (sweep.folder / name).mkdir(parents=True, exist_ok=True)
@@ -96,88 +111,124 @@ def write_plan(sweep: Sweep) -> Path:
     return file
 
 
-def find_results(sweep: Sweep) -> dict[str, str]:
-    """Give each job its newest run; returns job name -> one-line cause, for all jobs that have not finished."""
+def find_results(sweep: Sweep) -> SweepResults:
+    """Give each job its run: the one that it reuses, the newest that was trained for it, or that of an equal job."""
     sweep.store_errors |= wait_for_all()
-    causes = {file.name: file.read_text(encoding="utf-8") for file in (sweep.folder / "failures").glob("*")}
-    runs: dict[str, StoredRun] = {}
-    for run in sweep.find(f"tags.`sweep.id` = '{sweep.id}'"):
-        runs.setdefault(run.tags.get("fingerprint", ""), run)
-    failures = {}
+    newest: dict[str, StoredRun] = {}
+    for run in sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'job'"):
+        newest.setdefault(run.tags.get("sweep.job", ""), run)
+    first = sweep.jobs[0].config.sweep
+    results: dict[str, JobResult] = {}
     for job in sweep.jobs:
-        newest = runs.get(job.fingerprint["fingerprint"])
-        if newest is not None and not (job.is_done and job.reason == "done"):
-            job.run_id = newest.run_id
-        status = newest.status if newest is not None else "FINISHED" if job.is_done else None
-        if job.key in causes and job.reason != "done":
-            failures[job.name] = causes[job.key]
-        elif sweep.store is not None and job.reason != "done" and status != "FINISHED":
-            known = (sweep.store_errors.get(newest.run_id), newest.tags.get("error")) if newest is not None else ()
-            failures[job.name] = next(filter(None, known), "did not run")
-    return failures
+        results[job.key] = _result(sweep, job, newest.get(job.key), results)
+    jobs = list(results.values())
+    return SweepResults(sweep.id, sweep.axes, first.objective, sweep.direction, list(first.targets), jobs)
 
 
-def compare_jobs(sweep: Sweep, failures: dict[str, str], status: str) -> None:
-    """Compare the finished jobs, write the report, print the verdict and every failure."""
-    if failures and status != "KILLED":
-        print(f"\n{len(failures)} of {len(sweep.jobs)} jobs failed:")
-        for name, cause in failures.items():
-            print(f"  {name:32} {cause[:200]}")
-    settings = sweep.jobs[0].config.sweep
-    test = loading.load(sweep.jobs[0].config).test
-    comparison = background.call_or_run_here(
-        write_comparison,
-        ComparisonRequest(
-            store=sweep.store,
-            run_ids=list(dict.fromkeys(job.run_id for job in sweep.jobs if job.run_id)),
-            axes=sweep.axes,
-            objective=settings.objective,
-            targets=settings.targets,
-            folder=sweep.folder,
-            images=test.images,
-            labels=test.labels,
-            terminal_width=terminal.width(),
-        ),
+def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[str, JobResult]) -> JobResult:
+    asked = (job.name, job.key, job.values, job.settings)
+    if job.same_as is not None:
+        same = results[job.same_as.key]
+        return JobResult(*asked, same.run, f"same as {same.name}", same.status, same.error, same.metrics)
+    if job.is_done and job.run is not None:
+        trained_here = (job.run.tags.get("sweep.id"), job.run.tags.get("sweep.job")) == (sweep.id, job.key)
+        source = "trained" if trained_here else "reused"
+        return JobResult(*asked, job.run.run_id, source, "FINISHED", "", job.run.metrics)
+    failed, done = sweep.folder / "failures" / job.key, sweep.folder / "done" / job.key
+    if sweep.store is None:
+        folder = done.read_text(encoding="utf-8") if done.is_file() else ""
+        error = failed.read_text(encoding="utf-8") if failed.is_file() else "" if folder else "did not run"
+        return JobResult(*asked, folder, "trained", "FAILED" if error else "FINISHED", error)
+    status, known = (
+        ("", ()) if run is None else (run.status, (sweep.store_errors.get(run.run_id), run.tags.get("error")))
     )
+    error = "" if status == "FINISHED" else next(filter(None, known), "did not run")
+    if failed.is_file():
+        status, error = status if status in ("FAILED", "KILLED") else "FAILED", failed.read_text(encoding="utf-8")
+    return JobResult(*asked, run.run_id if run else "", "trained", status, error, run.metrics if run else {})
+
+
+def record_results(sweep: Sweep, results: SweepResults) -> None:
+    """Record what came of each job before anything is made of it: files, the parent's description, reused runs."""
+    write_results(results, sweep.folder)
+    if sweep.parent is None or sweep.store is None:
+        return
+    with _store_errors_printed(sweep):
+        described = [_overrides(sweep), *same_computations(sweep)]
+        room = MAX_DESCRIPTION_LENGTH - sum(map(len, described))
+        described.append(jobs_markdown(results, sweep.parent.experiment_id, room))
+        sweep.parent.submit("set_tags", {"mlflow.note.content": "\n\n".join(described)})
+        sweep.parent.submit("log_folder", sweep.folder.resolve())
+        reused = [
+            ReusedRun(job.name, job.key, job.run, job.settings)
+            for job in results.jobs
+            if job.source != "trained" and job.status == "FINISHED"
+        ]
+        background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused)
+
+
+def print_failures(results: SweepResults) -> None:
+    """Print every job that failed, with the first line of the cause."""
+    print(f"\n{len(results.failures)} of {len(results.jobs)} jobs failed:")
+    for name, cause in results.failures.items():
+        print(f"  {name:32} {cause[:200]}")
+
+
+def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
+    """Compare the finished jobs, write the report, print the verdict. Returns why the report failed, or ''.
+
+    A report that fails costs no training: the runs are recorded, and the same command makes only the report.
+    """
+    error_file = sweep.folder / "report_error.txt"
+    try:
+        test = loading.load(sweep.jobs[0].config).test
+        width = terminal.width()
+        request = ComparisonRequest(sweep.store, results, sweep.folder, test.images, test.labels, width)
+        comparison = background.call_or_run_here(write_comparison, request)
+    except Exception as error:
+        error_file.write_text(traceback.format_exc(), encoding="utf-8")
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        print(
+            f"\nERROR: the report failed: {reason}\n"
+            f"The results of all jobs are recorded. The same command makes only the report, and so does\n"
+            f"  python -m mnistlab.compare sweep={sweep.id}\nThe traceback is in {error_file}."
+        )
+        return reason
+    error_file.unlink(missing_ok=True)
     if comparison is None:
         print("\nNo run has finished, so there is nothing to compare.")
-        return
+        return ""
     for summary in comparison.summaries:
         print(f"\n{summary}")
-    record_comparison(sweep, comparison)
+    record_comparison(sweep, results, comparison)
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None:
         print(f"  open    {sweep.parent.how_to_view}")
+    return ""
 
 
-def record_comparison(sweep: Sweep, comparison: SweepComparison) -> None:
+def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:
     """Write the comparison into the sweep's folder; verdict, best option and report to the parent run."""
-    summary = {
-        "sweep": sweep.id,
-        "axes": sweep.axes,
-        "jobs": [{"name": job.name, "run_id": job.run_id, "reason": job.reason} for job in sweep.jobs],
-        "comparisons": comparison.comparisons,
-    }
-    (sweep.folder / "sweep.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
     for leftover in [*sweep.folder.glob("failures/*"), *sweep.folder.glob("done/*"), *sweep.folder.glob("plan-*.json")]:
         leftover.unlink()
     if sweep.parent is None:
         return
     with _store_errors_printed(sweep):
-        runs = " ".join(job.run_id for job in sweep.jobs if job.run_id)
-        sweep.parent.submit("set_tags", {"sweep.runs": runs, **comparison.tags})
+        sweep.parent.submit("set_tags", comparison.tags)
         if comparison.metrics:
             sweep.parent.submit("log_metrics", comparison.metrics, 0, int(time.time() * 1000))
         sweep.parent.submit("log_folder", sweep.folder.resolve())
 
 
-def close_parent(sweep: Sweep, failures: dict[str, str], status: str) -> None:
-    """End the parent run with the true status."""
+def close_parent(sweep: Sweep, status: str, error: str) -> None:
+    """End the parent run with the true status; error: why it is not FINISHED, or ''."""
     if sweep.parent is None:
         return
     with _store_errors_printed(sweep):
-        if failures:
-            sweep.parent.submit("set_tags", {"error": f"{len(failures)} of {len(sweep.jobs)} jobs did not finish"})
+        if error:
+            sweep.parent.submit("set_tags", {"error": error})
+        else:
+            sweep.parent.submit("remove_tag", "error")  # of an earlier start of the same sweep
         sweep.parent.submit("end", status)
         sweep.parent.wait()
 

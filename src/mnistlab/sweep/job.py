@@ -31,7 +31,7 @@ def run_job(composed: DictConfig) -> float | None:
     try:
         config = checked(composed, list(job.overrides.task), dict(job.runtime.choices), next(iter(user_groups), None))
         planned = _read_plan(config)
-        if planned.get("run_id"):
+        if not planned.get("runs", True):
             _remove_if_unused(folder)
             return math.nan if planned["objective"] is None else float(planned["objective"])
         if config.sweep_job.wait:  # otherwise the sweep has prepared this process
@@ -75,20 +75,23 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
 
 
 def _read_plan(config: Config) -> dict[str, Any]:
-    """This job's entry in the sweep's plan: its name, and its run if it is done. Empty outside a sweep."""
+    """This job's entry in the sweep's plan: its name, and whether it has to run. Empty outside a sweep."""
     if config.sweep.plan is None:
         return {}
-    from mnistlab.tracking.fingerprint import config_hash
+    from mnistlab.sweep.results import job_key
     from mnistlab.tracking.provenance import process_name
 
-    plan = json.loads(Path(config.sweep.plan).read_text(encoding="utf-8"))
-    key = config_hash(config)
+    file = Path(config.sweep.plan)
+    plan = json.loads(file.read_text(encoding="utf-8"))
+    key = job_key(config.overrides)
     entry: dict[str, Any] = plan["jobs"].get(key, {})
-    tags = {"sweep.id": plan["sweep"], "sweep.kind": "job"}
+    if any((file.parent / kind / key).exists() for kind in ("done", "failures")):  # listed twice: optimizer=adam,adam
+        entry |= {"runs": False}
+    tags = {"sweep.id": plan["sweep"], "sweep.kind": "job", "sweep.job": key}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
     config.sweep_job = SweepJobInfo(entry.get("name", ""), tags, key, wait=plan["process"] != process_name())
-    if entry and not entry["run_id"]:
+    if entry.get("runs"):
         log.info("\n%s", entry["line"])
     return entry
 

@@ -1,177 +1,245 @@
-"""The plan of a sweep: its jobs, checked; which of them are done; why and for how long the others will run."""
+"""The plan of a sweep: its jobs, checked; which of them are done or the same; why and how long the others will run."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mnistlab import experiment
-from mnistlab.config import Config, ConfigError, parameters, suggest
+from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
+from mnistlab.config.run_names import option_settings
 from mnistlab.data import loading
+from mnistlab.sweep import questions
+from mnistlab.sweep.estimate import expected_seconds
+from mnistlab.sweep.results import job_key
 from mnistlab.tracking import background, fingerprint, history, stores
-from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.history import EarlierRuns, StoredRun
 from mnistlab.tracking.run_proxy import RunProxy
 from mnistlab.tracking.stores import StoreAddress
+from mnistlab.training.plan import resolve_batch_size
 
 MAX_LISTED_JOBS = 60
-SECONDS_PER_JOB = 0.7  # besides the training: data, evaluation, saving
+SHORT_NAMES = {"learning_rate": "lr", "batch_size": "batch"}
 
 
 @dataclass
 class SweepJob:
-    """One job of a sweep. reason: why it runs, or 'done'; run_id: of the run that is its result."""
+    """One job of a sweep: a combination of the swept values.
+
+    key: identifies it within the sweep; values: swept setting -> value as this sweep asked for it; settings: all of
+    them, resolved; data_name, num_images, batch_size: of its training; reason: why it runs, or 'done'; run: the run
+    that is its result; folder: of that run, without a tracking store; same_as: an earlier job of the sweep that is the
+    same computation, so that its run serves both.
+    """
 
     config: Config
     key: str
     name: str
+    values: dict[str, Any]
+    settings: dict[str, Any]
     fingerprint: dict[str, str]
+    data_name: str
+    num_images: int
+    batch_size: int
     reason: str = "new"
-    run_id: str | None = None
-    objective: float | None = None
+    run: StoredRun | None = None
+    folder: str = ""
+    same_as: "SweepJob | None" = None
 
     @property
     def is_done(self) -> bool:
-        return self.run_id is not None
+        return self.reason == "done"
 
 
 @dataclass
 class Sweep:
     """A sweep that is under way.
 
-    store: None without tracking; parent: its run in the store; store_errors: run id -> why its record is incomplete.
+    direction: 'higher' or 'lower' objectives are better; store: None without tracking; parent: its run in the store;
+    finished: earlier runs, to estimate from; store_errors: run id -> why its record is incomplete.
     """
 
     jobs: list[SweepJob]
     axes: list[str]
+    direction: str
     folder: Path
     id: str
     store: StoreAddress | None = None
     parent: RunProxy | None = None
+    finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
 
-    def find(self, condition: str, max_runs: int = history.MAX_RUNS) -> list[StoredRun]:
+    def find(self, condition: str) -> list[StoredRun]:
         """Runs in the store, the newest first; empty without tracking."""
         if self.store is None:
             return []
-        found: list[StoredRun] = background.call_or_run_here(history.find, self.store, condition, max_runs)
+        found: list[StoredRun] = background.call_or_run_here(history.find, self.store, condition)
         return found
 
 
 def plan_sweep(command: Command) -> Sweep:
-    """Check every job, compute its fingerprint, and find those that are done.
+    """Check every job, find out what it computes, and which jobs are done or the same.
 
     Raises:
         ConfigError: the problems of all jobs.
     """
     first = command.configs[0]
-    check_jobs(command.configs)
-    jobs = [_job(config, command.swept) for config in command.configs]
-    key = hashlib.sha256(" ".join(sorted(job.key for job in jobs)).encode()).hexdigest()[:12]
-    axes = first.sweep.axes or [axis for axis in command.swept if axis != "seed"] or ["optimizer"]
+    swept = [key.lstrip("+~").split("@")[0] for key in command.swept]
+    jobs = _jobs(command.configs, swept, list(questions.question_problems(command.configs, swept)))
+    asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
+    key = hashlib.sha256(" ".join(asked).encode()).hexdigest()[:12]
+    axes = first.sweep.axes or [axis for axis in swept if axis != "seed"] or ["optimizer"]
     folder = Path(first.paths.root) / "runs" / "sweeps" / key
-    sweep = Sweep(jobs, axes, folder, key)
+    sweep = Sweep(jobs, axes, questions.direction(first) or "higher", folder, key)
     if first.tracking.backend == "mlflow":
         sweep.store = stores.checked_address(first.tracking, first.paths.root)
         background.call_or_run_here(history.close_orphaned_runs, sweep.store)
         _find_done(sweep, sweep.store, force=first.sweep.force)
+    _find_same(sweep)
     return sweep
 
 
-def check_jobs(configs: Sequence[Config]) -> None:
-    """Check what the sweep will compare; build, as far as is cheap, each job that differs in more than its seed.
+def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[str]) -> list[SweepJob]:
+    """The jobs in their order. They are checked data set by data set, so that each is loaded once.
 
     Raises:
-        ConfigError: the problems of all jobs, each listed once.
+        ConfigError: these problems and those of all jobs, each listed once.
     """
-    problems = dict.fromkeys(_comparison_problems(configs))
-    checked = set()
-    for config in configs if configs[0].sweep.preflight else ():
-        key = json.dumps([value for name, value in sorted(parameters(config).items()) if name != "seed"], default=str)
-        if key in checked:
-            continue
-        checked.add(key)
+    found, checked = dict.fromkeys(problems), set()
+    jobs: dict[int, SweepJob] = {}
+    for index in sorted(range(len(configs)), key=lambda index: loading.settings_of(configs[index])):
+        config = configs[index]
+        different = json.dumps(
+            [entry for entry in sorted(parameters(config).items()) if entry[0] != "seed"], default=str
+        )
         try:
-            experiment.check(config)
+            if config.sweep.preflight and different not in checked:
+                checked.add(different)
+                experiment.check(config)
+            jobs[index] = _job(config, swept)
         except ConfigError as error:
-            problems.update(dict.fromkeys(error.problems))
-    if problems:
-        raise ConfigError(list(problems))
-
-
-def _comparison_problems(configs: Sequence[Config]) -> Iterator[str]:
-    """Why the runs could not be compared by `sweep.objective` and `sweep.axes`."""
-    objective, axes = configs[0].sweep.objective, configs[0].sweep.axes or ()
-    metrics = {name.lower() for config in configs for name in ("loss", *config.fit.metrics)}
-    known = ["train_seconds", *(f"best_{prefix}{name}" for prefix in ("val_", "") for name in metrics)]
-    if objective not in known:
-        hint = suggest(objective.replace("test_", "best_val_"), known)
-        yield f"sweep.objective must be a metric of a run, never of its test set. Received: {objective}.{hint}"
-    settings = {name for config in configs for name in parameters(config)} - {"seed"}
-    for axis in axes:
-        if axis not in settings:
-            hint = suggest(axis, settings).split(" Choices:")[0]
-            yield f"sweep.axes must list settings other than the seed. Received: {axis}.{hint}"
+            found.update(dict.fromkeys(error.problems))
+    if found:
+        raise ConfigError(list(found))
+    return [jobs[index] for index in range(len(configs))]
 
 
 def _job(config: Config, swept: Sequence[str]) -> SweepJob:
+    given = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in config.overrides}
     settings = parameters(config)
-    values = [f"{_short(axis)}{settings.get(axis)}" for axis in swept]
-    hashes = fingerprint.fingerprint(config, loading.load(config).digests)
-    return SweepJob(config, hashes["fingerprint.config"], "-".join(values) or "run", hashes)
+    # A mapping ('data.keep={3:0.1}') is no setting itself, its entries are: the value is then the text that was given.
+    values = {axis: settings[axis] if axis in settings else given.get(axis) for axis in swept}
+    dataset = loading.load(config)
+    return SweepJob(
+        config=config,
+        key=job_key(config.overrides),
+        name="-".join(_name_of_value(axis, value) for axis, value in values.items()) or "run",
+        values=values,
+        settings={**settings, **values},
+        fingerprint=experiment.identity(config, dataset),
+        data_name=Path(dataset.origin).name if dataset.origin.startswith("/") else dataset.name,
+        num_images=len(dataset.train),
+        batch_size=resolve_batch_size(config.fit.batch_size, len(dataset.train)),
+    )
 
 
-def _short(axis: str) -> str:
-    """The prefix of a swept value in a job's name: nothing for a group, 'lr' for a learning rate."""
+def _name_of_value(axis: str, value: Any) -> str:
+    """A swept value in a job's name: an option alone ('adam'), a setting with its last name ('lr0.01', 'seed1')."""
     last = axis.rpartition(".")[2]
-    return "" if "." not in axis and axis != "seed" else {"learning_rate": "lr", "batch_size": "batch"}.get(last, last)
+    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    return text if "." not in axis and axis != "seed" else f"{SHORT_NAMES.get(last, last)}{text}"
 
 
 def _find_done(sweep: Sweep, store: StoreAddress, force: bool) -> None:
-    """Give each job the finished run with its fingerprint; note for the other jobs why they run."""
-    keys = {job.key for job in sweep.jobs}
-    finished, unfinished = background.call_or_run_here(history.earlier_runs, store, keys)
+    """Give each job the finished run that is the same computation; note for the other jobs why they run."""
+    requests = {job.fingerprint["fingerprint.request"] for job in sweep.jobs}
+    fingerprints = {job.fingerprint["fingerprint"] for job in sweep.jobs}
+    earlier: EarlierRuns = background.call_or_run_here(history.earlier_runs, store, requests, fingerprints)
+    sweep.finished = earlier.finished
     for job in sweep.jobs:
-        earlier = finished.get(job.key, [])
-        same = [run for run in earlier if run.tags.get("fingerprint") == job.fingerprint["fingerprint"]]
+        key = job.fingerprint["fingerprint"]
+        asked = earlier.asked.get(job.fingerprint["fingerprint.request"], [])
         if force:
             job.reason = "forced"
-        elif same:
-            job.run_id, job.reason = same[0].run_id, "done"
-            job.objective = same[0].metrics.get(job.config.sweep.objective)
-        elif earlier:
-            job.reason = fingerprint.reason_to_run_again(job.fingerprint, earlier[0].tags)
-        elif job.fingerprint["fingerprint"] in unfinished:
-            job.reason = f"{unfinished[job.fingerprint['fingerprint']].lower()} before"
+        elif key in earlier.same:
+            job.run, job.reason = _preferred(earlier.same[key], sweep.id, job.key), "done"
+        elif key in earlier.unfinished:
+            job.reason = f"{earlier.unfinished[key].lower()} before"
+        elif asked:
+            job.reason = fingerprint.reason_to_run_again(job.fingerprint, asked[0].tags, job.data_name)
+
+
+def _preferred(runs: Sequence[StoredRun], sweep_id: str, key: str) -> StoredRun:
+    """Of equal runs, the newest that was trained for this very job of this sweep, or else the newest."""
+    mine = [run for run in runs if (run.tags.get("sweep.id"), run.tags.get("sweep.job")) == (sweep_id, key)]
+    return (mine or runs)[0]
+
+
+def _find_same(sweep: Sweep) -> None:
+    """Let each computation run once: later jobs that are the same take the run of the first."""
+    first_of: dict[str, SweepJob] = {}
+    for job in sweep.jobs:
+        first = first_of.setdefault(job.fingerprint["fingerprint"], job)
+        if first is not job:
+            job.same_as = first
 
 
 def print_plan(sweep: Sweep) -> None:
-    """Print what will run and why, and about how long it will take."""
+    """Print what will run and why, which jobs are the same, and about how long it will take."""
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
     print(f"Sweep over {' x '.join(sweep.axes)}: {len(sweep.jobs)} jobs, {num_done} of them done.")
     listed = sweep.jobs if sweep.jobs[0].config.sweep.dry_run else missing
     for job in listed[:MAX_LISTED_JOBS]:
-        print(f"  {job.name:32} {job.reason}{f'  (run {job.run_id})' if job.run_id else ''}")
+        print(f"  {job.name:32} {_plan_of(job)}")
     if len(listed) > MAX_LISTED_JOBS:
         print(f"  ... and {len(listed) - MAX_LISTED_JOBS} more")
-    seconds = [_expected_seconds(sweep, job) for job in missing]
-    known = [value for value in seconds if value is not None]
-    if known:
-        num_unknown = len(seconds) - len(known)
-        rest = f", not counting {num_unknown} jobs without an earlier run" if num_unknown else ""
-        print(f"Expected time: about {sum(known):.0f} s, estimated from earlier runs{rest}.")
+    for sentence in list(same_computations(sweep))[:MAX_LISTED_JOBS]:
+        print(sentence)
+    _print_expected_time(sweep, [job for job in missing if job.same_as is None])
     print(flush=True)
 
 
-def _expected_seconds(sweep: Sweep, job: SweepJob) -> float | None:
-    """How long a job will take, from the newest finished run with its model, data and batch size."""
-    settings = parameters(job.config)
-    same = ("model", "optimizer", "fit.batch_size", "source", "data")
-    condition = " and ".join(f"params.`{key}` = '{settings[key]}'" for key in same if key in settings)
-    found = sweep.find(f"{condition} and attributes.status = 'FINISHED'", 1)
-    if not found or "train_seconds" not in found[0].metrics:
-        return None
-    epochs = int(found[0].params.get("fit.epochs", 1))
-    return found[0].metrics["train_seconds"] / epochs * job.config.fit.epochs + SECONDS_PER_JOB
+def _plan_of(job: SweepJob) -> str:
+    if job.run is None:
+        return f"the same computation as {job.same_as.name}" if job.same_as else job.reason
+    recorded = f", recorded as {job.run.name}" if job.run.name != job.name else ""
+    return f"{job.reason}  (run {job.run.run_id}{recorded})"
+
+
+def same_computations(sweep: Sweep) -> Iterator[str]:
+    """A sentence for each pair of options that are one computation, whatever the seed."""
+    said = set()
+    for job in sweep.jobs:
+        if job.same_as is None:
+            continue
+        names = tuple(_without_seed(one) for one in (job, job.same_as))
+        if names not in said:
+            said.add(names)
+            given = _made_equal_by(job, job.same_as)
+            yield f"{names[0]} is {names[1]}{f' with {given}' if given else ''}: one run serves both."
+
+
+def _without_seed(job: SweepJob) -> str:
+    values = {axis: value for axis, value in job.values.items() if axis != "seed"}
+    return "-".join(_name_of_value(axis, value) for axis, value in values.items()) or job.name
+
+
+def _made_equal_by(job: SweepJob, other: SweepJob) -> str:
+    """The settings by which two options that differ by themselves became the same: 'fit.batch_size=32'."""
+    before, others = option_settings(job.config), option_settings(other.config)
+    differ = [name for name in job.settings if name in before and name in others and before[name] != others[name]]
+    given = {override.lstrip("+~").partition("=")[0] for override in job.config.overrides} - {*job.values}
+    return ", ".join(f"{name}={job.settings[name]}" for name in differ if name in given)
+
+
+def _print_expected_time(sweep: Sweep, jobs: Sequence[SweepJob]) -> None:
+    seconds = [expected_seconds(job.settings, job.num_images, job.batch_size, sweep.finished) for job in jobs]
+    known = [value for value in seconds if value is not None]
+    if known:
+        num_unknown = len(seconds) - len(known)
+        rest = f", not counting {num_unknown} jobs without a comparable run" if num_unknown else ""
+        print(f"Expected time: about {sum(known):.0f} s, estimated from earlier runs{rest}.")

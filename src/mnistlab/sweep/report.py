@@ -3,7 +3,7 @@
 It runs in the background process, which has MLflow, SciPy and matplotlib; request and answer are plain data.
 """
 
-import json
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,83 +11,104 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnistlab.sweep.results import JobResult, SweepResults
 from mnistlab.tracking import history
 from mnistlab.tracking.stores import StoreAddress
 
 if TYPE_CHECKING:
-    from mnistlab.comparison import Comparison, RunRecord
+    from mnistlab.comparison import AcrossData, Comparison, RunRecord
 
 
 @dataclass(frozen=True)
 class ComparisonRequest:
     """What to compare and where to write the report.
 
-    store: the tracking store with the runs; None: `<folder>/done` names the folders of the runs;
-    axes, objective, targets: as in the `sweep` settings;
-    terminal_width: columns, to style the text for a terminal; None: plain text;
-    images, labels: the test set, for the images that the best two disagree on.
+    store: the tracking store with the runs; None: the results name the runs' folders;
+    images, labels: the test set, for the images that options disagree on; None: without that figure;
+    terminal_width: columns, to style the text for a terminal; None: plain text.
     """
 
     store: StoreAddress | None
-    run_ids: Sequence[str]
-    axes: Sequence[str]
-    objective: str
-    targets: Sequence[float]
+    results: SweepResults
     folder: Path
-    images: Any
-    labels: np.ndarray
+    images: Any = None
+    labels: np.ndarray | None = None
     terminal_width: int | None = None
 
 
 @dataclass(frozen=True)
 class SweepComparison:
-    """summaries: text for the terminal, one per data set; comparisons: as JSON; tags, metrics: for the parent run."""
+    """summaries: text for the terminal, first across the data sets if there are several, then one for each;
+    tags, metrics: for the parent run."""
 
     summaries: list[str]
-    comparisons: list[Any]
     tags: dict[str, str]
     metrics: dict[str, float]
 
 
 def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     """Compare the runs and write the report; None if no run has finished."""
-    records = _records(request)
+    results = request.results
+    records = records_of(request.store, results.jobs)
     if not any(record.status == "FINISHED" for record in records):
         return None
 
     from mnistlab import comparison
     from mnistlab.comparison.report import write_report
 
-    compared = comparison.compare_by_data(records, request.axes, request.objective, targets=request.targets)
+    question: dict[str, Any] = {"direction": results.direction}
+    if results.targets is not None:
+        question["targets"] = results.targets
+    compared = comparison.compare_by_data(records, results.axes, results.objective, **question)
     write_report(compared, records, request.folder, request.images, request.labels)
-    tags, metrics = _best(compared[0], records)
-    return SweepComparison(
-        summaries=[comparison.terminal_summary(one, terminal_width=request.terminal_width) for one in compared],
-        comparisons=[json.loads(comparison.to_json(one)) for one in compared],
-        tags={"sweep.verdict": compared[0].verdict, **tags},
-        metrics=metrics,
-    )
+    across = comparison.across_data(compared) if len(compared) > 1 else None
+    width = request.terminal_width
+    summaries = [comparison.terminal_summary(one, terminal_width=width) for one in compared]
+    if across is not None:
+        summaries.insert(0, comparison.terminal_summary_across(across, terminal_width=width))
+    tags, metrics = _best(compared, across, records)
+    return SweepComparison(summaries, tags, metrics)
 
 
-def _records(request: ComparisonRequest) -> "list[RunRecord]":
-    """The runs of the jobs as plain records, including those that were reused."""
-    store = request.store
+def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[RunRecord]":
+    """A record per job: the numbers of its run under the name and the settings that the sweep asked for.
+
+    A job that failed before it had a run counts as failed; one that did not run at all is left out.
+    """
+    from mnistlab.comparison import RunRecord
+
+    names = list(dict.fromkeys(job.run for job in jobs if job.run))
     if store is None:
-        folders = [Path(file.read_text(encoding="utf-8")) for file in sorted(request.folder.glob("done/*"))]
-        return [history.record_of_folder(folder) for folder in folders if (folder / "metrics.jsonl").is_file()]
-    return [history.record_of(store, run) for run in history.with_ids(store, request.run_ids)]
+        runs = {name: history.record_of_folder(Path(name)) for name in names}
+    else:
+        runs = {run.run_id: history.record_of(store, run) for run in history.with_ids(store, names)}
+    records = []
+    for job in jobs:
+        if job.run:
+            params = job.settings or runs[job.run].params
+            records.append(dataclasses.replace(runs[job.run], name=job.name, params=params))
+        elif job.status == "FAILED":
+            records.append(RunRecord("", job.name, "FAILED", job.settings, tags={"error": job.error}))
+    return records
 
 
-def _best(compared: "Comparison", records: "Sequence[RunRecord]") -> tuple[dict[str, str], dict[str, float]]:
-    """The best option and the best single run."""
-    tags, metrics = {}, {}
-    objective, best = compared.objective, compared.options[0]
-    if best.mean is not None:
-        tags["sweep.best"] = best.name
-        metrics[f"best_mean_{objective}"] = best.mean
+def _best(
+    compared: "Sequence[Comparison]", across: "AcrossData | None", records: "Sequence[RunRecord]"
+) -> tuple[dict[str, str], dict[str, float]]:
+    """The verdict, the best option (of each data set, if there are several) and the best single run."""
+    objective, metrics = compared[0].objective, {}
+    tags = {"sweep.verdict": across.verdict if across else compared[0].verdict}
+    leaders = {one.data: one.options[0] for one in compared if one.options[0].mean is not None}
+    if leaders:
+        named = across is not None
+        tags["sweep.best"] = ", ".join(
+            f"{best.name} ({data})" if named else best.name for data, best in leaders.items()
+        )
+    for data, best in leaders.items():
+        metrics[f"best_mean_{objective}{f'/{data}' if across else ''}"] = float(best.mean or 0.0)
     measured = [run for run in records if objective in run.metrics]
     if measured:
-        sign = -1 if compared.direction == "lower" else 1
+        sign = -1 if compared[0].direction == "lower" else 1
         child = max(measured, key=lambda run: sign * run.metrics[objective])
         tags |= {"sweep.best_child": child.run_id, "sweep.best_child_name": child.name}
         metrics[f"best_child_{objective}"] = child.metrics[objective]

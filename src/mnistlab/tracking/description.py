@@ -45,7 +45,7 @@ def write_description(
     """Record everything that is known before the training.
 
     Args:
-        dataset: as `data.describe` returns it; tags: of the training and the model, `num_parameters` and so on;
+        dataset: as `data.describe` returns it; tags: of the training and the model, the fingerprint among them;
         model_summary: the text of Keras's `model.summary`.
     """
     settings = parameters(config)
@@ -62,7 +62,7 @@ def write_description(
             **tags,
             **({"default.learning_rate": str(rate)} if isinstance(rate, int | float) else {}),
             "hash.data": fingerprint.hash_of(digests),
-            **fingerprint.fingerprint(config, digests),
+            **{f"hash.{split}": digest for split, digest in digests.items()},
             "mlflow.note.content": " ".join(config.overrides) or "the defaults",
             **({"mlflow.source.git.commit": git["git.commit"]} if git else {}),
             **{key: value for key, value in git.items() if key != "git.diff"},

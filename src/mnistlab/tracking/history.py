@@ -54,23 +54,38 @@ def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> 
     return found
 
 
-def earlier_runs(
-    store: StoreAddress, config_hashes: Collection[str]
-) -> tuple[dict[str, list[StoredRun]], dict[str, str]]:
-    """Earlier runs with these configurations.
+@dataclass(frozen=True)
+class EarlierRuns:
+    """Earlier runs that concern a sweep, the newest first.
 
-    Returns:
-        configuration hash -> its finished runs, the newest first; fingerprint -> status, of runs that did not finish.
+    same: fingerprint -> finished runs; asked: `fingerprint.request` -> finished runs, also of other code or data;
+    unfinished: fingerprint -> status of runs that did not finish; finished: all finished training runs.
     """
-    finished: dict[str, list[StoredRun]] = {}
-    others: dict[str, str] = {}
+
+    same: dict[str, list[StoredRun]]
+    asked: dict[str, list[StoredRun]]
+    unfinished: dict[str, str]
+    finished: list[StoredRun]
+
+
+def earlier_runs(store: StoreAddress, requests: Collection[str], fingerprints: Collection[str]) -> EarlierRuns:
+    """The earlier runs with these requests or fingerprints."""
+    earlier = EarlierRuns({}, {}, {}, [])
     for run in find(store):
-        key = run.tags.get("fingerprint.config", "")
-        if key in config_hashes and run.status == "FINISHED":
-            finished.setdefault(key, []).append(run)
-        elif key in config_hashes:
-            others.setdefault(run.tags.get("fingerprint", ""), run.status)
-    return finished, others
+        if is_training(run) and run.status == "FINISHED":
+            earlier.finished.append(run)
+            if run.tags.get("fingerprint") in fingerprints:
+                earlier.same.setdefault(run.tags["fingerprint"], []).append(run)
+            if run.tags.get("fingerprint.request") in requests:
+                earlier.asked.setdefault(run.tags["fingerprint.request"], []).append(run)
+        elif is_training(run):
+            earlier.unfinished.setdefault(run.tags.get("fingerprint", ""), run.status)
+    return earlier
+
+
+def is_training(run: StoredRun) -> bool:
+    """Whether a run trained a model; the parent run of a sweep and the entries for its reused runs did not."""
+    return run.tags.get("sweep.kind") not in ("parent", "reused")
 
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
@@ -152,10 +167,19 @@ def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], 
 
 def _files(client: Any, run: StoredRun) -> Path:
     """The run's artifacts as a folder; fetched from the server if they are not on this machine."""
+    return _artifact(client, run, "reports").parent
+
+
+def artifact(store: StoreAddress, run: StoredRun, name: str) -> Path:
+    """A file of the run's artifacts, fetched from the server if it is not on this machine; it may not exist."""
+    return _artifact(open_store(store)[0], run, name)
+
+
+def _artifact(client: Any, run: StoredRun, name: str) -> Path:
     location = urlsplit(run.artifacts)
     if location.scheme in ("", "file"):
-        return Path(unquote(location.path))
-    return Path(client.download_artifacts(run.run_id, "reports")).parent
+        return Path(unquote(location.path)) / name
+    return Path(client.download_artifacts(run.run_id, name))
 
 
 def _json(file: Path) -> Any:

@@ -7,7 +7,7 @@ for an experiment's name can redirect them. `run_proxy.py` calls these functions
 import contextlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from mnistlab.tracking.stores import StoreAddress
 MAX_PARAMETERS_A_CALL = 100
 MAX_METRICS_A_CALL = 1000
 MAX_PARAMETER_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
 
 
 def metric_name(name: str) -> str:
@@ -66,14 +67,22 @@ class MlflowRun:
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
         from mlflow.entities import Metric
 
-        entities = [Metric(metric_name(key), float(value), milliseconds, step) for key, value in metrics.items()]
-        for start in range(0, len(entities), MAX_METRICS_A_CALL):
-            self.client.log_batch(self.run_id, metrics=entities[start : start + MAX_METRICS_A_CALL])
+        self.log_history([Metric(metric_name(key), float(value), milliseconds, step) for key, value in metrics.items()])
+
+    def log_history(self, entries: Sequence[Any]) -> None:
+        """Log MLflow's `Metric` entities, of any steps."""
+        for start in range(0, len(entries), MAX_METRICS_A_CALL):
+            self.client.log_batch(self.run_id, metrics=entries[start : start + MAX_METRICS_A_CALL])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        self.client.log_batch(self.run_id, tags=[RunTag(key, value[:8000]) for key, value in tags.items()])
+        entities = [RunTag(key, value[:MAX_TAG_LENGTH]) for key, value in tags.items()]
+        self.client.log_batch(self.run_id, tags=entities)
+
+    def remove_tag(self, name: str) -> None:
+        if name in self.client.get_run(self.run_id).data.tags:
+            self.client.delete_tag(self.run_id, name)
 
     def log_dataset(self, name: str, origin: str, digests: Mapping[str, str], profile: Mapping[str, Any]) -> None:
         """The data set as a run input, one per split, with its digest.
@@ -148,14 +157,16 @@ _open_runs: dict[str, MlflowRun] = {}
 _failures: dict[str, Exception] = {}
 
 
-def open_run(store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> tuple[str, str]:
-    """Create a run, or reopen the one with this id. Returns its id and how to view it."""
+def open_run(
+    store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None
+) -> tuple[str, str, str]:
+    """Create a run, or reopen the one with this id. Returns its id, how to view it, and its experiment's id."""
     at_end(close_open_runs)
     client, experiment_id = open_store(store)
     run = MlflowRun(client, experiment_id, store, name, tags, run_id)
     _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run
-    return run.run_id, run.how_to_view()
+    return run.run_id, run.how_to_view(), experiment_id
 
 
 class RunReference(NamedTuple):

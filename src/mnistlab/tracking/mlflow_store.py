@@ -15,18 +15,20 @@ from filelock import FileLock
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.config import ConfigError, hide_passwords, suggest
 from mnistlab.tracking.mlflow_internals import dispose_engine
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 
-def open_store(store: StoreAddress) -> tuple[Any, str]:
-    """An `MlflowClient` and the experiment's id; creates store and experiment if they do not exist.
+def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
+    """An `MlflowClient` and the experiment's id.
+
+    create: store and experiment, if they do not exist; otherwise that is an error.
 
     Several processes may do this at once in an empty folder: a file lock lets one create the store, the others wait.
 
     Raises:
-        ConfigError: the store cannot be opened, or the experiment was deleted.
+        ConfigError: the store cannot be opened, or the experiment was deleted or (create=False) does not exist.
     """
     from mlflow.exceptions import MlflowException
 
@@ -34,13 +36,13 @@ def open_store(store: StoreAddress) -> tuple[Any, str]:
     try:
         if not store.uri.startswith("sqlite:"):
             client = _client(store.uri)
-            return client, _experiment_id(client, store)
+            return client, _experiment_id(client, store, create)
         file = sqlite_file(store.uri)
         with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
             if not file.exists():
                 _create_database(file)
             client = _client(f"sqlite:///{file}", file.stat().st_ino)
-            return client, _experiment_id(client, store)
+            return client, _experiment_id(client, store, create)
     except MlflowException as error:
         raise ConfigError(
             f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
@@ -84,10 +86,14 @@ def _create_database(file: Path) -> None:
     half.replace(file)
 
 
-def _experiment_id(client: Any, store: StoreAddress) -> str:
+def _experiment_id(client: Any, store: StoreAddress, create: bool) -> str:
     from mlflow.exceptions import MlflowException
 
     found = client.get_experiment_by_name(store.experiment)
+    if found is None and not create:
+        names = [experiment.name for experiment in client.search_experiments(max_results=50)]
+        hint = suggest(store.experiment, names)
+        raise ConfigError(f"There is no experiment {store.experiment!r} in {hide_passwords(store.uri)}.{hint}")
     if found is None:
         location = (
             None if store.artifacts is None else (store.artifacts / re.sub(r"[^\w.-]", "_", store.experiment)).as_uri()

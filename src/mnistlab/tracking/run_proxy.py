@@ -20,7 +20,8 @@ class RunProxy:
     """
 
     def __init__(self, store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
-        self.run_id, self.how_to_view = background.call(mlflow_runs.open_run, store, name, dict(tags), run_id)
+        opened = background.call(mlflow_runs.open_run, store, name, dict(tags), run_id)
+        self.run_id, self.how_to_view, self.experiment_id = opened
         self._reference = mlflow_runs.RunReference(store, name, self.run_id)
         self._futures: list[Future] = []
 

@@ -2,14 +2,18 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mnistlab.config import ConfigError, TrackingConfig, hide_passwords
+from mnistlab.config import ConfigError, TrackingConfig, hide_passwords, project_root
 
 DEFAULT_EXPERIMENT = "mnistlab"
 CONNECT_SECONDS = 5
+# The settings that name a store in commands other than the training, by the short names that they may have there.
+SHORT_NAMES = {"root": "paths.root", "uri": "tracking.uri", "experiment": "tracking.experiment"}
+SETTING_NAMES = (*SHORT_NAMES.values(), *SHORT_NAMES)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,28 @@ def checked_address(config: TrackingConfig, root: str) -> StoreAddress:
     """As `address`; raises the errors of `check_reachable`."""
     store = address(config, root)
     check_reachable(store)
+    return store
+
+
+def existing_address(settings: Mapping[str, str]) -> StoreAddress:
+    """As `address`, for commands that only read: nothing is created.
+
+    settings: some of 'paths.root', 'tracking.uri', 'tracking.experiment', or their SHORT_NAMES.
+
+    Raises:
+        ConfigError: there is no store there yet, or its server does not answer.
+    """
+    given = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
+    uri, experiment = given.get("tracking.uri"), given.get("tracking.experiment")
+    tracking = TrackingConfig(backend="mlflow", uri=uri, experiment=experiment)
+    store = address(tracking, given.get("paths.root") or project_root())
+    if not store.uri.startswith("sqlite:"):
+        check_reachable(store)
+    elif not sqlite_file(store.uri).is_file():
+        raise ConfigError(
+            f"There are no runs yet: the tracking store {sqlite_file(store.uri)} does not exist. Train first: "
+            "python -m mnistlab.train. Or name another folder with paths.root=FOLDER, or a store with tracking.uri=URI."
+        )
     return store
 
 

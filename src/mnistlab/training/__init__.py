@@ -7,7 +7,7 @@ metrics and probabilities of a split. `models` and `saving` build and save netwo
 from mnistlab.training.augmentation import augmented_versions
 from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
 from mnistlab.training.fitting import fit, predict, start_job
-from mnistlab.training.plan import FitPlan, plan_fit
+from mnistlab.training.plan import FitPlan, plan_fit, resolved_settings
 from mnistlab.training.result import TrainingResult
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "fit",
     "plan_fit",
     "predict",
+    "resolved_settings",
     "start_job",
 ]

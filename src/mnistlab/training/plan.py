@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mnistlab.config import ConfigError
 from mnistlab.data import Dataset
@@ -52,6 +53,12 @@ def plan_fit(
         ConfigError: the fused engine was asked for and cannot train this model.
     """
     images_per_step = resolve_batch_size(batch_size, len(dataset.train))
+    if batch_size != "all" and int(batch_size) > images_per_step:
+        log.warning(
+            "fit.batch_size=%s is more than the %s training images: each step uses all of them.",
+            batch_size,
+            images_per_step,
+        )
     return FitPlan(
         engine=choose_engine(engine, model, dataset, resident_gigabytes),
         batch_size=images_per_step,
@@ -63,13 +70,36 @@ def plan_fit(
 
 def resolve_batch_size(batch_size: int | str, num_images: int) -> int:
     """Images per step; 'all', or more than there are, is the whole training set."""
-    if batch_size == "all":
-        return num_images
-    if int(batch_size) > num_images:
-        log.warning(
-            "fit.batch_size=%s is more than the %s training images: each step uses all of them.", batch_size, num_images
-        )
-    return min(int(batch_size), num_images)
+    return num_images if batch_size == "all" else min(int(batch_size), num_images)
+
+
+def engine_for_data(engine: str, dataset: Dataset, resident_gigabytes: float) -> str:
+    """'keras' if the setting or the data demand it; otherwise 'fused', which the model must allow (`choose_engine`)."""
+    too_large = engine == "auto" and _gigabytes(dataset) > resident_gigabytes
+    return "keras" if engine == "keras" or not dataset.resident or too_large else "fused"
+
+
+def _gigabytes(dataset: Dataset) -> float:
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return sum(int(np.prod(split.images.shape)) for split in splits) / 1e9
+
+
+def resolved_settings(
+    dataset: Dataset, *, batch_size: int | str, engine: str, resident_gigabytes: float, deterministic: bool
+) -> dict[str, str]:
+    """What settings, data and machine decide about the computation of a training, for its fingerprint.
+
+    Returns:
+        'engine': as `engine_for_data`; 'batch_size': images per step; 'precision': Keras's dtype policy; 'device':
+        'cpu' or 'gpu'; 'deterministic': 'true' or 'false'.
+    """
+    return {
+        "engine": engine_for_data(engine, dataset, resident_gigabytes),
+        "batch_size": str(resolve_batch_size(batch_size, len(dataset.train))),
+        "precision": str(keras.config.dtype_policy().name),
+        "device": "gpu" if tf.config.list_physical_devices("GPU") else "cpu",
+        "deterministic": str(deterministic).lower(),
+    }
 
 
 def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gigabytes: float) -> str:
@@ -82,23 +112,18 @@ def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gi
     Raises:
         ConfigError: 'fused' was asked for and cannot train this model.
     """
-    if engine == "keras":
-        return "keras"
-    if not dataset.resident:
-        if engine == "fused":
-            raise ConfigError(
-                f"fit.engine=fused needs the images in memory. Received: source.loader={dataset.loader}. "
-                "Use source.loader=resident, or fit.engine=auto."
-            )
-        return "keras"
-    splits = (dataset.train, dataset.validation, dataset.test)
-    gigabytes = sum(int(np.prod(split.images.shape)) for split in splits) / 1e9
-    if engine == "auto" and gigabytes > resident_gigabytes:
-        log.info(
-            "Training with plain Keras: the images need %.1f GB, fit.resident_gigabytes is %g.",
-            gigabytes,
-            resident_gigabytes,
+    if engine == "fused" and not dataset.resident:
+        raise ConfigError(
+            f"fit.engine=fused needs the images in memory. Received: source.loader={dataset.loader}. "
+            "Use source.loader=resident, or fit.engine=auto."
         )
+    if engine_for_data(engine, dataset, resident_gigabytes) == "keras":
+        if engine == "auto" and dataset.resident:
+            log.info(
+                "Training with plain Keras: the images need %.1f GB, fit.resident_gigabytes is %g.",
+                _gigabytes(dataset),
+                resident_gigabytes,
+            )
         return "keras"
     try:
         fused.program_for(model)

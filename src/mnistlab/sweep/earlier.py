@@ -1,0 +1,71 @@
+"""Earlier sweeps and runs, as the results that a comparison starts from."""
+
+import contextlib
+from pathlib import Path
+
+from mnistlab.config import ConfigError
+from mnistlab.sweep.results import FILE_NAME, JobResult, SweepResults, read_results
+from mnistlab.tracking import history
+from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.stores import StoreAddress
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # missing, damaged, or of an earlier version
+
+
+def find_runs(store: StoreAddress, condition: str) -> list[StoredRun]:
+    """The training runs that meet an MLflow filter, the newest first.
+
+    Raises:
+        ConfigError: the condition is not an MLflow filter.
+    """
+    try:
+        return [run for run in history.find(store, condition) if history.is_training(run)]
+    except Exception as error:
+        raise ConfigError(f"filter={condition!r} is not an MLflow filter: {str(error).splitlines()[0]}") from error
+
+
+def filtered_runs(store: StoreAddress, condition: str) -> SweepResults:
+    """Runs that meet an MLflow filter and have ended, under the settings that they recorded."""
+    runs = [run for run in find_runs(store, condition) if run.status in ("FINISHED", "FAILED")]
+    return _recorded(condition, ["optimizer"], runs)
+
+
+def stored_sweep(store: StoreAddress, wanted: str | None = None) -> SweepResults:
+    """A sweep in the tracking store, under the settings that it asked for.
+
+    wanted: its id or that of its parent run; None: the latest.
+
+    Raises:
+        ConfigError: there is no such sweep.
+    """
+    parents = history.find(store, "tags.`sweep.kind` = 'parent'")
+    for parent in parents:
+        if wanted in (None, parent.run_id, parent.tags.get("sweep.id")):
+            with contextlib.suppress(*UNREADABLE):
+                return read_results(history.artifact(store, parent, FILE_NAME))
+            condition = f"tags.`sweep.id` = '{parent.tags['sweep.id']}'"
+            return _recorded(
+                parent.tags["sweep.id"], parent.tags["sweep.axes"].split(", "), find_runs(store, condition)
+            )
+    if not parents:
+        raise ConfigError("There are no sweeps yet. Start one: python -m mnistlab.train --multirun optimizer=sgd,adam")
+    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10])
+    raise ConfigError(f"There is no sweep {wanted!r}. Latest sweeps: {known}.")
+
+
+def untracked_sweep(root: str, wanted: str | None = None) -> SweepResults | None:
+    """A sweep with tracking=none, from its folder: this one, or the latest; None if there is none."""
+    files = sorted(
+        (Path(root) / "runs" / "sweeps").glob(f"{wanted or '*'}/{FILE_NAME}"), key=lambda f: f.stat().st_mtime
+    )
+    for file in reversed(files):
+        with contextlib.suppress(*UNREADABLE):
+            results = read_results(file)
+            if all(Path(job.run).is_absolute() for job in results.jobs if job.run):
+                return results
+    return None
+
+
+def _recorded(title: str, axes: list[str], runs: list[StoredRun]) -> SweepResults:
+    jobs = [JobResult(run.name, run.run_id, {}, {}, run.run_id, "trained", run.status) for run in runs]
+    return SweepResults(title, axes, "best_val_accuracy", "auto", None, jobs)

@@ -1,0 +1,87 @@
+"""Checks before the first job whether the sweep's question can be answered: objective, direction, targets, axes."""
+
+from collections.abc import Iterator, Sequence
+
+from mnistlab.config import Config, parameters, suggest
+from mnistlab.tracking import background
+
+NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra")
+
+
+def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[str]:
+    """Why the runs of these jobs could not be compared by the settings under `sweep`. swept: as in `Command`."""
+    yield from _objective_problems(configs)
+    yield from _target_problems(configs)
+    yield from _axis_problems(configs, swept)
+
+
+def recorded_metrics(config: Config) -> list[str]:
+    """The metrics that a run will record and that may be an objective: of the best epoch, not of the test set."""
+    names = ("loss", *config.fit.metrics)
+    return [*(f"best_{prefix}{name}" for prefix in ("val_", "") for name in names), "train_seconds"]
+
+
+def direction(config: Config) -> str | None:
+    """Whether a 'higher' or a 'lower' objective is better; None if neither the setting nor the metric's name says."""
+    if config.sweep.direction != "auto":
+        return config.sweep.direction
+    known: str | None = background.call_or_run_here(_direction_by_name, config.sweep.objective)
+    return known
+
+
+def _direction_by_name(objective: str) -> str | None:
+    """Runs in the background process, which has SciPy."""
+    from mnistlab.comparison import metric_direction
+
+    return metric_direction(objective)
+
+
+def _objective_problems(configs: Sequence[Config]) -> Iterator[str]:
+    objective = configs[0].sweep.objective
+    known = [name for name in recorded_metrics(configs[0]) if all(name in recorded_metrics(one) for one in configs)]
+    if objective.removeprefix("best_").startswith("test_"):
+        hint = suggest(objective.removeprefix("best_").replace("test_", "best_val_"), known)
+        yield (
+            "sweep.objective must not be a metric of the test set: options that are chosen by the test set have seen "
+            f"it, and their test values are then too good. Received: {objective}.{hint}"
+        )
+    elif objective not in known:
+        some = any(objective in recorded_metrics(config) for config in configs)
+        rule = "that every job records" if some else "that the runs record"
+        yield f"sweep.objective must be a metric {rule}. Received: {objective}.{suggest(objective, known)}"
+    elif direction(configs[0]) is None:
+        yield (
+            f"sweep.direction must be given: whether a higher or a lower {objective} is better is not known. "
+            "Choices: higher, lower."
+        )
+
+
+def _target_problems(configs: Sequence[Config]) -> Iterator[str]:
+    """Only targets that the user gave: the default ones are left out of the report where they have no meaning."""
+    given = any(override.split("=")[0] == "sweep.targets" for override in configs[0].overrides)
+    if given and configs[0].sweep.targets and not all("accuracy" in config.fit.metrics for config in configs):
+        yield (
+            "sweep.targets are validation accuracies, which not every job records: "
+            "add accuracy to fit.metrics, or set sweep.targets=[]."
+        )
+
+
+def _axis_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[str]:
+    axes = configs[0].sweep.axes or ()
+    settings = [parameters(config) for config in configs]
+    known = {name for one in settings for name in one if not name.startswith(NEVER_AN_AXIS)} - {"seed"}
+    varied = {name for name in known if len({repr(one.get(name)) for one in settings}) > 1} | ({*swept} - {"seed"})
+    for axis in axes:
+        if axis == "seed":
+            yield "sweep.axes must not list the seed: runs with other seeds are repetitions. Received: seed."
+        elif axis not in known | varied:
+            yield f"sweep.axes must list settings. Received: {axis}.{suggest(axis, known).split(' Choices:')[0]}"
+        elif axis not in varied:
+            choices = ", ".join(name for name in swept if name != "seed") or "none but the seed"
+            yield (
+                f"sweep.axes must list settings that this sweep varies. Received: {axis}, which is "
+                f"{settings[0].get(axis)} in every job. This sweep varies: {choices}."
+            )
+    repeated = sorted({axis for axis in axes if list(axes).count(axis) > 1})
+    if repeated:
+        yield f"sweep.axes must list each setting once. Received twice: {', '.join(repeated)}."

@@ -1,0 +1,67 @@
+"""Shows earlier runs beneath the parent run of a sweep that reuses them.
+
+MLflow lists under a parent what names it in the tag `mlflow.parentRunId`, and a run has one parent. A reused run keeps
+the one that it was trained under. The sweep gets an entry of its own instead: a run that is marked as reused, that has
+the settings which the sweep asked for, the numbers and times of the run that trained, and a link to it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mnistlab.tracking.mlflow_runs import MlflowRun
+from mnistlab.tracking.mlflow_store import open_store
+from mnistlab.tracking.provenance import process_name
+from mnistlab.tracking.stores import StoreAddress
+
+COPIED_TAGS = ("outcome", "fit_reading", "source.used", "hash.data", "mlflow.user", "engine")
+
+
+@dataclass(frozen=True)
+class ReusedRun:
+    """A job that an earlier run serves. key: the job's; settings: that the sweep asked for."""
+
+    name: str
+    key: str
+    run_id: str
+    settings: Mapping[str, Any]
+
+
+def show_reused_runs(store: StoreAddress, parent_id: str, sweep_id: str, reused: Sequence[ReusedRun]) -> None:
+    """Make the entries that are missing beneath the parent run; remove those that no longer hold."""
+    client, experiment_id = open_store(store)
+    condition = f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.`sweep.kind` = 'reused'"
+    wanted = {(run.key, run.run_id): run for run in reused}
+    token = ""
+    while token is not None:
+        page = client.search_runs([experiment_id], condition, max_results=1000, page_token=token or None)
+        for entry in page:
+            found = (entry.data.tags.get("sweep.job", ""), entry.data.tags.get("reused.run_id", ""))
+            if entry.info.status != "FINISHED" or wanted.pop(found, None) is None:
+                client.delete_run(entry.info.run_id)
+        token = page.token
+    for run in wanted.values():
+        _add_entry(client, store, experiment_id, parent_id, sweep_id, run)
+
+
+def _add_entry(
+    client: Any, store: StoreAddress, experiment_id: str, parent_id: str, sweep_id: str, reused: ReusedRun
+) -> None:
+    trained = client.get_run(reused.run_id)
+    link = f"[{trained.info.run_name}](#/experiments/{trained.info.experiment_id}/runs/{reused.run_id})"
+    tags = {
+        **{name: trained.data.tags[name] for name in COPIED_TAGS if name in trained.data.tags},
+        "mlflow.parentRunId": parent_id,
+        "mlflow.note.content": f"Reused: nothing was trained for this entry. The numbers are those of the run {link}.",
+        "run.process": process_name(),
+        "sweep.id": sweep_id,
+        "sweep.kind": "reused",
+        "sweep.job": reused.key,
+        "reused.run_id": reused.run_id,
+    }
+    created = client.create_run(experiment_id, start_time=trained.info.start_time, tags=tags, run_name=reused.name)
+    entry = MlflowRun(client, experiment_id, store, reused.name, {}, created.info.run_id)
+    entry.log_parameters(reused.settings)
+    histories = [client.get_metric_history(reused.run_id, name) for name in trained.data.metrics]
+    entry.log_history([value for history in histories for value in history])
+    client.set_terminated(entry.run_id, "FINISHED", trained.info.end_time)
