@@ -60,13 +60,18 @@ def used_modules(targets: Iterable[str]) -> dict[str, str]:
 
 def _find(name: str, specs: Mapping[str, ModuleSpec | None]) -> ModuleSpec | None:
     """How Python would import this module, whose parent is in `specs`; None if it is missing."""
-    parent_name = name.rpartition(".")[0]
+    parent_name, _, last = name.rpartition(".")
     try:
         if not parent_name:
             return None if name == "mnistlab" else _find_top_level(name)
         parent = specs[parent_name]
-        locations = parent.submodule_search_locations if parent else None
-        return None if locations is None else PathFinder.find_spec(name, locations)
+        if parent is None or parent.submodule_search_locations is None:
+            return None
+        # The last part alone: for a dotted name, Python looks for the parent among the modules that are loaded.
+        spec = PathFinder.find_spec(last, parent.submodule_search_locations)
+        if spec and spec.submodule_search_locations is not None:
+            spec.submodule_search_locations = list(spec.submodule_search_locations)
+        return spec
     except (ImportError, ValueError, AttributeError, OSError):
         return None
 
