@@ -56,8 +56,10 @@ def default_learning_rate(config: Config) -> Any:
 
 
 def option_settings(config: Config) -> dict[str, Any]:
-    """The settings that the chosen options give, without the command line's other overrides."""
-    return _unchanged(_groups(config), config.config_dir)[0]
+    """The settings that the chosen options give, without the command line's other overrides. Not those of the source:
+    some need overrides to be composed, such as source=npz."""
+    groups = tuple(group for group in _groups(config) if not group.startswith("source="))
+    return {key: value for key, value in _unchanged(groups, config.config_dir)[0].items() if not key.startswith("source")}
 
 
 def _groups(config: Config) -> tuple[str, ...]:
