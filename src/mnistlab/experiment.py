@@ -34,8 +34,9 @@ NUM_AUGMENTED_VERSIONS = 14  # of one image, in its figure
 class Result:
     """The result of an experiment.
 
-    epochs: one row of metrics per epoch; best_epoch: from 1, None if no epoch had a finite value;
-    metrics: the final ones (best_*, test_*, train_seconds); objective: the metric that sweepers optimize.
+    epochs: one row of metrics per epoch; best_epoch: from 1, None if no epoch had a finite value; metrics: the final
+    ones (best_*, test_*, train_seconds); objective: the metric that sweepers optimize; reported: 'best' or 'last', the
+    epoch that `best_epoch` is.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Result:
     metrics: dict[str, float]
     reading: CurveReading
     objective: float
+    reported: str = "best"
 
 
 def run(config: Config) -> Result:
@@ -69,7 +71,7 @@ def run(config: Config) -> Result:
             dataset,
             plan,
             monitor=config.save.monitor,
-            keep=config.save.which,
+            keep=training.saved_epoch(config.save.which, dataset),
             callbacks=callbacks,
             on_epoch=record.log_metrics,
         )
@@ -92,6 +94,7 @@ def run(config: Config) -> Result:
             metrics=metrics,
             reading=reading,
             objective=metrics.get(config.sweep.objective, math.nan),
+            reported=trained.reported,
         )
         report(result, record, config, model_address, time.perf_counter() - started)
     return result
@@ -105,13 +108,22 @@ def load_dataset(config: Config) -> Dataset:
         _warn_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
     for note in dataset.notes:
         _warn_once(note)
-    if config.data.validation == "test":
-        _warn_once(
-            "NOTE: data.validation=test, as in the guide: the validation numbers ARE the test set's, so an epoch or a "
-            "setting chosen by them has seen the test."
-        )
+    if training.validates_on_test(dataset):
+        _warn_once(_note_on_test_images(training.saved_epoch(config.save.which, dataset)))
     batches.check_batch_size(config.fit.batch_size, dataset)
     return dataset
+
+
+def _note_on_test_images(saved_epoch: str) -> str:
+    epoch = (
+        "so the last epoch is reported and saved: the best one would be chosen by the test set (save.which=best)."
+        if saved_epoch == "last"
+        else "and save.which=best chooses the epoch by them: its numbers are too optimistic."
+    )
+    return (
+        f"NOTE: the validation images are the test images, as in the guide, {epoch} A setting that is chosen by these "
+        "numbers has seen the test set."
+    )
 
 
 @functools.cache
@@ -262,7 +274,7 @@ def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, ev
     errors, names = evaluation.most_confident_errors(evaluated), dataset.class_names
     shown: dict[str, tuple] = {
         "confusion_matrix": (evaluated.confusion, names, "Test images"),
-        "learning_curves": (trained.history, trained.best_epoch),
+        "learning_curves": (trained.history, trained.best_epoch, "", trained.reported),
         "wrong_images": (
             np.asarray(dataset.test.images[errors]),
             [names[label] for label in evaluated.labels[errors]],
@@ -290,4 +302,5 @@ def report(result: Result, record: Recorder, config: Config, address: Future | N
     places = {**({"model": model} if model else {}), "folder": str(result.folder)}
     if record.store_run is not None and not record.store_error:
         places["open"] = record.store_run.how_to_view
-    log.info("%s", summary(result.name, result.metrics, len(result.epochs), result.reading, seconds, places))
+    num_epochs = len(result.epochs)
+    log.info("%s", summary(result.name, result.metrics, num_epochs, result.reading, seconds, places, result.reported))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 import os
@@ -17,8 +18,8 @@ from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import Dataset, epoch_order, prepare
 from mnistlab.tracking import background
-from mnistlab.training import TrainingResult, models, saving
-from mnistlab.training.callbacks import KeepBest, is_better
+from mnistlab.training import TrainingResult, models, saved_epoch, saving
+from mnistlab.training.callbacks import KeepEpoch, is_better
 from mnistlab.training.engine.fused import NonFiniteLoss
 from mnistlab.training.fitting import ShuffledBatches
 from mnistlab.training.plan import resolve_batch_size
@@ -34,11 +35,21 @@ def new_model(optimizer="adam", labels="one_hot", units=8, dropout=0.0, rate=Non
     return model
 
 
-def train(dataset: Dataset, seed=0, epochs=2, batch_size=32, keep="last", callbacks=(), on_epoch=None, **settings):
+def train(
+    dataset: Dataset,
+    seed=0,
+    epochs=2,
+    batch_size=32,
+    keep="last",
+    callbacks=(),
+    on_epoch=None,
+    engine="auto",
+    **settings,
+):
     """A model, trained from the seed, and the training's result."""
     training.start_job(seed, deterministic=False)
     model = new_model(**settings)
-    plan = training.plan_fit(model, dataset, epochs=epochs, batch_size=batch_size, seed=seed)
+    plan = training.plan_fit(model, dataset, epochs=epochs, batch_size=batch_size, seed=seed, engine=engine)
     observe = {"on_epoch": on_epoch} if on_epoch else {}
     return model, training.fit(model, dataset, plan, keep=keep, callbacks=callbacks, **observe)
 
@@ -124,6 +135,76 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
     assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
 
 
+def test_auto_saves_the_best_epoch_unless_it_would_be_chosen_by_the_test_set() -> None:
+    held_out = few_digits()
+    on_test, keras_split = prepare(digits(), limit=300, validation="test"), few_digits_without_test()
+    chosen = {
+        which: [saved_epoch(which, data) for data in (held_out, on_test, keras_split)]
+        for which in ("auto", "best", "last")
+    }
+    assert chosen == {
+        "auto": ["best", "last", "last"],
+        "best": ["best", "best", "best"],
+        "last": ["last", "last", "last"],
+    }
+
+
+def worse_in_the_last_epoch(epochs: int = 3) -> keras.callbacks.Callback:
+    """A learning rate that is far too large in the last epoch, so that an earlier one is the best."""
+    return keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch < epochs - 1 else 1.0)
+
+
+def few_digits_without_test() -> Dataset:
+    """data.split=keras without a test folder: the validation images are the test images."""
+    source = dataclasses.replace(digits(), test=None)
+    return prepare(source, split="keras", validation_fraction=0.25, limit=300)
+
+
+@pytest.mark.parametrize("engine", ["fused", "keras"])
+@pytest.mark.parametrize("restores", [False, True])
+def test_with_the_test_set_as_validation_the_last_epoch_is_reported_and_saved(engine, restores) -> None:
+    dataset = prepare(digits(), limit=300, validation="test")
+    restoring = [keras.callbacks.EarlyStopping(patience=5, restore_best_weights=True)] if restores else []
+    callbacks = [worse_in_the_last_epoch(), *restoring]
+    model, result = train(dataset, keep="last", engine=engine, callbacks=callbacks, epochs=3)
+    losses = column(result, "val_loss")
+    assert int(np.argmin(losses)) < len(losses) - 1
+    assert (result.best_epoch, result.reported) == (len(losses), "last")
+    assert result.metrics()["best_val_loss"] == losses[-1]
+    metrics, _ = training.predict(model, dataset, "test")
+    assert metrics["loss"] == pytest.approx(losses[-1], rel=1e-5)
+
+
+def test_best_and_the_test_set_as_validation_is_a_choice_that_a_user_can_make() -> None:
+    dataset = prepare(digits(), limit=300, validation="test")
+    model, result = train(dataset, keep="best", callbacks=[worse_in_the_last_epoch()], epochs=3)
+    losses = column(result, "val_loss")
+    assert (result.best_epoch, result.reported) == (1 + int(np.argmin(losses)), "best")
+    metrics, _ = training.predict(model, dataset, "test")
+    assert metrics["loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_last_on_a_hold_out_saves_the_last_epoch_and_reports_the_best() -> None:
+    model, result = train(few_digits(), keep="last", callbacks=[worse_in_the_last_epoch()], epochs=3)
+    losses = column(result, "val_loss")
+    assert (result.best_epoch, result.reported) == (1 + int(np.argmin(losses)), "best")
+    metrics, _ = training.predict(model, few_digits(), "validation")
+    assert metrics["loss"] == pytest.approx(losses[-1], rel=1e-5)
+    assert metrics["loss"] > min(losses) * 1.01
+
+
+@pytest.mark.parametrize("engine", ["fused", "keras"])
+def test_a_last_epoch_that_is_not_finite_stays_diverged(engine) -> None:
+    dataset = prepare(digits(), limit=300, validation="test")
+    raise_rate = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch < 2 else 1e30)
+    _, result = train(dataset, keep="last", engine=engine, epochs=3, optimizer="sgd", callbacks=[raise_rate])
+    assert [math.isfinite(value) for value in column(result, "loss")] == [True, True, False]
+    assert result.best_epoch is None
+    assert set(result.metrics()) == {"train_seconds", "steps_per_epoch"}
+    assert result.outcome(learned=True)["outcome"] == "diverged"
+    assert result.outcome(learned=True)["outcome.epoch"] == 3
+
+
 def test_a_training_of_nan_has_no_best_epoch() -> None:
     _, result = train(few_digits(), optimizer="sgd", rate=1e30, keep="best")
     assert result.best_epoch is None
@@ -136,11 +217,11 @@ def test_a_training_of_nan_has_no_best_epoch() -> None:
 
 
 def test_better_is_lower_for_losses_and_higher_for_other_metrics() -> None:
-    best = KeepBest("val_accuracy")
+    best = KeepEpoch("val_accuracy")
     best.set_model(new_model())
     for epoch, accuracy in enumerate((math.nan, 0.5, 0.75, 0.75, 0.25)):
         best.on_epoch_end(epoch, {"val_accuracy": accuracy})
-    assert (best.best_epoch, best.best_value) == (3, 0.75)
+    assert (best.epoch, best.value) == (3, 0.75)
     assert is_better("val_loss", 0.1, 0.2)
     assert is_better("val_mean_absolute_error", 0.1, math.nan)
     assert not is_better("val_loss", math.inf, math.nan)
@@ -192,9 +273,11 @@ def test_batch_sizes(caplog) -> None:
     assert resolve_batch_size("all", 300) == 300
     assert resolve_batch_size(64, 300) == 64
     assert caplog.text == ""
+    assert resolve_batch_size(1000, 300) == 300
     with caplog.at_level(logging.WARNING):
-        assert resolve_batch_size(1000, 300) == 300
-    assert "more than the 300 training images" in caplog.text
+        plan = training.plan_fit(new_model(), few_digits(), epochs=1, batch_size=1000, seed=0)
+    assert (plan.batch_size, plan.steps_per_epoch) == (300, 1)
+    assert "fit.batch_size=1000 is more than the 300 training images" in caplog.text
 
 
 def test_a_monitor_that_no_epoch_will_have_is_an_error() -> None:
@@ -274,3 +357,27 @@ def test_a_run_is_complete_when_it_returns_even_after_the_background_process_die
             "wrong_images.png",
         }
         os.kill(background.call(os.getpid), signal.SIGKILL)
+
+
+def test_a_run_with_the_test_set_as_validation_says_which_epoch_counts(tmp_path, caplog) -> None:
+    schedule = "keras.optimizers.schedules.PiecewiseConstantDecay"  # far too large in the last 10 of 30 steps
+    rate = f"optimizer.learning_rate={{_target_: {schedule}, boundaries: [20], values: [0.01, 1.0]}}"
+    small = ["source=mnist_5k", "data.limit=300", rate, "tracking=none"]
+    experiment._warn_once.cache_clear()
+    results, texts = {}, {}
+    for which in ("auto", "best"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            overrides = [*small, "data=notebook", f"save.which={which}", f"paths.run={tmp_path / which}"]
+            results[which], texts[which] = experiment.run(compose_config(overrides)), caplog.text
+    losses = [row["val_loss"] for row in results["auto"].epochs]
+    best = 1 + int(np.argmin(losses))
+    assert best < 3
+    assert results["auto"].best_epoch == results["auto"].metrics["best_epoch"] == 3
+    assert results["auto"].metrics["best_val_loss"] == losses[-1]
+    assert results["auto"].metrics["test_loss"] == pytest.approx(losses[-1], rel=1e-5)
+    assert results["best"].metrics["test_loss"] == pytest.approx(min(losses), rel=1e-5)
+    assert "so the last epoch is reported and saved" in texts["auto"]
+    assert "last epoch 3 of 3; trained in" in texts["auto"]
+    assert "save.which=best chooses the epoch by them" in texts["best"]
+    assert f"best epoch {best} of 3; trained in" in texts["best"]

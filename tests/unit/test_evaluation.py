@@ -118,7 +118,8 @@ def test_the_summary_of_a_run() -> None:
 
 def test_the_summary_of_a_run_without_a_finite_epoch() -> None:
     reading = CurveReading("diverged", "diverged: the loss of epoch 1 is not a finite number.")
-    text = summary("sgd", {"train_seconds": 0.5, "steps_per_epoch": 10}, 1, reading, 1.0, {"folder": "/runs/x"})
+    numbers = {"train_seconds": 0.5, "steps_per_epoch": 10}
+    text = summary("sgd", numbers, 1, reading, 1.0, {"folder": "/runs/x"})
     lines = [line.strip() for line in text.splitlines()]
     assert lines == [
         "",
@@ -127,6 +128,13 @@ def test_the_summary_of_a_run_without_a_finite_epoch() -> None:
         reading.sentence,
         "folder  /runs/x",
     ]
+
+
+def test_the_summary_names_the_last_epoch_where_it_is_the_one_that_counts() -> None:
+    text = summary("adam", {**METRICS, "best_epoch": 3}, 3, READING, 12.34, {}, "last")
+    assert "  last epoch 3 of 3; trained in 1.2 s (12.3 s in total)" in text.splitlines()
+    text = summary("adam", {"train_seconds": 1.25}, 3, READING, 12.34, {}, "last")
+    assert "  the last epoch is not finite; trained in 1.2 s (12.3 s in total)" in text.splitlines()
 
 
 def test_the_line_of_a_job() -> None:

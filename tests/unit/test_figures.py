@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from mnistlab.evaluation import drawing
+from mnistlab.evaluation import drawing, figures
 
 GENERATOR = np.random.default_rng(0)
 IMAGES = GENERATOR.integers(0, 256, (3, 6, 5, 1)).astype(np.uint8)
@@ -24,6 +24,13 @@ def test_each_figure_is_written_under_its_name(tmp_path) -> None:
     for name in SHOWN:
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
             assert min(image.size) > 200
+
+
+def test_the_learning_curves_mark_the_epoch_that_counts() -> None:
+    for reported in ("best", "last"):
+        axes = figures.learning_curves(EPOCHS, 2, reported=reported).axes[0]
+        assert axes.get_legend_handles_labels()[1] == ["training", "validation", f"{reported} epoch (2)"]
+        assert list(axes.lines[-1].get_xdata()) == [2, 2]
 
 
 def test_an_error_is_logged_with_its_traceback_in_a_file(tmp_path, caplog) -> None:

@@ -77,7 +77,7 @@ class FitConfig:
 class SaveConfig:
     """Which epoch's model is saved, and in which formats (`save`)."""
 
-    which: str = _choice("best", "last")
+    which: str = _choice("auto", "best", "last")
     monitor: str
     formats: list[str]
 
@@ -106,6 +106,7 @@ class SweepConfig:
     seeds: int = _number("value >= 1", lambda value: value >= 1)
     axes: list[str] | None
     objective: str
+    direction: str = _choice("auto", "higher", "lower")
     targets: list[float]
     preflight: bool
     dry_run: bool

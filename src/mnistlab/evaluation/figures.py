@@ -61,8 +61,13 @@ def _figure_in_inches(
     return figure, axes
 
 
-def learning_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | None, title: str = "") -> Figure:
-    """Loss and accuracy (or the first other metric) per epoch: training dashed, validation solid, best epoch marked."""
+def learning_curves(
+    epochs: Sequence[Mapping[str, float]], best_epoch: int | None, title: str = "", reported: str = "best"
+) -> Figure:
+    """Loss and accuracy (or the first other metric) per epoch: training dashed, validation solid, best epoch marked.
+
+    reported: 'best' or 'last', the epoch that `best_epoch` is.
+    """
     names = [name for name in epochs[0] if f"val_{name}" in epochs[0]] or ["loss"]
     shown = ["loss", *[name for name in names if name != "loss"][:1]]
     figure = Figure(figsize=(5.2 * len(shown), 4))
@@ -75,7 +80,7 @@ def learning_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | Non
                 values = [row.get(key, np.nan) for row in epochs]
                 axes.plot(numbers, values, style, color=colour, label=label, markersize=4)
         if best_epoch is not None:
-            axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"best epoch ({best_epoch})")
+            axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"{reported} epoch ({best_epoch})")
         axes.set(xlabel="Epoch", ylabel=name.capitalize(), title=f"{name.capitalize()} per epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)

@@ -14,6 +14,7 @@ def summary(
     reading: CurveReading,
     seconds: float,
     places: Mapping[str, str],
+    reported: str = "best",
 ) -> str:
     """The end of a run in a few lines.
 
@@ -21,6 +22,7 @@ def summary(
         metrics: the final ones, best_*, test_* and train_seconds.
         seconds: of the whole run.
         places: label -> where something is: the model, the folder, the run's page.
+        reported: 'best' or 'last', the epoch that `best_epoch` is.
     """
     names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
     rows = []
@@ -28,9 +30,10 @@ def summary(
         values = (metrics.get(key, math.nan) for key in (f"best_{metric}", f"best_val_{metric}", f"test_{metric}"))
         rows.append([metric, *(f"{value:.4f}" for value in values)])
     table = [terminal.table(["", "training", "validation", "test"], rows)] if rows else []
-    best = f"best epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else "no finite epoch"
+    none = "no finite epoch" if reported == "best" else "the last epoch is not finite"
+    epoch = f"{reported} epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else none
     lines = [
-        f"  {best}; trained in {metrics['train_seconds']:.1f} s ({seconds:.1f} s in total)",
+        f"  {epoch}; trained in {metrics['train_seconds']:.1f} s ({seconds:.1f} s in total)",
         f"  {reading.sentence}",
         *(f"  {label:7} {place}" for label, place in places.items()),
     ]

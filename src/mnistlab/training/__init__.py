@@ -6,7 +6,7 @@ metrics and probabilities of a split. `models` and `saving` build and save netwo
 
 from mnistlab.training.augmentation import augmented_versions
 from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
-from mnistlab.training.fitting import fit, predict, start_job
+from mnistlab.training.fitting import fit, predict, saved_epoch, start_job, validates_on_test
 from mnistlab.training.plan import FitPlan, plan_fit, resolved_settings
 from mnistlab.training.result import TrainingResult
 
@@ -21,5 +21,7 @@ __all__ = [
     "plan_fit",
     "predict",
     "resolved_settings",
+    "saved_epoch",
     "start_job",
+    "validates_on_test",
 ]

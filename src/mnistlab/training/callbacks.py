@@ -60,24 +60,35 @@ def learning_rate(optimizer: keras.Optimizer) -> float:
     return float(str(np.float32(keras.ops.convert_to_numpy(optimizer.learning_rate))))
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Keeps the weights of the epoch with the best value of `monitor` in memory.
+class KeepEpoch(keras.callbacks.Callback):
+    """Keeps the weights of one epoch in memory.
 
-    `best_epoch` counts from 1; it is None while no epoch has had a finite value.
+    `epoch` counts from 1; it is None while no epoch has had a finite value, and after a last epoch that has none.
+
+    Args:
+        monitor: the metric that names the best epoch.
+        which: 'best', the epoch with the best value of `monitor`, or 'last'.
     """
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: str, which: str = "best") -> None:
         super().__init__()
         self.monitor = monitor
-        self.best_epoch: int | None = None
-        self.best_value = math.nan
+        self.which = which
+        self.epoch: int | None = None
+        self.value = math.nan
         self.weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        value = float((logs or {}).get(self.monitor, math.nan))
-        if is_better(self.monitor, value, self.best_value):
-            self.best_epoch, self.best_value = epoch + 1, value
-            self.weights = self.model.get_weights()
+        values = logs or {}
+        value = float(values.get(self.monitor, math.nan))
+        if self.which == "last":
+            finite = math.isfinite(value) and math.isfinite(float(values.get("loss", 0.0)))
+            self.epoch = epoch + 1 if finite else None
+        elif is_better(self.monitor, value, self.value):
+            self.epoch = epoch + 1
+        else:
+            return
+        self.value, self.weights = value, self.model.get_weights()
 
     def restore(self) -> None:
         if self.weights:

@@ -4,7 +4,7 @@ import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from mnistlab.data import Dataset, Split, epoch_order
 from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
-from mnistlab.training.callbacks import History, KeepBest, Progress
+from mnistlab.training.callbacks import History, KeepEpoch, Progress
 from mnistlab.training.engine import fused
 from mnistlab.training.plan import FitPlan
 from mnistlab.training.result import TrainingResult
@@ -34,6 +34,23 @@ def start_job(seed: int, deterministic: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def saved_epoch(which: str, dataset: Dataset) -> Literal["best", "last"]:
+    """The epoch whose weights are saved, from the setting `save.which`.
+
+    Args:
+        which: 'best', 'last' or 'auto': 'best', but 'last' where the validation images are the test images, so that the
+            test set chooses no epoch.
+    """
+    if which == "auto":
+        return "last" if validates_on_test(dataset) else "best"
+    return "best" if which == "best" else "last"
+
+
+def validates_on_test(dataset: Dataset) -> bool:
+    """Whether the validation images are the test images (data.validation=test; data.split=keras without a test set)."""
+    return dataset.validation is dataset.test
+
+
 def fit(
     model: keras.Model,
     dataset: Dataset,
@@ -50,7 +67,9 @@ def fit(
 
     Args:
         monitor: the metric that names the best epoch.
-        keep: the weights that the model has afterwards: 'best', of the best epoch, or 'last'.
+        keep: the weights that the model has afterwards: 'best', of the best epoch, or 'last'. With 'last' and a
+            validation on the test images, the result's metrics are the last epoch's too, and so are the weights if a
+            callback has restored others.
         callbacks: the user's; they see Keras's ordinary model and logs.
         on_epoch: called after each epoch with its metrics and its number, from 1.
 
@@ -58,14 +77,15 @@ def fit(
         OSError: an image file was removed or damaged since it was checked; the message names it.
     """
     started = time.perf_counter()
-    history, best = History(on_epoch), KeepBest(monitor)
-    observers = [history, best, *callbacks, Progress(plan.epochs)]
+    reported = "last" if keep == "last" and validates_on_test(dataset) else "best"
+    history, kept = History(on_epoch), KeepEpoch(monitor, reported)
+    observers = [history, kept, *callbacks, Progress(plan.epochs)]
     fit_engine = _fit_fused if plan.engine == "fused" else _fit_keras
     diverged = fit_engine(model, dataset, plan, observers)
     seconds = time.perf_counter() - started
-    if keep == "best":
-        best.restore()
-    return TrainingResult(history.rows, best.best_epoch, seconds, plan.steps_per_epoch, diverged)
+    if keep == reported:
+        kept.restore()
+    return TrainingResult(history.rows, kept.epoch, seconds, plan.steps_per_epoch, diverged, reported)
 
 
 def _fit_keras(

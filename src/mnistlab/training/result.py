@@ -11,15 +11,17 @@ NOT_METRICS = ("learning_rate", "epoch_seconds")
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """history: per epoch a row of Keras's metrics, `learning_rate` and `epoch_seconds`; best_epoch: from 1, None if no
-    epoch had a finite value of the monitored metric; seconds: of the training; diverged: the first loss that was not
-    finite, if there was one."""
+    """history: per epoch a row of Keras's metrics, `learning_rate` and `epoch_seconds`; best_epoch: the epoch that is
+    reported, from 1, None if it had no finite value of the monitored metric; seconds: of the training; diverged: the
+    first loss that was not finite, if there was one; reported: 'best', or 'last' where the validation images are the
+    test images, which must not choose an epoch: `best_epoch` is the last one then."""
 
     history: list[dict[str, float]]
     best_epoch: int | None
     seconds: float
     steps_per_epoch: int
     diverged: NonFiniteLoss | None = None
+    reported: str = "best"
 
     def metrics(self) -> dict[str, float]:
         """best_epoch, the metrics of that epoch as best_loss, best_val_accuracy and so on, and train_seconds."""
