@@ -12,7 +12,7 @@ from mnistlab.data import loading
 from mnistlab.runtime import exits, terminal
 from mnistlab.sweep.plan import Sweep, SweepJob, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
-from mnistlab.sweep.results import JobResult, SweepResults, jobs_markdown, write_results
+from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, write_results
 from mnistlab.tracking import background, provenance
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import wait_for_all
@@ -158,7 +158,8 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
         room = MAX_DESCRIPTION_LENGTH - sum(map(len, described))
         described.append(jobs_markdown(results, sweep.parent.experiment_id, room))
         sweep.parent.submit("set_tags", {"mlflow.note.content": "\n\n".join(described)})
-        sweep.parent.submit("log_folder", sweep.folder.resolve())
+        for name in FILE_NAMES:
+            sweep.parent.submit("log_file", (sweep.folder / name).resolve())
         reused = [
             ReusedRun(job.name, job.key, job.run, job.settings)
             for job in results.jobs
@@ -179,7 +180,7 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
 
     A report that fails costs no training: the runs are recorded, and the same command makes only the report.
     """
-    error_file = sweep.folder / "report_error.txt"
+    error_file = (sweep.folder / "report_error.txt").resolve()
     try:
         test = loading.load(sweep.jobs[0].config).test
         width = terminal.width()
@@ -188,6 +189,9 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
     except Exception as error:
         error_file.write_text(traceback.format_exc(), encoding="utf-8")
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        if sweep.parent is not None:
+            with _store_errors_printed(sweep):
+                sweep.parent.submit("log_file", error_file)
         print(
             f"\nERROR: the report failed: {reason}\n"
             f"The results of all jobs are recorded. The same command makes only the report, and so does\n"

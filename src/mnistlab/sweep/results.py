@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FILE_NAME = "sweep.json"
+FILE_NAMES = (FILE_NAME, "jobs.csv")
 
 
 @dataclass(frozen=True)

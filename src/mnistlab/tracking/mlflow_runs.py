@@ -110,6 +110,9 @@ class MlflowRun:
     def log_table(self, columns: Mapping[str, list[Any]], file: str) -> None:
         self.client.log_table(self.run_id, dict(columns), file)
 
+    def log_file(self, file: Path) -> None:
+        self.client.log_artifact(self.run_id, str(file))
+
     def log_folder(self, folder: Path) -> None:
         self.client.log_artifacts(self.run_id, str(folder))
 
