@@ -149,7 +149,9 @@ def _job(config: Config, swept: Sequence[str]) -> SweepJob:
 def _name_of_value(axis: str, value: Any) -> str:
     """A swept value in a job's name: an option alone ('adam'), a setting with its last name ('lr0.01', 'seed1')."""
     last = axis.rpartition(".")[2]
-    text = str(value).lower() if isinstance(value, bool) else "null" if value is None else str(value)
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, list):
+        text = f"[{','.join(map(str, value))}]"
     return text if "." not in axis and axis != "seed" else f"{SHORT_NAMES.get(last, last)}{text}"
 
 
