@@ -60,6 +60,11 @@ def test_the_defaults() -> None:
         ("callbacks=[none", ["cannot be read as key=value", "Quote"]),
         ("optimizer=null", ["A group needs an option"]),
         ("+init.form=x", ["init.form is not a setting", "init.from"]),
+        ("save.which=first", ["save.which", "Received: first", "Choices: auto, best, last"]),
+        ("sweep.direction=up", ["sweep.direction must be one of the choices", "Choices: auto, higher, lower"]),
+        ("sweep.targets=[0.5,95]", ["accuracies as fractions, 0.95 and not 95", "0 < value <= 1", "Received: 95."]),
+        ("sweep.targets=[0]", ["0 < value <= 1", "Received: 0."]),
+        ("sweep.targets=[nan]", ["0 < value <= 1", "Received: nan."]),
         ("paths.root=${oc.env:NO_SUCH_VARIABLE}", ["paths.root cannot be resolved", "NO_SUCH_VARIABLE"]),
     ],
 )
@@ -85,6 +90,69 @@ def test_callbacks_combine() -> None:
     assert set(compose_config(["callbacks=[early_stopping,reduce_lr]"]).callbacks) == {"early_stopping", "reduce_lr"}
     assert set(compose_config(["callbacks=default"]).callbacks) == {"early_stopping", "model_checkpoint", "reduce_lr"}
     assert compose_config([]).callbacks == {}
+
+
+def test_several_options_of_a_group_that_takes_several_are_recorded(tmp_path) -> None:
+    for name, epochs in (("short", 1), ("long", 9)):
+        (tmp_path / "experiment").mkdir(exist_ok=True)
+        (tmp_path / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\nfit:\n  epochs: {epochs}\n")
+        (tmp_path / "extra").mkdir(exist_ok=True)
+        (tmp_path / "extra" / f"{name}.yaml").write_text("# @package _global_\nseed: 7\n")
+    choices = [
+        compose_config([override], config_dir=str(tmp_path)).choices
+        for override in ("callbacks=[early_stopping,reduce_lr]", "experiment=[short,long]", "+extra=[long,short]")
+    ]
+    assert choices[0]["callbacks"] == "early_stopping+reduce_lr"
+    assert choices[1]["experiment"] == "short+long"
+    assert choices[2]["extra"] == "long+short"
+    composed = compose_config(["experiment=[short,long]", "debug=[quick]"], config_dir=str(tmp_path))
+    assert composed.choices["debug"] == "quick"
+    assert parameters(composed)["experiment"] == "short+long"
+
+
+GROUPS = {"source", "data", "model", "optimizer", "callbacks", "tracking"}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [[], ["callbacks=[early_stopping,reduce_lr]"], ["experiment=cnn_99"], ["experiment=[guide,cnn_99]", "debug=quick"]],
+)
+def test_every_composed_group_has_a_choice(overrides: list[str]) -> None:
+    choices = compose_config(overrides).choices
+    assert set(choices) >= GROUPS
+    assert {override.split("=")[0] for override in overrides} <= set(choices)
+    assert all(choices.values())
+
+
+@pytest.mark.parametrize(
+    ("override", "advice"),
+    [
+        (
+            "source=[mnist,fashion_mnist]",
+            "Write source=mnist, or to compare them: --multirun source=mnist,fashion_mnist.",
+        ),
+        ("data=[default,notebook]", "Write data=default, or to compare them: --multirun data=default,notebook."),
+        ("model=[mlp,cnn]", "Write model=mlp, or to compare them: --multirun model=mlp,cnn."),
+        ("optimizer=[sgd,adam]", "Write optimizer=sgd, or to compare them: --multirun optimizer=sgd,adam."),
+        ("optimizer=[sgd]", "Write optimizer=sgd."),
+        ("optimizer=[]", "Write optimizer=OPTION."),
+        ("tracking=[mlflow,none]", "Write tracking=mlflow."),
+    ],
+)
+def test_a_group_of_one_option_takes_no_list(override: str, advice: str) -> None:
+    message = problems(override)
+    assert message.startswith(f"{override.split('=')[0]} takes one option, not a list: the settings of several options")
+    assert message.endswith(f"Received: {override}. {advice}")
+
+
+def test_a_list_in_a_preset_is_refused_too_and_the_command_line_can_correct_it(tmp_path) -> None:
+    (tmp_path / "experiment").mkdir()
+    preset = "# @package _global_\ndefaults:\n  - override /optimizer: [sgd, adam]\n"
+    (tmp_path / "experiment" / "both.yaml").write_text(preset)
+    with pytest.raises(ConfigError, match=r"optimizer takes one option, not a list.*Received: a list in a YAML file"):
+        compose_config(["experiment=both"], config_dir=str(tmp_path))
+    corrected = compose_config(["experiment=both", "optimizer=adam"], config_dir=str(tmp_path))
+    assert corrected.choices["optimizer"] == "adam"
 
 
 def test_parameters_are_flat_and_keep_the_choices() -> None:

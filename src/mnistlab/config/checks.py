@@ -187,6 +187,12 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     for key in config.init:
         if key != "from":
             yield f"init.{key} is not a setting.{suggest(str(key), ['from'], 'init.')}"
+    for target in config.sweep.targets:
+        if not 0 < target <= 1:
+            yield (
+                "sweep.targets are accuracies as fractions, 0.95 and not 95: each must satisfy 0 < value <= 1. "
+                f"Received: {target:g}."
+            )
     weight = config.data.class_weight
     if isinstance(weight, str) and weight != "balanced":
         yield f"data.class_weight is null, balanced or a mapping of classes to weights. Received: {weight}."

@@ -2,7 +2,7 @@
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +17,8 @@ from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hy
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
+ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "tracking")
+OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
 
 def compose_config(overrides: list[str], config_name: str = "train", config_dir: str | None = None) -> Config:
@@ -57,6 +59,9 @@ def checked(
     Raises:
         ConfigError: all problems of the configuration.
     """
+    lists = _option_lists(overrides)
+    if problems := list(_one_option_problems(choices, lists, overrides)):
+        raise ConfigError(problems)
     config = typed(composed)
     given = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
     problems = [*apply_keras_names(config, given), *build.argument_problems(config)]
@@ -67,7 +72,36 @@ def checked(
     config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
     config.choices.setdefault("callbacks", "+".join(config.callbacks))
+    for group, options in lists.items():
+        if options:
+            config.choices.setdefault(group, "+".join(options))
     return config
+
+
+def _option_lists(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Group -> its options, of the overrides that give a group a list: 'experiment=[small,wide]'."""
+    matches = [found for override in overrides if (found := OPTION_LIST.fullmatch(override))]
+    return {found[1]: [name.strip(" '\"") for name in found[2].split(",") if name.strip()] for found in matches}
+
+
+def _one_option_problems(
+    choices: Mapping[str, str | None], lists: Mapping[str, Sequence[str]], overrides: Sequence[str]
+) -> Iterator[str]:
+    """Groups that have a list of options, which Hydra would merge into one. It names no choice for them."""
+    for group in ONE_OPTION_GROUPS:
+        removed = any(override.split("=")[0] == f"~{group}" for override in overrides)
+        if choices.get(group) or removed:
+            continue
+        options = lists.get(group)
+        received = "a list in a YAML file" if options is None else f"{group}=[{','.join(options)}]"
+        advice = f"Write {group}={options[0] if options else 'OPTION'}"
+        if group != "tracking" and (options is None or len(options) > 1):
+            several = ",".join(options or ["OPTION", "OPTION"])
+            advice = f"{advice}, or to compare them: --multirun {group}={several}"
+        yield (
+            f"{group} takes one option, not a list: the settings of several options would be merged into one. "
+            f"Received: {received}. {advice}."
+        )
 
 
 def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
@@ -104,13 +138,15 @@ def check_command(arguments: Namespace) -> Command:
         ConfigError: the problems of all jobs, each listed once.
     """
     name, folder = arguments.config_name or "train", arguments.config_dir
-    parsed = _parse(arguments.overrides)
-    base = [entry.input_line or "" for entry in parsed if not entry.is_sweep_override()]
-    first = _composed(base, name, folder)
+    first = _composed(_fixed(_parse(arguments.overrides)), name, folder)
     if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):
-        return Command(False, [compose_config(arguments.overrides, name, folder)], [], [])
+        config = compose_config(arguments.overrides, name, folder)
+        if config.sweep.seeds > 1 and (given := [one for one in arguments.overrides if one.startswith("sweep.seeds=")]):
+            raise ConfigError(f"sweep.seeds repeats the jobs of a multirun: add --multirun. Received: {given[-1]}.")
+        return Command(False, [config], [], [])
     params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
-    extra = _repeats(first, [*params, *arguments.overrides])
+    given = _parse([*params, *arguments.overrides])
+    extra = _repeats(_composed(_fixed(given), name, folder) if params else first, given)
     jobs, swept = expand([*params, *arguments.overrides, *extra])
     configs, problems = [], {}
     for job in jobs:
@@ -123,22 +159,49 @@ def check_command(arguments: Namespace) -> Command:
     return Command(True, configs, swept, extra)
 
 
-def _repeats(composed: DictConfig, overrides: list[str]) -> list[str]:
-    """sweep.seeds=5 means seed=range(0,5), unless the command line sets the seed."""
-    seeds = composed.sweep.seeds
-    given = any(override.startswith("seed=") for override in overrides)
-    return [f"seed=range(0,{seeds})"] if seeds > 1 and not given else []
+def _fixed(overrides: Sequence[Override]) -> list[str]:
+    """The overrides with one value."""
+    return [entry.input_line or "" for entry in overrides if not entry.is_sweep_override()]
+
+
+def _repeats(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:
+    """sweep.seeds=5 means seed=range(0,5), with seed=3 seed=range(3,8). Seeds that are listed are used as they are.
+
+    Args:
+        composed: the configuration without the swept values.
+
+    Raises:
+        ConfigError: `sweep.seeds` differs from the number of the listed seeds; a setting under `sweep` is swept.
+    """
+    last = {entry.get_key_element().lstrip("+"): entry for entry in overrides}
+    if problems := [
+        f"{key} applies to the whole sweep and takes one value. Received: {entry.input_line}."
+        for key, entry in last.items()
+        if key.split(".")[0] == "sweep" and entry.is_sweep_override()
+    ]:
+        raise ConfigError(problems)
+    seed, num_seeds = last.get("seed"), composed.sweep.seeds
+    if seed is None or not seed.is_sweep_override():
+        return [f"seed=range({composed.seed},{composed.seed + num_seeds})"] if num_seeds > 1 else []
+    num_listed = len(set(seed.sweep_string_iterator())) if seed.is_discrete_sweep() else num_seeds
+    if num_listed != num_seeds and (num_seeds != 1 or "sweep.seeds" in last):
+        raise ConfigError(
+            f"{seed.input_line} lists {num_listed} seeds, and sweep.seeds is {num_seeds}: the two must agree. "
+            f"Write sweep.seeds={num_listed}, or leave one of them out."
+        )
+    return []
 
 
 def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:
-    """The overrides of each job of a multirun, one list per combination of the swept values, and the swept keys:
-    groups first, then settings, the seed last."""
+    """The overrides of each job of a multirun, one list per combination of the swept values (a value that is listed
+    twice counts once), and the swept keys: groups first, then settings, the seed last."""
     kept = [entry for entry in _parse(overrides) if not entry.is_hydra_override()]
     if not all(_listable(entry) for entry in kept):
         kept = [entry for entry in kept if not entry.is_sweep_override()]
     last = {entry.get_key_element(): entry for entry in kept}
     swept = [key for key, entry in last.items() if entry.is_sweep_override()]
-    return hydra_internals.split_sweep(kept), sorted(swept, key=lambda key: (key == "seed", "." in key))
+    jobs = {tuple(job): job for job in hydra_internals.split_sweep(kept)}
+    return list(jobs.values()), sorted(swept, key=lambda key: (key == "seed", "." in key))
 
 
 def _parse(overrides: list[str]) -> list[Override]:
