@@ -1,24 +1,41 @@
-"""The same options on several data sets: Friedman's test of their ranks (Demsar 2006)."""
+"""The same options on several data sets: who leads where, ranks (Demsar 2006), and what was not compared."""
 
+import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mnistlab.comparison.results import AcrossData, Comparison, finite_or_none
+from mnistlab.comparison.data_sets import data_difference
+from mnistlab.comparison.interaction import group_same_options, interaction_with_data
+from mnistlab.comparison.interaction_wording import describe_leads, describe_tests, is_one_seed
+from mnistlab.comparison.results import AcrossData, Comparison, Interaction, finite_or_none
 from mnistlab.comparison.statistics import ALPHA, Floats, friedman
+from mnistlab.comparison.wording import describe_same_runs, join_names
+
+MIN_DATA_SETS = 3  # with fewer, no difference of ranks can be significant
+MAX_GROUPS = 3
+REASONS = {
+    "none": "their images are the same",
+    "training images": "their training images differ (their validation images are the same)",
+    "test images": "their test images differ (their training and validation images are the same)",
+    "validation images": "their validation images differ",
+    "source": "they are different data sets",
+    "images": "their images differ",
+    "unknown": "their runs did not record which images they used",
+}
 
 
 def across_data(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> AcrossData:
-    """Rank the options that have a mean on every data set: Friedman's test, then Holm's (Demsar 2006).
+    """Compare the leaders of the data sets, and rank the options that have a mean on every one of them.
 
-    A difference is significant if both p values are below alpha. With few data sets, the power is low.
+    Ranks: Friedman's test, then Holm's (Demsar 2006); a difference is significant if both p values are below alpha.
+    With few data sets, the power is low. Options with the same runs have one rank.
     """
-    means = [{option.name: option.mean for option in comparison.options} for comparison in comparisons]
-    names = sorted(name for name in means[0] if all(by_name.get(name) is not None for by_name in means))
-    signs = [1 if comparison.direction == "higher" else -1 for comparison in comparisons]
-    rows = [[sign * by_name[name] for sign, by_name in zip(signs, means, strict=True)] for name in names]  # type: ignore[operator]
-    scores: Floats = np.array(rows, dtype=float).reshape(len(names), len(comparisons))
-    ranks, p, p_holm = friedman(scores)
+    interaction = interaction_with_data(comparisons)
+    ranked, incomplete = _ranked_options(comparisons)
+    names = [group[0] for group in ranked]
+    ranks, p, p_holm = friedman(_scores(comparisons, names))
     first, second = np.triu_indices(len(names), 1)
     pairs = [
         (*_better_first(names, ranks, int(i), int(j)), finite_or_none(value))
@@ -26,23 +43,121 @@ def across_data(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> Acro
     ]
     mean_ranks = {names[index]: float(ranks[index]) for index in np.argsort(ranks, kind="stable")}
     significant = [pair[:2] for pair in pairs if pair[2] is not None and pair[2] < alpha] if p < alpha else []
-    verdict = _verdict_sentence(mean_ranks, significant, len(comparisons))
-    data = [comparison.data for comparison in comparisons]
-    return AcrossData(verdict, data, mean_ranks, finite_or_none(p), pairs)
+    ranking = _ranking_sentence(mean_ranks, significant, comparisons)
+    groups = {group[0]: group for group in ranked}
+    return AcrossData(
+        verdict=_verdict(interaction, ranking if _are_independent(comparisons) else ""),
+        data=[comparison.data for comparison in comparisons],
+        mean_ranks={name: rank for first_name, rank in mean_ranks.items() for name in groups[first_name]},
+        p=finite_or_none(p),
+        pairs=pairs,
+        ranking=ranking,
+        interaction=interaction,
+        not_compared=[*_not_compared(comparisons), *incomplete],
+    )
+
+
+def _ranked_options(comparisons: Sequence[Comparison]) -> tuple[list[list[str]], list[str]]:
+    """The options with a mean on every data set, those with the same runs together, and sentences on the others."""
+    columns = [comparison.data for comparison in comparisons]
+    cells = {(option.name, one.data): option for one in comparisons for option in one.options}
+    on: dict[str, list[str]] = defaultdict(list)
+    for (name, column), option in cells.items():
+        on[name] += [column] if option.mean is not None else []
+    complete = sorted(name for name, found in on.items() if len(found) == len(columns))
+    sentences: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(on) - set(complete)):
+        where = f"on {join_names(on[name], 4)} only" if on[name] else "on no data set"
+        sentences[where].append(name)
+    incomplete = [
+        f"{join_names(names, 4)} trained {where}, without a rank across the data sets"
+        for where, names in sentences.items()
+    ]
+    if len(incomplete) > MAX_GROUPS:
+        others = f"{len(incomplete) - MAX_GROUPS + 1} more groups of options did not train on every data set"
+        incomplete = [*incomplete[: MAX_GROUPS - 1], f"{others}: see the table"]
+    return group_same_options(complete, columns, cells), incomplete
+
+
+def _scores(comparisons: Sequence[Comparison], names: Sequence[str]) -> Floats:
+    """Means, higher is better, shape (options, data sets); data sets that are the same runs count once."""
+    columns = list({_runs(comparison): comparison for comparison in comparisons}.values())
+    scores = np.empty((len(names), len(columns)))
+    for column, comparison in enumerate(columns):
+        sign = 1 if comparison.direction == "higher" else -1
+        means = {option.name: option.mean for option in comparison.options}
+        scores[:, column] = [sign * (means[name] or 0.0) for name in names]
+    return scores
 
 
 def _better_first(names: Sequence[str], ranks: Floats, i: int, j: int) -> tuple[str, str]:
     return (names[i], names[j]) if ranks[i] <= ranks[j] else (names[j], names[i])
 
 
-def _verdict_sentence(
-    mean_ranks: Mapping[str, float], significant: Sequence[tuple[str, str]], num_data_sets: int
+def _runs(comparison: Comparison) -> object:
+    """The runs of every option, which identify the comparison; its name if they are not known."""
+    runs = sorted((option.name, tuple(option.run_ids)) for option in comparison.options)
+    return tuple(runs) if any(any(run_ids) for _, run_ids in runs) else comparison.data
+
+
+def _are_independent(comparisons: Sequence[Comparison]) -> bool:
+    """Whether every data set has another source, so that no images count more than once."""
+    sources = [one.identity.source if one.identity else one.data for one in comparisons]
+    return len(set(sources)) == len(sources)
+
+
+def _ranking_sentence(
+    mean_ranks: Mapping[str, float], significant: Sequence[tuple[str, str]], comparisons: Sequence[Comparison]
 ) -> str:
     if len(mean_ranks) < 2:
         return "Across the data sets: fewer than two options have results on all of them."
     leader = next(iter(mean_ranks))
     beaten = [second for first, second in significant if first == leader]
     rank = f"mean rank {mean_ranks[leader]:.2g} of {len(mean_ranks)}"
-    if not beaten:
-        return f"Across {num_data_sets} data sets {leader} ranks best ({rank}), but no difference is significant."
-    return f"Across {num_data_sets} data sets {leader} ranks best ({rank}) and beats {', '.join(beaten)}."
+    start = f"Across {len(comparisons)} data sets {leader} ranks best ({rank})"
+    sentence = f"{start} and beats {', '.join(beaten)}" if beaten else f"{start}, but no difference is significant"
+    shared = "" if _are_independent(comparisons) else "; the data sets share images, so they are not independent tests"
+    return f"{sentence}{shared}."
+
+
+def _verdict(interaction: Interaction, ranking: str) -> str:
+    """Who leads where, then what is significant. ranking: the sentence on the ranks, if they mean something."""
+    if is_one_seed(interaction) and any(leader.leader for leader in interaction.leaders):
+        return f"One seed: no claim; {describe_leads(interaction).replace(' leads ', ' has the best value ', 1)}."
+    sentences = [interaction.sentence, describe_tests(interaction)]
+    if len(interaction.columns) >= MIN_DATA_SETS and len(interaction.rows) > 1:
+        sentences.append(ranking.removesuffix("."))
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def _not_compared(comparisons: Sequence[Comparison]) -> list[str]:
+    """Why the data sets were not compared with each other: one sentence per reason."""
+    pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for one, other in itertools.combinations(comparisons, 2):
+        if one.identity is not None and other.identity is not None:
+            same = _runs(one) == _runs(other)
+            reason = "same runs" if same else REASONS[data_difference(one.identity, other.identity)]
+            pairs[reason].append((one.data, other.data))
+    sentences = [f"{describe_same_runs(pair)}" for pair in pairs.pop("same runs", [])[:MAX_GROUPS]]
+    for reason, found in pairs.items():
+        groups = _groups_of_pairs(found)
+        named = [join_names(group, 6) for group in groups[:MAX_GROUPS]]
+        more = f"; and {len(groups) - MAX_GROUPS} more" if len(groups) > MAX_GROUPS else ""
+        sentences.append(f"{'; '.join(named)}{more} were not compared with each other: {reason}")
+    return sentences
+
+
+def _groups_of_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """Groups of data sets of which every two are one of the pairs; each pair is within a group."""
+    known = {frozenset(pair) for pair in pairs}
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    groups: list[list[str]] = []
+    for one, other in pairs:
+        if any(one in group and other in group for group in groups):
+            continue
+        group = [one, other]
+        for name in names:
+            if name not in group and all(frozenset((name, member)) in known for member in group):
+                group.append(name)
+        groups.append(group)
+    return groups

@@ -2,16 +2,19 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from mnistlab.comparison.curves import TARGETS, describe_convergence
-from mnistlab.comparison.fairness import fairness
-from mnistlab.comparison.grid import at_best_rates, learning_rate_grid
-from mnistlab.comparison.options import compare_options, option_summary, rank_options
-from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, is_data_axis, score_matrix, split_by_data
-from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.data_sets import data_identity, group_by_data, is_data_comparison, split_by_data
+from mnistlab.comparison.fairness import fairness_notes
+from mnistlab.comparison.grid import GRID_AXES, at_best_rates, learning_rate_grid
+from mnistlab.comparison.interaction import interaction_of_axes
+from mnistlab.comparison.metric_names import metric_direction
+from mnistlab.comparison.options import compare_groups, option_summary, rank_options
+from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
+from mnistlab.comparison.results import Comparison, Direction, Interaction, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.statistics import ALPHA
-from mnistlab.comparison.wording import describe_method, verdict
+from mnistlab.comparison.wording import describe_method, group_same_runs, verdict
 
 
 def compare(
@@ -28,62 +31,94 @@ def compare(
     """Compare the options of an axis, paired by seed; the order of the records does not matter.
 
     axis: one or more settings ("optimizer", ("optimizer", "optimizer.learning_rate")). objective: a metric
-    on validation data. direction: "auto" means lower is better for losses, errors and seconds. alpha: the
+    on validation data. direction: "auto" goes by Keras's metric names (`metric_direction`). alpha: the
     family-wise error rate over all pairs. targets: validation accuracies for the time-to-target. resamples:
     number of bootstrap resamples; 0 omits the intervals. default_learning_rates: {"adam": 0.001}.
-    Raises ValueError for records on different data (see `compare_by_data`), for an axis that no record has,
-    and for a `test_` objective: options selected on the test set would make its scores optimistic.
+    Raises ValueError for records on different data (see `compare_by_data`), for an axis that no record has, for
+    an objective of unknown direction, and for a `test_` objective: options selected on the test set would make its
+    scores optimistic.
     """
-    records = list(records)
-    keys = axis_keys(axis)
+    records, keys = list(records), axis_keys(axis)
     _validate(records, keys, objective)
-    groups = group_by_option(records, keys)
-    seeds, scores = score_matrix(groups, objective)
+    data = split_by_data(records)
+    if len(data) > 1 and not is_data_comparison(records, keys):
+        raise ValueError(
+            f"records: runs on {len(data)} different data sets cannot be compared in one table; "
+            f"use compare_by_data(records). Received: {', '.join(data)}"
+        )
     resolved = _resolve_direction(objective, direction)
-    pairs = compare_options(list(groups), scores, objective, resolved, alpha)
-    summaries = [
-        option_summary(name, group, keys, row, seeds, objective, targets, resamples)
-        for (name, group), row in zip(groups.items(), scores, strict=True)
-    ]
-    metric = objective.removeprefix("best_")
-    options = rank_options(summaries, groups, metric, resolved)
-    grid = learning_rate_grid(records, objective, resolved, default_learning_rates, alpha)
-    notes = fairness(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
-    return Comparison(
-        verdict=_verdict(options, pairs, objective, grid),
-        axis=list(keys),
-        objective=objective,
-        direction=resolved,
-        data=", ".join(split_by_data(records)),
-        alpha=alpha,
-        seeds=seeds,
-        options=options,
-        pairs=_sort_pairs(pairs, options),
-        notes=notes,
-        convergence=_convergence(options, metric, resolved),
-        grid=grid,
-        method=describe_method(len(groups), alpha),
-    )
+    return _compare(records, keys, objective, resolved, alpha, targets, resamples, default_learning_rates)
 
 
 def compare_by_data(
     records: Iterable[RunRecord],
     axis: str | Sequence[str] = "optimizer",
     objective: str = "best_val_accuracy",
-    **settings: Any,
+    *,
+    direction: Literal["auto", "higher", "lower"] = "auto",
+    alpha: float = ALPHA,
+    targets: Sequence[float] = TARGETS,
+    resamples: int = 2000,
+    default_learning_rates: Mapping[str, float] | None = None,
 ) -> list[Comparison]:
-    """One comparison per data set, the one with the most runs first; settings: keyword arguments of `compare`.
+    """One comparison per data set, the one with the most runs first; arguments as for `compare`.
 
-    A data setting on the axis ("source" next to "optimizer") then selects the data set, not an option.
-    An axis that consists of data settings only gives a single comparison, with a warning.
+    Settings of the axis that change the data (decided by the data's hashes, `data_axes`) select the data set; the
+    others distinguish its options. If all that vary change the data, the data sets are the options of a single
+    comparison, with a note on what differs.
     """
-    keys = axis_keys(axis)
-    if is_data_axis(keys):
-        groups, option_keys = {"": list(records)}, keys
-    else:
-        groups = split_by_data(records)
-        option_keys = tuple(key for key in keys if len(groups) == 1 or not is_data_axis([key]))
-    return [compare(members, option_keys, objective, **settings) for members in groups.values()]
+    records, keys = list(records), axis_keys(axis)
+    _validate(records, keys, objective)
+    settings = (_resolve_direction(objective, direction), alpha, targets, resamples, default_learning_rates)
+    grouped = group_by_data(records, keys)
+    compared = [_compare(one.records, grouped.axis, objective, *settings) for one in grouped.data_sets]
+    return [
+        dataclasses.replace(comparison, data=one.name, data_axis=grouped.data_axis)
+        for comparison, one in zip(compared, grouped.data_sets, strict=True)
+    ]
+
+
+def _compare(
+    records: Sequence[RunRecord],
+    keys: Sequence[str],
+    objective: str,
+    direction: Direction,
+    alpha: float,
+    targets: Sequence[float],
+    resamples: int,
+    default_learning_rates: Mapping[str, float] | None,
+) -> Comparison:
+    """Compare records on the same data, or options that are data sets."""
+    groups = group_by_option(records, keys)
+    seeds, scores = score_matrix(groups, objective)
+    pairs = compare_groups(groups, scores, objective, direction, alpha)
+    summaries = [
+        option_summary(name, group, keys, row, seeds, objective, targets, resamples)
+        for (name, group), row in zip(groups.items(), scores, strict=True)
+    ]
+    metric = objective.removeprefix("best_")
+    options = rank_options(summaries, groups, metric, direction)
+    grid = None
+    if not any(is_varied(records, key) for key in keys if key not in GRID_AXES):
+        grid = learning_rate_grid(records, objective, direction, default_learning_rates, alpha)
+    notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    return Comparison(
+        verdict=_verdict(options, pairs, objective, grid),
+        axis=list(keys),
+        objective=objective,
+        direction=direction,
+        data=", ".join(one.name for one in group_by_data(records, keys).data_sets),
+        alpha=alpha,
+        seeds=seeds,
+        options=options,
+        pairs=_sort_pairs(pairs, options),
+        notes=notes,
+        convergence=_convergence(options, metric, direction),
+        grid=grid,
+        method=describe_method(len(group_same_runs(list(groups), pairs)), alpha),
+        identity=data_identity(records),
+        interaction=_interaction(options, pairs, keys, objective, direction, alpha, grid),
+    )
 
 
 def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
@@ -97,12 +132,7 @@ def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str)
     known = sorted({name for record in records for name in record.metrics if not name.startswith("test_")})
     if objective not in known and any(record.metrics for record in records):
         raise ValueError(f"objective: no run has the metric {objective!r}. Choices: {', '.join(known)}")
-    data = split_by_data(records)
-    if len(data) > 1 and not is_data_axis(keys):
-        raise ValueError(
-            f"records: runs on {len(data)} different data sets cannot be compared in one table; "
-            f"use compare_by_data(records). Received: {', '.join(data)}"
-        )
+    check_axis(records, keys)
 
 
 def _verdict(
@@ -119,7 +149,28 @@ def _verdict(
 def _resolve_direction(objective: str, direction: Literal["auto", "higher", "lower"]) -> Direction:
     if direction != "auto":
         return direction
-    return "lower" if any(word in objective for word in ("loss", "error", "seconds")) else "higher"
+    known = metric_direction(objective)
+    if known is None:
+        raise ValueError(
+            f"direction: whether a higher or a lower {objective} is better does not follow from its name. "
+            "Choices: direction='higher', direction='lower'. Received: direction='auto'"
+        )
+    return known
+
+
+def _interaction(
+    options: Sequence[OptionSummary],
+    pairs: Sequence[Pair],
+    keys: Sequence[str],
+    objective: str,
+    direction: Direction,
+    alpha: float,
+    grid: LearningRateGrid | None,
+) -> Interaction | None:
+    """The interaction of the axes; None for one axis, and for a learning-rate grid, which has its own table."""
+    if grid and set(GRID_AXES) <= set(keys):
+        return None
+    return interaction_of_axes(options, pairs, keys, objective, direction, alpha)
 
 
 def _convergence(options: Sequence[OptionSummary], metric: str, direction: Direction) -> str:

@@ -1,13 +1,25 @@
 """Whether the comparison is fair: what differs between runs other than the swept axes and the seed."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from statistics import mode
 from typing import Any
 
-from mnistlab.comparison.records import RunRecord, axis_keys, group_by_option, is_data_axis, outcome, split_by_data
+from mnistlab.comparison.data_sets import (
+    DataDifference,
+    data_axes,
+    data_difference,
+    data_identity,
+    is_data_comparison,
+    split_by_data,
+)
+from mnistlab.comparison.options import same_runs
+from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, format_setting, group_by_option, outcome
 from mnistlab.comparison.results import Note
+from mnistlab.comparison.wording import describe_same_runs
 
+PRESETS = ("experiment", "debug")  # groups whose options set settings of all groups
 STRATEGY_SETTINGS = {"optimizer": ("fit.batch_size",)}
 UNSET = "(not set)"
 IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "experiment", "callbacks.progress")
@@ -19,15 +31,33 @@ def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Se
     A config group on the axis includes its settings ("optimizer": "optimizer.learning_rate") if they are
     constant within each option. The batch size is part of an optimizer's strategy: a note, not a warning, if it
     is constant within each option. ignore: settings, or groups of them, that cannot affect a result (folders,
-    tracking).
+    tracking). Raises ValueError for an axis that no record has.
     """
-    keys = axis_keys(axis)
+    records, keys = list(records), axis_keys(axis)
+    check_axis(records, keys)
+    return fairness_notes(records, keys, ignore)
+
+
+def fairness_notes(records: Sequence[RunRecord], keys: Sequence[str], ignore: Sequence[str] = IGNORED) -> list[Note]:
+    """The notes of `fairness`; the records may lack settings of the axis."""
     groups = group_by_option(records, keys)
-    notes = settings_notes(groups, keys, ignore)
+    notes = same_runs_notes(groups)
+    notes += settings_notes(groups, keys, ignore)
     notes += data_notes(groups, keys)
+    notes += validation_notes(groups)
     notes += initial_state_notes(groups, keys)
     notes += budget_notes(groups)
     return notes + replicate_notes(groups)
+
+
+def same_runs_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
+    """A note on options that have exactly the same runs."""
+    notes = []
+    for names in same_runs(groups):
+        served = "both" if len(names) == 2 else f"all {len(names)}"
+        text = f"{describe_same_runs(names)}: one run per seed serves {served}; the tests count them once"
+        notes.append(Note("note", text))
+    return notes
 
 
 def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], ignore: Sequence[str]) -> list[Note]:
@@ -46,26 +76,60 @@ def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], igno
         if _is_under(name, keys) and constant:
             continue
         found = _options_by_value(groups, name)
+        presets = [key for key in keys if key in PRESETS]
         if name in strategy and constant:
             notes.append(Note("note", f"{name} is part of each option's strategy: {found}"))
+        elif presets and constant:
+            notes.append(Note("note", f"{name} is set by {presets[0]}: {found}"))
         else:
             notes.append(Note("warning", f"{name} differs but is not on the axis: {found}"))
     return notes
 
 
 def data_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
-    """A warning if the runs were trained on different data, whether the axis intends it or not."""
-    data = split_by_data(record for group in groups.values() for record in group)
-    if len(data) < 2:
+    """How the data of the options differ: a note if only the training images do, otherwise a warning."""
+    records = [record for group in groups.values() for record in group]
+    if not is_data_comparison(records, keys):
+        data = split_by_data(records)
+        listed = ", ".join(data)
+        text = f"the runs used {len(data)} different data sets ({listed}): compare each data set separately"
+        return [Note("warning", text)] if len(data) > 1 else []
+    axis = ", ".join(keys)
+    found = _data_differences(groups)
+    if not found - {"none"}:
         return []
-    if is_data_axis(keys):
-        text = (
-            f"{', '.join(keys)} changes the data: the options were not evaluated on the same images, so a "
-            "difference may come from the difficulty of the images"
-        )
-    else:
-        text = f"the runs used {len(data)} different data sets ({', '.join(data)}): compare each data set separately"
-    return [Note("warning", text)]
+    if found <= {"none", "training images"}:
+        text = "the options were trained on different images and validated on the same ones"
+        return [Note("note", f"{axis} changes the data: {text}")]
+    text = "the options were not evaluated on the same images, so a difference may come from the images' difficulty"
+    return [Note("warning", f"{axis} changes the data: {text}")]
+
+
+def _data_differences(groups: dict[str, list[RunRecord]]) -> set[DataDifference]:
+    """How the data of each two options differ; options without any hash (all runs failed early) are left out."""
+    identities = [data_identity(group) for group in groups.values()]
+    known = [one for one in identities if one.hashes]
+    return {data_difference(one, other) for one, other in itertools.combinations(known, 2)}
+
+
+def validation_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
+    """A warning if options are validated on the test images."""
+    reasons, options = set(), []
+    for option, group in groups.items():
+        by_setting = any(record.params.get("data.validation") == "test" for record in group)
+        if by_setting or any(_has_equal_hashes(record) for record in group):
+            options.append(option)
+            reasons.add("data.validation=test" if by_setting else "their hashes are the same")
+    if not options:
+        return []
+    which = "" if len(options) == len(groups) else f" of {_list_names(options)}"
+    text = f"the validation images{which} are the test images ({', '.join(sorted(reasons))}): options are ranked by the"
+    return [Note("warning", f"{text} test set, so the best value is optimistic")]
+
+
+def _has_equal_hashes(record: RunRecord) -> bool:
+    digest = record.tags.get("hash.validation")
+    return bool(digest) and digest == record.tags.get("hash.test")
 
 
 def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str]) -> list[Note]:
@@ -73,7 +137,7 @@ def initial_state_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str])
     notes = []
     if not any(key.split(".")[0] == "model" for key in keys):
         notes += _mismatch_notes(groups, "initial weights", "hash.initial_weights")
-    if not is_data_axis(keys):
+    if not data_axes((record for group in groups.values() for record in group), keys):
         noun = "batch orders (at equal batch size)"
         notes += _mismatch_notes(groups, noun, "hash.batch_order", ["fit.batch_size"])
     return notes
@@ -109,7 +173,7 @@ def replicate_notes(groups: dict[str, list[RunRecord]]) -> list[Note]:
 
 
 def _values(group: Sequence[RunRecord], name: str) -> list[str]:
-    return [str(record.params.get(name, UNSET)) for record in group]
+    return [format_setting(record.params.get(name, UNSET)) for record in group]
 
 
 def _equals_seed(records: Sequence[RunRecord], name: str) -> bool:

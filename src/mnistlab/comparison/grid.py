@@ -5,12 +5,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from mnistlab.comparison.options import compare_options
+from mnistlab.comparison.options import compare_groups
 from mnistlab.comparison.records import RunRecord, outcome, score_matrix
 from mnistlab.comparison.results import Direction, GridPoint, GridRow, LearningRateGrid, OptionSummary
 from mnistlab.comparison.statistics import ALPHA, mean_and_sd
 
 LEARNING_RATE = "optimizer.learning_rate"
+GRID_AXES = ("optimizer", LEARNING_RATE)
 MIN_RATES = 3
 
 
@@ -40,7 +41,7 @@ def learning_rate_grid(
     ]
     chosen = {row.optimizer: runs[row.optimizer][row.best] for row in rows if row.best is not None}
     _, scores = score_matrix(chosen, objective)
-    pairs = compare_options(list(chosen), scores, objective, direction, alpha)
+    pairs = compare_groups(chosen, scores, objective, direction, alpha)
     return LearningRateGrid(ranked, _edge_warnings(rows), pairs)
 
 

@@ -1,6 +1,8 @@
 """One option over its seeds, the ranking of the options, and all pairs of options with a sentence each."""
 
 import dataclasses
+import itertools
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -46,6 +48,7 @@ def option_summary(
         train_seconds=_mean_metric(trained, "train_seconds"),
         targets=[time_to_target(group, target) for target in targets],
         reading=CurveDiagnosis(""),
+        run_ids=[record.run_id for record in group],
     )
 
 
@@ -56,13 +59,70 @@ def _mean_metric(records: Sequence[RunRecord], name: str) -> float | None:
 def rank_options(
     options: Sequence[OptionSummary], groups: Mapping[str, Sequence[RunRecord]], metric: str, direction: Direction
 ) -> list[OptionSummary]:
-    """Sort by mean, best first, then by name, and diagnose the curves; options without a mean come last."""
+    """Sort by mean, best first, then by name, and diagnose the curves; options without a mean come last.
+
+    Of options with the same runs, the one with the shortest name comes first.
+    """
     sign = -1.0 if direction == "higher" else 1.0
-    ranked = sorted(options, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
+    twins = {name: index for same in same_runs(groups) for index, name in enumerate(same)}
+    leading = {name: same[0] for same in same_runs(groups) for name in same}
+
+    def rank(option: OptionSummary) -> tuple[bool, float, str, int]:
+        name = option.name
+        return option.mean is None, sign * (option.mean or 0.0), leading.get(name, name), twins.get(name, 0)
+
+    ranked = sorted(options, key=rank)
     return [
         dataclasses.replace(option, reading=diagnose_curves(groups[option.name], metric, direction, ranked[0].mean))
         for option in ranked
     ]
+
+
+def same_runs(groups: Mapping[str, Sequence[RunRecord]]) -> list[list[str]]:
+    """The options that have exactly the same runs, by seed and run id; of each such set, the shortest name first."""
+    names_of: dict[frozenset[tuple[int, str]], list[str]] = defaultdict(list)
+    for name, group in groups.items():
+        names_of[frozenset((record.seed, record.run_id) for record in group)].append(name)
+    shared = [names for runs, names in names_of.items() if len(names) > 1 and any(run_id for _, run_id in runs)]
+    return [sorted(names, key=lambda name: (len(name), name)) for names in shared]
+
+
+def compare_groups(
+    groups: Mapping[str, Sequence[RunRecord]],
+    scores: statistics.Floats,
+    objective: str,
+    direction: Direction,
+    alpha: float = statistics.ALPHA,
+) -> list[Pair]:
+    """Compare every pair of options; those with the same runs are one in the tests, and share their results.
+
+    scores: shape (options, seeds), rows in the order of the groups, NaN without a trained run with a seed.
+    """
+    names = list(groups)
+    leading = {name: same[0] for same in same_runs(groups) for name in same}
+    distinct = [name for name in names if leading.get(name, name) == name]
+    rows = [names.index(name) for name in distinct]
+    pairs = compare_options(distinct, scores[rows], objective, direction, alpha)
+    found = {frozenset((pair.first, pair.second)): pair for pair in pairs}
+    num_seeds = dict(zip(names, np.isfinite(scores).sum(axis=1).tolist(), strict=True))
+    result = []
+    for one, other in itertools.combinations(names, 2):
+        first, second = leading.get(one, one), leading.get(other, other)
+        if first == second:
+            result.append(_pair_of_same_runs(one, other, num_seeds[one], objective))
+        else:
+            result.append(_renamed(found[frozenset((first, second))], {first: one, second: other}, objective))
+    return result
+
+
+def _renamed(pair: Pair, names: Mapping[str, str], objective: str) -> Pair:
+    renamed = dataclasses.replace(pair, first=names[pair.first], second=names[pair.second])
+    return dataclasses.replace(renamed, words=describe_pair(renamed, objective))
+
+
+def _pair_of_same_runs(first: str, second: str, num_seeds: int, objective: str) -> Pair:
+    pair = Pair(first, second, num_seeds, None, None, None, None, None, None, "same runs", None, "")
+    return dataclasses.replace(pair, words=describe_pair(pair, objective))
 
 
 def compare_options(

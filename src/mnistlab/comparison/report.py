@@ -14,9 +14,10 @@ from mnistlab.comparison import tables
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.curve_figures import curves_figure
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
+from mnistlab.comparison.data_sets import group_by_data
 from mnistlab.comparison.figures import final_values_figure, learning_rate_figure, time_to_target_figure
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
-from mnistlab.comparison.records import RunRecord, split_by_data
+from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import Comparison, to_json
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
 
@@ -97,10 +98,11 @@ def write_report(
 
 
 def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """The records of each comparison."""
-    if len(comparisons) == 1:
+    """The records of each comparison, by the rule that `compare_by_data` follows."""
+    keys = [*comparisons[0].data_axis, *comparisons[0].axis]
+    groups = {one.name: one.records for one in group_by_data(records, keys).data_sets}
+    if len(comparisons) == 1 and (len(groups) == 1 or comparisons[0].data not in groups):
         return [list(records)]
-    groups = split_by_data(records)
     unknown = [one.data for one in comparisons if one.data not in groups]
     if unknown:
         raise ValueError(f"records: no run was trained on {', '.join(unknown)}. Choices: {', '.join(groups)}")

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spread"]
+Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spread", "same runs"]
 Direction = Literal["higher", "lower"]
 
 
@@ -46,7 +46,10 @@ class CurveDiagnosis:
 
 @dataclass(frozen=True)
 class OptionSummary:
-    """One option over its seeds. mean, sd and interval: of the objective over trained runs."""
+    """One option over its seeds. mean, sd and interval: of the objective over trained runs.
+
+    run_ids: of all its runs, by seed; "" for a job that failed before it had a run.
+    """
 
     name: str
     values: dict[str, Any]
@@ -64,6 +67,7 @@ class OptionSummary:
     train_seconds: float | None
     targets: list[TargetTime]
     reading: CurveDiagnosis
+    run_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ class Pair:
 
     advantage, low, high: mean difference and interval in the objective's unit, positive where `first` is better,
     for both directions. confidence: level of the interval, 1 minus the significance level of the test.
-    more_seeds: 101 stands for more than 100; None without an estimate.
+    decision: "same runs" if both options have exactly the same runs. more_seeds: 101 stands for more than 100;
+    None without an estimate.
     """
 
     first: str
@@ -122,8 +127,100 @@ class LearningRateGrid:
 
 
 @dataclass(frozen=True)
+class InteractionCell:
+    """One row in one column: mean, sd and 95 % bootstrap interval of the objective over its trained seeds."""
+
+    row: str
+    column: str
+    mean: float | None
+    sd: float | None
+    interval: tuple[float, float] | None
+    num_seeds: int
+
+
+@dataclass(frozen=True)
+class ColumnLeader:
+    """The best row of a column; None without a trained run.
+
+    beats_runner_up: None if no test was possible (one seed). num_beaten: how many of the num_others other rows it
+    beats by the pairwise tests; rows with the same runs count once.
+    """
+
+    column: str
+    leader: str | None
+    runner_up: str | None
+    beats_runner_up: bool | None
+    num_beaten: int
+    num_others: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A difference of differences: how much more `first` is ahead of `second` in `column` than in `other_column`.
+
+    difference, low, high: in the objective's unit, paired by seed; the difference is never negative. confidence:
+    level of the interval. p_holm: corrected for all contrasts of the interaction.
+    """
+
+    first: str
+    second: str
+    column: str
+    other_column: str
+    num_seeds: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+    p: float | None
+    p_holm: float | None
+    significant: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether the order of the rows (options) depends on the column: a data set, or values of the other axes.
+
+    cells: a list of cells per row. num_contrasts: size of the family that Holm's correction counts; `contrasts`
+    holds those that were tested, the smallest p first. same_runs: rows that are the same runs in all columns, as
+    lists. missing: cells without a trained run.
+    """
+
+    is_by_data: bool
+    row_axis: list[str]
+    rows: list[str]
+    column_axis: list[str]
+    columns: list[str]
+    objective: str
+    direction: Direction
+    cells: list[list[InteractionCell]]
+    leaders: list[ColumnLeader]
+    contrasts: list[Contrast]
+    num_contrasts: int
+    same_runs: list[list[str]]
+    missing: list[str]
+    sentence: str
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """What identifies a data set. source: the settings that name it; hashes: split -> seed -> hash of its content.
+
+    Splits: "data" (all), "train", "validation", "test"; those that no run recorded are left out. A split may be
+    determined by the seed.
+    """
+
+    source: str
+    hashes: dict[str, dict[int, str]]
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """The verdict and everything it is based on. options: best first, those without a trained run last."""
+    """The verdict and everything it is based on. options: best first, those without a trained run last.
+
+    axis: the settings that distinguish the options; data_axis: those that selected the data set. interaction: of
+    the axes with each other, if there are several.
+    """
 
     verdict: str
     axis: list[str]
@@ -138,20 +235,29 @@ class Comparison:
     convergence: str
     grid: LearningRateGrid | None
     method: str
+    data_axis: list[str] = field(default_factory=list)
+    identity: DataIdentity | None = None
+    interaction: Interaction | None = None
 
 
 @dataclass(frozen=True)
 class AcrossData:
-    """The options ranked over several data sets (Demsar 2006); pairs hold Holm-adjusted p values."""
+    """The options over several data sets: ranks (Demsar 2006), interaction, and what was not compared.
+
+    pairs hold Holm-adjusted p values. ranking: the result of the ranks in a sentence. not_compared: sentences.
+    """
 
     verdict: str
     data: list[str]
     mean_ranks: dict[str, float]
     p: float | None
     pairs: list[tuple[str, str, float | None]]
+    ranking: str
+    interaction: Interaction
+    not_compared: list[str]
 
 
-def to_json(result: Comparison | AcrossData) -> str:
+def to_json(result: Comparison | AcrossData | Interaction) -> str:
     """The result as JSON; NaN and infinities become null."""
     return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
 

@@ -87,12 +87,15 @@ def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, fl
     return (low, high) if math.isfinite(low + high) else (float(values[0]), float(values[-1]))
 
 
-def holm(p_values: Floats) -> Floats:
-    """Holm's (1979) step-down adjusted p values; NaN entries are not part of the family and stay NaN."""
+def holm(p_values: Floats, family: int | None = None) -> Floats:
+    """Holm's (1979) step-down adjusted p values; NaN entries are not part of the family and stay NaN.
+
+    family: its size, if it has more members than are tested here; the correction is then conservative.
+    """
     adjusted = np.full(p_values.shape, np.nan)
     order = np.argsort(p_values)
     order = order[np.isfinite(p_values[order])]
-    steps = np.arange(len(order), 0, -1)
+    steps = (family or len(order)) - np.arange(len(order))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps * p_values[order]))
     return adjusted
 
@@ -100,7 +103,31 @@ def holm(p_values: Floats) -> Floats:
 def compare_pairs(scores: Floats, alpha: float = ALPHA) -> PairTests:
     """Test all pairs of options on their shared seeds. scores: shape (options, seeds), NaN for missing seeds."""
     first, second = np.triu_indices(len(scores), 1)
-    differences = scores[first] - scores[second]
+    moderated = len(scores) >= MODERATION_MIN_OPTIONS
+    return paired_tests(first, second, scores[first] - scores[second], scores, alpha, moderated)
+
+
+def compare_contrasts(scores: Floats, contrasts: NDArray[np.intp], alpha: float, family: int | None) -> PairTests:
+    """Test differences of differences (first - second in one column) - (first - second in another), paired by seed.
+
+    scores: shape (rows, columns, seeds), NaN for missing seeds. contrasts: first row, second row, column and other
+    column of each, shape (contrasts, 4). family: the number of contrasts, if not all of them are tested.
+    """
+    first, second, column, other = contrasts.T
+    differences = scores[first, column] - scores[second, column] - scores[first, other] + scores[second, other]
+    return paired_tests(first, second, differences, scores, alpha, moderated=False, family=family)
+
+
+def paired_tests(
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    differences: Floats,
+    scores: Floats,
+    alpha: float,
+    moderated: bool,
+    family: int | None = None,
+) -> PairTests:
+    """Test whether differences are 0 on average. differences: shape (tests, seeds), NaN for missing seeds."""
     present = np.isfinite(differences)
     num_seeds = present.sum(axis=1)
     filled = np.where(present, differences, 0.0)
@@ -109,14 +136,14 @@ def compare_pairs(scores: Floats, alpha: float = ALPHA) -> PairTests:
     variance = (residuals**2).sum(axis=1) / np.maximum(num_seeds - 1, 1)
     variance = _without_rounding_error(variance, scores)
     degrees = np.maximum(num_seeds - 1, 0).astype(float)
-    if len(scores) >= MODERATION_MIN_OPTIONS:
+    if moderated:
         variance, degrees = moderate_variances(variance, degrees)
     testable = (num_seeds >= 2) & (variance > 0)
     standard_error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
     safe_degrees = np.where(testable, degrees, 1.0)
     p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / standard_error, safe_degrees), np.nan)
-    p_holm = holm(p)
-    level = _significance_levels(p, p_holm, alpha)
+    p_holm = holm(p, family)
+    level = _significance_levels(p, p_holm, alpha, family)
     margin = stats.t.isf(np.where(testable, level, 0.5) / 2, safe_degrees) * standard_error
     margin = np.where(testable, margin, np.nan)
     sd = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
@@ -192,13 +219,13 @@ def friedman(scores: Floats) -> tuple[Floats, float, Floats]:
     return mean_ranks, p, holm(2 * stats.norm.sf(np.abs(z)))
 
 
-def _significance_levels(p: Floats, p_holm: Floats, alpha: float) -> Floats:
+def _significance_levels(p: Floats, p_holm: Floats, alpha: float, family: int | None) -> Floats:
     """The level at which Holm's procedure tested each pair: alpha / (m - i + 1), constant after its last step."""
     level = np.full(p.shape, np.nan)
     order = np.argsort(p)
     order = order[np.isfinite(p[order])]
     rejected = int((p_holm[order] < alpha).sum())
-    steps = len(order) - np.minimum(np.arange(len(order)), rejected)
+    steps = (family or len(order)) - np.minimum(np.arange(len(order)), rejected)
     level[order] = alpha / np.maximum(steps, 1)
     return level
 

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnistlab.comparison.records import RunRecord, outcome
-from mnistlab.comparison.results import Comparison, LearningRateGrid, OptionSummary, Pair, TargetTime
-from mnistlab.comparison.wording import format_value, is_fraction
+from mnistlab.comparison.results import (
+    Comparison,
+    Interaction,
+    InteractionCell,
+    LearningRateGrid,
+    OptionSummary,
+    Pair,
+    TargetTime,
+)
+from mnistlab.comparison.wording import format_value, is_fraction, join_names
 
 MAX_PAIRS = 28
 DIVERGENCE_TAGS = ("epoch", "step", "learning_rate", "last_finite_loss")  # each after "outcome."
@@ -30,7 +38,7 @@ def options_table(comparison: Comparison) -> Table:
 
 def pairs_table(comparison: Comparison) -> Table | None:
     """Pairs with Holm-corrected p values; if there are many, those with the leader; None for one seed."""
-    if all(pair.decision == "one seed" for pair in comparison.pairs):
+    if {pair.decision for pair in comparison.pairs} <= {"one seed", "same runs"}:
         return None
     pairs, title = comparison.pairs, "Pairwise differences"
     if len(pairs) > MAX_PAIRS:
@@ -113,6 +121,60 @@ def pairs_csv(comparison: Comparison) -> str:
     header = ["first", "second", "num_seeds", "advantage", "low", "high", "confidence", "p", "p_holm"]
     header += ["decision", "more_seeds", "words"]
     return _csv(header, [[getattr(pair, name) for name in header] for pair in comparison.pairs])
+
+
+def interaction_table(found: Interaction) -> Table:
+    """The mean of every row in every column; the best of a column is marked in words."""
+    seeds = max(cell.num_seeds for row in found.cells for cell in row)
+    rows = [
+        [name, *(_interaction_cell(found, cell, seeds) for cell in cells)]
+        for name, cells in zip(found.rows, found.cells, strict=True)
+    ]
+    count = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    title = f"{found.objective} by {join_names([*found.row_axis, *found.column_axis])} ({count})"
+    return Table(title, [" and ".join(found.row_axis), *found.columns], rows)
+
+
+def leaders_table(found: Interaction) -> Table:
+    """The best row of every column, for more columns than fit side by side."""
+    means = {(cell.row, cell.column): cell.mean for row in found.cells for cell in row}
+    rows = []
+    for leader in found.leaders:
+        cells = []
+        for name in (leader.leader, leader.runner_up):
+            cells += [name or "-", format_value(found.objective, means.get((name or "", leader.column)))]
+        rows.append([leader.column, *cells, f"{leader.num_beaten} of {leader.num_others}"])
+    header = [" and ".join(found.column_axis), "best", "mean", "second", "mean", "best beats"]
+    return Table("The best of every column", header, rows)
+
+
+def interaction_csv(found: Interaction) -> str:
+    """A row per cell, with unrounded numbers; missing numbers are empty."""
+    header = [" ".join(found.row_axis), " ".join(found.column_axis), "objective", "mean", "sd"]
+    header += ["interval_low", "interval_high", "num_seeds", "is_best", "num_beaten", "num_others"]
+    leaders = {leader.column: leader for leader in found.leaders}
+    rows: list[list[object]] = []
+    for cell in (cell for row in found.cells for cell in row):
+        leader = leaders[cell.column]
+        is_best = is_leader(found, cell)
+        beaten = [leader.num_beaten, leader.num_others] if is_best else [None, None]
+        numbers = [cell.mean, cell.sd, *(cell.interval or (None, None)), cell.num_seeds]
+        rows.append([cell.row, cell.column, found.objective, *numbers, int(is_best), *beaten])
+    return _csv(header, rows)
+
+
+def is_leader(found: Interaction, cell: InteractionCell) -> bool:
+    """Whether the cell's row is the best of its column, or the same runs as the best."""
+    best = next((leader.leader for leader in found.leaders if leader.column == cell.column), None)
+    twins = next((same for same in found.same_runs if cell.row in same), [cell.row])
+    return cell.mean is not None and best in twins
+
+
+def _interaction_cell(found: Interaction, cell: InteractionCell, most_seeds: int) -> str:
+    """ "97.11 % (best)", "95.20 % (2 seeds)" if other cells have more seeds, "-" without a trained run."""
+    marks = ["best"] if is_leader(found, cell) else []
+    marks += [f"{cell.num_seeds} seed{'s' if cell.num_seeds > 1 else ''}"] if 0 < cell.num_seeds < most_seeds else []
+    return format_value(found.objective, cell.mean) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _option_row(comparison: Comparison, option: OptionSummary) -> list[str]:

@@ -5,14 +5,17 @@ import os
 import sys
 from typing import IO, TYPE_CHECKING, Any
 
-from mnistlab.comparison.results import Comparison
-from mnistlab.comparison.tables import Table, options_table
+from mnistlab.comparison.results import AcrossData, Comparison
+from mnistlab.comparison.tables import Table, interaction_table, leaders_table, options_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
 
 MAX_LINES = 24
 MAX_OPTIONS = 12
+MAX_COLUMNS = 6  # data sets side by side; with more, a row for each with its best option
 UNLIMITED_WIDTH = 100_000
 
 
@@ -22,10 +25,19 @@ def terminal_summary(comparison: Comparison, terminal_width: int | None = None) 
     terminal_width: columns of the terminal to style and wrap the text for, in a process that does not have the
     terminal itself. None: plain text without escape codes; nothing is wrapped or shortened.
     """
+    return _as_text(lambda console: _print(console, comparison), terminal_width)
+
+
+def terminal_summary_across(across: AcrossData, terminal_width: int | None = None) -> str:
+    """The summary across data sets: verdict, the options by data set, what was not compared; see `terminal_summary`."""
+    return _as_text(lambda console: _print_across(console, across), terminal_width)
+
+
+def _as_text(print_on: "Callable[[Console], None]", terminal_width: int | None) -> str:
     text = io.StringIO()
     color_system = "standard" if terminal_width else None
     width = terminal_width or UNLIMITED_WIDTH
-    _print(_console(file=text, width=width, force_terminal=bool(terminal_width), color_system=color_system), comparison)
+    print_on(_console(file=text, width=width, force_terminal=bool(terminal_width), color_system=color_system))
     return text.getvalue().rstrip("\n")
 
 
@@ -53,7 +65,8 @@ def _print(console: "Console", comparison: Comparison) -> None:
 
     table = _shorten_header(options_table(comparison))
     num_hidden = max(len(table.rows) - MAX_OPTIONS, 0)
-    room = max(MAX_LINES - min(len(table.rows), MAX_OPTIONS) - (num_hidden > 0) - 5, 4)
+    room = MAX_LINES - min(len(table.rows), MAX_OPTIONS) - (num_hidden > 0) - 5
+    room = max(room - 2 * (comparison.interaction is not None), 4)
     texts = [note.text for note in comparison.notes if note.level == "warning"]
     warnings = _at_most([f"warning: {text}" for text in texts], max(room // 2, 1), "warnings")
     pairs = _at_most(_leader_pairs(comparison), room - len(warnings), "pairs")
@@ -61,7 +74,8 @@ def _print(console: "Console", comparison: Comparison) -> None:
     _print_table(console, table, is_first_best=comparison.options[0].mean is not None)
     if num_hidden:
         console.print(f"and {num_hidden} more options in the report")
-    for lines in filter(None, (pairs, warnings)):
+    interaction = [comparison.interaction.sentence] if comparison.interaction else []
+    for lines in filter(None, (pairs, interaction, warnings)):
         console.print()
         for line in lines:
             text = Text(line)
@@ -69,13 +83,35 @@ def _print(console: "Console", comparison: Comparison) -> None:
             console.print(text)
 
 
+def _print_across(console: "Console", across: AcrossData) -> None:
+    found = across.interaction
+    table = interaction_table(found)
+    if len(found.columns) > MAX_COLUMNS or sum(_column_widths(table.header, table.rows)) > console.width:
+        table = leaders_table(found)
+    console.print(across.verdict, end="\n\n")
+    console.print(f"{table.title}:")
+    _print_table(console, table, is_first_best=False)
+    if len(table.rows) > MAX_OPTIONS:
+        console.print(f"and {len(table.rows) - MAX_OPTIONS} more rows in the report")
+    if across.not_compared:
+        console.print()
+    for sentence in across.not_compared:
+        console.print(sentence)
+
+
+def _column_widths(header: list[str], rows: list[list[str]]) -> list[int]:
+    """Columns with two spaces between them."""
+    from rich.cells import cell_len
+
+    return [max(map(cell_len, column)) + 2 for column in zip(header, *rows, strict=True)]
+
+
 def _print_table(console: "Console", table: "Table", is_first_best: bool) -> None:
     """Columns are as wide as their cells; only names are cut, where a row would exceed the console."""
     import rich.table
-    from rich.cells import cell_len
 
     rows = [table.header, *table.rows[:MAX_OPTIONS]]
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    widths = [width - 2 for width in _column_widths(rows[0], rows[1:])]
     widths[0] = min(widths[0], max(8, console.width - sum(widths[1:]) - 2 * len(widths[1:])))
     width = sum(widths) + 2 * len(widths[1:])
     grid = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), width=width, header_style="")
@@ -100,7 +136,8 @@ def _leader_pairs(comparison: Comparison) -> list[str]:
     pairs = [pair for pair in comparison.pairs if leader in (pair.first, pair.second)]
     if comparison.grid and len(comparison.grid.rows) > 1:
         pairs = comparison.grid.at_best
-    return [] if all(pair.decision == "one seed" for pair in pairs) else [pair.words for pair in pairs]
+    is_claimed = not {pair.decision for pair in pairs} <= {"one seed", "same runs"}
+    return [pair.words for pair in pairs] if is_claimed else []
 
 
 def _at_most(lines: list[str], limit: int, noun: str) -> list[str]:

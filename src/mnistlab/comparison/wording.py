@@ -1,5 +1,6 @@
 """The sentences and formatted values of a comparison: numbers with units, pairs of options, the verdict."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from mnistlab.comparison.results import OptionSummary, Pair
@@ -36,6 +37,8 @@ def format_difference(objective: str, value: float, low: float, high: float) -> 
 def describe_pair(pair: Pair, objective: str) -> str:
     """The result of one pair as a sentence without its full stop."""
     names = f"{pair.first} and {pair.second}"
+    if pair.decision == "same runs":
+        return describe_same_runs((pair.first, pair.second))
     if pair.decision == "no shared seeds":
         return f"{names} have no common seed on which both trained: no claim"
     if pair.decision == "one seed":
@@ -53,6 +56,10 @@ def describe_pair(pair: Pair, objective: str) -> str:
 
 def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: str) -> str:
     """The result in one sentence. options: best first; their test scores are not used."""
+    groups = group_same_runs([option.name for option in options], pairs)
+    if len(options) > 1 and len(groups) == 1:
+        return f"{describe_same_runs(groups[0])}: nothing to compare."
+    options, pairs = _without_repeats(options, pairs, groups)
     trained = [option for option in options if option.mean is not None]
     if not trained:
         return "No result: no run of any option trained to the end."
@@ -88,6 +95,42 @@ def describe_method(num_options: int, alpha: float) -> str:
         "The interval of a single option's mean is a 95 % bootstrap interval (BCa); no test uses it. Additional "
         "seeds: estimated for 80 % power from the observed difference and standard deviation. Failed and diverged "
         "runs are counted, but excluded from the means."
+    )
+
+
+def group_same_runs(names: Sequence[str], pairs: Iterable[Pair]) -> list[list[str]]:
+    """The options in their order, those with the same runs together."""
+    same = {(pair.first, pair.second) for pair in pairs if pair.decision == "same runs"}
+    groups: list[list[str]] = []
+    for name in names:
+        twins = (group for group in groups if (group[0], name) in same or (name, group[0]) in same)
+        group = next(twins, None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    return groups
+
+
+def describe_same_runs(names: Sequence[str]) -> str:
+    """ "minibatch_gd and sgd are the same runs"."""
+    return f"{join_names(sorted(names))} are the same runs"
+
+
+def name_with_twins(group: Sequence[str]) -> str:
+    """The first name, with those of the options that have the same runs: "sgd (the same runs as minibatch_gd)"."""
+    return f"{group[0]} (the same runs as {join_names(group[1:])})" if len(group) > 1 else group[0]
+
+
+def _without_repeats(
+    options: Sequence[OptionSummary], pairs: Sequence[Pair], groups: Sequence[Sequence[str]]
+) -> tuple[list[OptionSummary], list[Pair]]:
+    """Options with the same runs as one, under a name that lists them all."""
+    names = {group[0]: name_with_twins(group) for group in groups}
+    kept = [pair for pair in pairs if pair.first in names and pair.second in names]
+    return (
+        [dataclasses.replace(option, name=names[option.name]) for option in options if option.name in names],
+        [dataclasses.replace(pair, first=names[pair.first], second=names[pair.second]) for pair in kept],
     )
 
 

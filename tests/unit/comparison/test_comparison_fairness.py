@@ -4,7 +4,7 @@ import pytest
 from synthetic_runs import failed, flagship, make_run, make_sweep
 
 from mnistlab.comparison import RunRecord, across_data, compare, compare_by_data, fairness
-from mnistlab.comparison.records import split_by_data
+from mnistlab.comparison.data_sets import split_by_data
 
 
 def warnings(records, axis="optimizer"):
@@ -166,6 +166,11 @@ def test_ranks_across_data_sets():
     found = across_data(compare_by_data([run for members in sets for run in members]))
     assert found.mean_ranks == {"sgd": 1.0, "momentum": 2.0, "adam": 3.0}
     assert found.p is not None and found.p < 0.05
-    assert found.verdict == "Across 6 data sets sgd ranks best (mean rank 1 of 3) and beats adam."
+    assert found.ranking == "Across 6 data sets sgd ranks best (mean rank 1 of 3) and beats adam."
+    assert found.verdict == (
+        "sgd leads on all 6 data sets (set0, set1, set2 and 3 more). On each data set sgd beats every other option. "
+        "Across 6 data sets sgd ranks best (mean rank 1 of 3) and beats adam."
+    )
     few = across_data(compare_by_data([run for members in sets[:2] for run in members]))
-    assert "no difference is significant" in few.verdict
+    assert few.ranking == "Across 2 data sets sgd ranks best (mean rank 1 of 3), but no difference is significant."
+    assert few.verdict == ("sgd leads on both data sets (set0, set1). On each data set sgd beats every other option.")

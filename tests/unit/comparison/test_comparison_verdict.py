@@ -107,7 +107,7 @@ def test_the_order_of_records_changes_nothing(random):
 @given(st.integers(0, 10**6), st.integers(2, 7), st.integers(2, 6))
 def test_lower_is_better_mirrors_higher_is_better(seed, options, seeds):
     scores = np.random.default_rng(seed).normal(0.5, 0.01, (options, seeds))
-    higher = compare(scores_as_runs(scores, "val_score"), objective="val_score", resamples=0)
+    higher = compare(scores_as_runs(scores, "val_auc"), objective="val_auc", resamples=0)
     lower = compare(scores_as_runs(1 - scores, "val_loss"), objective="val_loss", resamples=0)
     assert (higher.direction, lower.direction) == ("higher", "lower")
     for mine, other in zip(higher.pairs, lower.pairs, strict=True):

@@ -1,0 +1,162 @@
+"""The sentences on an interaction: who leads in which column, and whether the order depends on the column."""
+
+from collections.abc import Sequence
+
+from mnistlab.comparison.results import ColumnLeader, Contrast, Interaction
+from mnistlab.comparison.wording import format_difference, join_names, name_with_twins
+
+MAX_NAMES = 4
+
+
+def describe_contrast(contrast: Contrast, objective: str, is_by_data: bool) -> str:
+    """The result of one contrast as a sentence without its full stop."""
+    preposition = "on" if is_by_data else "with"
+    subject = f"the advantage of {contrast.first} over {contrast.second}"
+    columns = f"{preposition} {contrast.column} and {preposition} {contrast.other_column}"
+    if contrast.num_seeds < 2:
+        return f"{subject} {columns}: {'one seed' if contrast.num_seeds else 'no common seed'}: no claim"
+    if contrast.difference is None or contrast.low is None or contrast.high is None:
+        return f"{subject} {columns}: the same difference for every seed: zero variance, no test, no claim"
+    if not contrast.significant:
+        return f"{subject} is not distinguishable {columns}"
+    difference = format_difference(objective, contrast.difference, contrast.low, contrast.high)
+    return (
+        f"{subject} is {difference} larger {preposition} {contrast.column} than {preposition} {contrast.other_column}"
+    )
+
+
+def describe_interaction(found: Interaction, is_order_certain: bool) -> str:
+    """Who leads where, and whether that depends on the column, as a sentence without its full stop.
+
+    is_order_certain: whether of two leaders each beats the other in its column.
+    """
+    if not any(leader.leader for leader in found.leaders):
+        return "No result: no run of any option trained to the end"
+    leads = describe_leads(found)
+    if len(_distinct_leaders(found)) == 1:
+        sentence = f"{leads}{_describe_same_leader(found)}"
+    else:
+        sentence = _describe_changing_leader(found, leads, is_order_certain)
+    return f"{sentence}{_describe_missing(found.missing)}"
+
+
+def describe_leads(found: Interaction) -> str:
+    """ "adam leads on both data sets (default, imbalanced)", "adam leads on default, momentum on imbalanced"."""
+    preposition = "on" if found.is_by_data else "with"
+    columns_of: dict[str, list[str]] = {}
+    for leader in found.leaders:
+        if leader.leader is not None:
+            columns_of.setdefault(leader.leader, []).append(leader.column)
+    if len(columns_of) == 1:
+        ((leader_name, columns),) = columns_of.items()
+        return f"{row_name(found, leader_name)} leads {preposition} {_describe_columns(found, columns)}"
+    parts = [
+        f"{row_name(found, name)}{'' if index else ' leads'} {preposition} {join_names(columns, MAX_NAMES)}"
+        for index, (name, columns) in enumerate(columns_of.items())
+    ]
+    return ", ".join(parts)
+
+
+def row_name(found: Interaction, row: str) -> str:
+    """The row's name, with the rows that are the same runs."""
+    return name_with_twins(next((same for same in found.same_runs if row in same), [row]))
+
+
+def axis_name(keys: Sequence[str]) -> str:
+    """The axis in a sentence: "data", "model and fit.batch_size"."""
+    return join_names(list(keys)) if list(keys) != ["data set"] else "the data set"
+
+
+def is_one_seed(found: Interaction) -> bool:
+    """Whether no cell has more than one trained seed, so that nothing can be claimed."""
+    return max(cell.num_seeds for row in found.cells for cell in row) < 2
+
+
+def _describe_columns(found: Interaction, columns: Sequence[str]) -> str:
+    """ "both data sets (default, imbalanced)", "all 3 values of model (cnn, mlp and resnet)", "default"."""
+    if len(columns) == 1:
+        return columns[0]
+    noun = "combinations" if len(found.column_axis) > 1 else "values"
+    noun = "data sets" if found.is_by_data else f"{noun} of {axis_name(found.column_axis)}"
+    complete = len(columns) == len(found.columns)
+    count = f"{len(columns)} of {len(found.columns)}" if not complete else "both" if len(columns) == 2 else ""
+    shown = columns if len(columns) <= MAX_NAMES else [*columns[: MAX_NAMES - 1]]
+    more = "" if len(shown) == len(columns) else f" and {len(columns) - len(shown)} more"
+    return f"{count or f'all {len(columns)}'} {noun} ({', '.join(shown)}{more})"
+
+
+def _distinct_leaders(found: Interaction) -> list[str]:
+    return list(dict.fromkeys(leader.leader for leader in found.leaders if leader.leader))
+
+
+def _describe_same_leader(found: Interaction) -> str:
+    """What follows where one row leads in every column."""
+    if is_one_seed(found):
+        return " (one seed: no claim)"
+    significant = next((contrast for contrast in found.contrasts if contrast.significant), None)
+    return f"; {significant.words}" if significant else ""
+
+
+def _describe_changing_leader(found: Interaction, leads: str, is_order_certain: bool) -> str:
+    """The order depends on the column only if the difference of differences between leaders is significant."""
+    led = {leader.column: leader.leader for leader in found.leaders}
+    between = [
+        contrast
+        for contrast in found.contrasts
+        if {contrast.first, contrast.second} == {led[contrast.column], led[contrast.other_column]}
+    ]
+    axis = axis_name(found.column_axis)
+    num_seeds = sorted({contrast.num_seeds for contrast in between})
+    if is_one_seed(found):
+        return f"{leads} (one seed: no claim)"
+    best = next((contrast for contrast in between if contrast.p is not None), None)
+    if best is None:
+        reason = "zero variance" if num_seeds[-1] > 1 else "they have too few common seeds"
+        return f"{leads}; whether the order depends on {axis} was not tested ({reason}): no claim"
+    seeds = f"{best.num_seeds} seed{'s' if best.num_seeds > 1 else ''}"
+    if not best.significant or best.difference is None or best.low is None or best.high is None:
+        return f"{leads}; that the order depends on {axis} is not distinguishable from chance with {seeds}"
+    difference = format_difference(found.objective, best.difference, best.low, best.high)
+    measured = f"difference of differences {difference}"
+    if is_order_certain:
+        return f"The order depends on {axis}: {leads} ({measured})"
+    return (
+        f"How far the options are apart depends on {axis}: {leads} ({measured}); whether their order changes is not "
+        f"certain with {seeds}"
+    )
+
+
+def _describe_missing(missing: Sequence[str]) -> str:
+    """The cells without a trained run, in words."""
+    return f"; no trained run: {join_names(list(missing), MAX_NAMES)}" if missing else ""
+
+
+def describe_tests(found: Interaction) -> str:
+    """What the leaders beat in their columns, as a sentence without its full stop; "" for one option."""
+    tested = [leader for leader in found.leaders if leader.num_others]
+    if is_one_seed(found) or not tested:
+        return ""
+    preposition = "on" if found.is_by_data else "with"
+    states: dict[str, list[str]] = {}
+    for leader in tested:
+        states.setdefault(_describe_test(found, leader), []).append(leader.column)
+    each = "data set" if found.is_by_data else "value" if len(found.column_axis) == 1 else "combination"
+    parts = [f"{preposition} {join_names(columns, MAX_NAMES)} {state}" for state, columns in states.items()]
+    if len(states) == 1 and len(found.columns) > 1:
+        parts = [f"{preposition} each {each} {state}" for state in states]
+    sentence = "; ".join(parts)
+    return sentence[0].upper() + sentence[1:]
+
+
+def _describe_test(found: Interaction, leader: ColumnLeader) -> str:
+    """ "adam beats every other option", "adam is not distinguishable from momentum", "adam beats 2 of 4 others"."""
+    name = row_name(found, leader.leader or "")
+    runner_up = row_name(found, leader.runner_up or "")
+    if leader.num_beaten == leader.num_others:
+        return f"{name} beats {runner_up if leader.num_others == 1 else 'every other option'}"
+    if leader.beats_runner_up is None:
+        return f"{name} has the best value, but no claim is possible"
+    if leader.num_beaten == 0:
+        others = runner_up if leader.num_others == 1 else "any other option"
+        return f"{name} is not distinguishable from {others}"
+    return f"{name} beats {leader.num_beaten} of the {leader.num_others} other options"
