@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import fnmatch
 import functools
+import hashlib
 import importlib
 import json
 import os
@@ -181,6 +182,13 @@ def test_the_order_of_keys_has_no_effect() -> None:
     assert shuffled == of(config)
 
 
+def test_keys_may_be_numbers_and_words() -> None:
+    config = composed()
+    weights = [{3: 0.5, "x": 1}, {"x": 1, "3": 0.5}, {3: 1, "x": 0.5}]
+    hashes = [of(dataclasses.replace(config, optimizer={"weights": pairs}))["fingerprint"] for pairs in weights]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
 def test_folders_have_no_effect(tmp_path: Path) -> None:
     usual = of_settings("callbacks=default")
     assert usual == of_settings("callbacks=default", f"paths.root={tmp_path}")
@@ -241,14 +249,16 @@ def test_a_file_counts_by_its_content(tmp_path: Path) -> None:
     assert reason(before, of(composed())) == "start.keras is new"
 
 
-def test_an_old_file_is_hashed_again_when_it_changes(tmp_path: Path) -> None:
+def test_an_old_file_is_hashed_again_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint, "RACY_NANOSECONDS", 0)  # as if the file had been written long before
     file = tmp_path / "start.keras"
     hashes = []
-    for content, changed_at in ((b"weights", 1), (b"weights", 1), (b"WEIGHTS", 2), (b"weights", 1)):
+    for content, changed_at in ((b"weights", 1), (b"weights", 1), (b"WEIGHTS", 2), (b"more weights", 2)):
         file.write_bytes(content)
         os.utime(file, (changed_at, changed_at))
-        hashes.append(json.loads(of(composed(), file)["fingerprint.files"])["init.from"])
-    assert hashes[0] == hashes[1] == hashes[3] != hashes[2]
+        hashes += [json.loads(of(composed(), file)["fingerprint.files"])["init.from"].split()[0] for _ in range(2)]
+    expected = [hashlib.sha256(content).hexdigest()[:16] for content in (b"weights", b"WEIGHTS", b"more weights")]
+    assert hashes == [*4 * expected[:1], *2 * expected[1:2], *2 * expected[2:]]
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -271,7 +281,8 @@ def test_a_file_that_the_model_names_counts_by_its_content(tmp_path: Path, monke
     before = of(model(layers=[{"weights": str(tmp_path / "weights.bin")}]))
     entry = json.loads(before["fingerprint.files"])["model.layers.0.weights"]
     assert entry.split(" ")[1] == "weights.bin"
-    for path in ("weights.bin", "./weights.bin", "other.bin", "../" + tmp_path.name + "/other.bin"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in ("weights.bin", "./weights.bin", "~/weights.bin", f"../{tmp_path.name}/other.bin"):
         assert of(model(layers=[{"weights": path}]))["fingerprint"] == before["fingerprint"]
     assert of(model(layers=[{"weights": "missing.bin"}]))["fingerprint"] != before["fingerprint"]
     (tmp_path / "weights.bin").write_bytes(b"WEIGHTS")

@@ -55,6 +55,8 @@ PACKAGE = {"nets/__init__.py": "", "nets/blocks.py": "", "nets/unused.py": "", "
         ("import nets", {**PACKAGE, "nets/__init__.py": "from nets import blocks"}, "nets/__init__.py nets/blocks.py"),
         ("from nets import *", {**PACKAGE, "nets/__init__.py": "__all__ = ['blocks', 'A']"},
          "nets/__init__.py nets/blocks.py"),
+        ("import nets.blocks", {**PACKAGE, "nets/blocks.py": "__all__ = ['unused']"},
+         "nets/__init__.py nets/blocks.py"),
         ("import nets.deep.layer",
          {**PACKAGE, "nets/deep/layer.py": "from nets.deep import more", "nets/deep/more.py": ""},
          "nets/__init__.py nets/deep/layer.py nets/deep/more.py"),
@@ -197,8 +199,12 @@ def test_a_really_installed_package_counts_by_its_version() -> None:
     assert used_modules(["sklearn.svm.SVC"]) == {"scikit-learn": f"scikit-learn {version}"}
 
 
-def test_an_installed_file_without_a_distribution_counts_by_its_content(write: Write) -> None:
-    write({"copied/__init__.py": "from . import part", "copied/part.py": ""}, "lib/site-packages")
+def test_an_installed_file_without_a_distribution_counts_by_its_content(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(user_code, "STANDARD_LIBRARY", (tmp_path / "lib",))  # has site-packages inside, without a venv
+    write({"copied/__init__.py": "from . import part", "copied/part.py": "import of_python"}, "lib/site-packages")
+    write({"of_python.py": ""}, "lib")
     assert set(used_modules(["copied.build"])) == {"copied/__init__.py", "copied/part.py"}
 
 

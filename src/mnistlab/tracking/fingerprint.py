@@ -145,7 +145,7 @@ def _existing_file(value: Any) -> Path | None:
     try:
         file = Path(value).expanduser()
         return file if file.is_file() else None
-    except (OSError, ValueError, RuntimeError):  # too long for a path, a null character, an unknown home
+    except (OSError, RuntimeError):  # too long for a path, an unknown home
         return None
 
 

@@ -70,6 +70,7 @@ def _find(name: str, specs: Mapping[str, ModuleSpec | None]) -> ModuleSpec | Non
         # The last part alone: for a dotted name, Python looks for the parent among the modules that are loaded.
         spec = PathFinder.find_spec(last, parent.submodule_search_locations)
         if spec and spec.submodule_search_locations is not None:
+            # Python's list of a namespace package's folders would look for the parent too.
             spec.submodule_search_locations = list(spec.submodule_search_locations)
         return spec
     except (ImportError, ValueError, AttributeError, OSError):
