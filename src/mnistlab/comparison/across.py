@@ -111,13 +111,15 @@ def _ranking_sentence(
 ) -> str:
     if len(mean_ranks) < 2:
         return "Across the data sets: fewer than two options have results on all of them."
-    leader = next(iter(mean_ranks))
+    best = next(iter(mean_ranks.values()))
+    leaders = [name for name, rank in mean_ranks.items() if rank == best]
+    leader, rank = leaders[0], f"mean rank {best:.2g} of {len(mean_ranks)}"
+    ranks = f"{leader} ranks best" if len(leaders) == 1 else f"{join_names(leaders, 4)} share the best rank"
+    start = f"Across {len(comparisons)} data sets {ranks} ({rank})"
+    if not _are_independent(comparisons):
+        return f"{start}; the data sets share images, and a test of the ranks would need independent ones."
     beaten = [second for first, second in significant if first == leader]
-    rank = f"mean rank {mean_ranks[leader]:.2g} of {len(mean_ranks)}"
-    start = f"Across {len(comparisons)} data sets {leader} ranks best ({rank})"
-    sentence = f"{start} and beats {', '.join(beaten)}" if beaten else f"{start}, but no difference is significant"
-    shared = "" if _are_independent(comparisons) else "; the data sets share images, so they are not independent tests"
-    return f"{sentence}{shared}."
+    return f"{start} and beats {', '.join(beaten)}." if beaten else f"{start}, but no difference is significant."
 
 
 def _verdict(interaction: Interaction, ranking: str) -> str:

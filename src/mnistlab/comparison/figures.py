@@ -34,7 +34,7 @@ def final_values_figure(comparison: Comparison) -> Figure | None:
     axes.set_xlim(span.low, span.high)
     for row, option in enumerate(options):
         if option.name in span.outside:
-            _draw_edge_arrow(axes, row, styles[option.name], comparison.direction)
+            layout.draw_edge_arrow(axes, row, styles[option.name].colour, comparison.direction)
         else:
             _draw_final_value(axes, row, option, finals[option.name], styles[option.name])
         text = format_value(comparison.objective, option.mean)
@@ -108,18 +108,6 @@ def _draw_final_value(axes: Axes, row: int, option: OptionSummary, mean: float, 
     if option.interval:
         axes.plot(option.interval, [row, row], color=style.colour, linewidth=1.6, marker="|", markersize=7)
     axes.plot([mean], [row], marker=style.marker, color=style.colour, markersize=5.5)
-
-
-def _draw_edge_arrow(axes: Axes, row: int, style: OptionStyle, direction: str) -> None:
-    """An arrow towards a value outside the axis."""
-    ends = (0.12, 0.01) if direction == "higher" else (0.88, 0.99)
-    axes.annotate(
-        "",
-        (ends[1], row),
-        (ends[0], row),
-        xycoords=axes.get_yaxis_transform(),
-        arrowprops={"arrowstyle": "->", "color": style.colour, "linewidth": 1.6},
-    )
 
 
 def _option_labels(options: Sequence[OptionSummary]) -> list[str]:

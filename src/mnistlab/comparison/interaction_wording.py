@@ -54,7 +54,7 @@ def describe_leads(found: Interaction) -> str:
         f"{row_name(found, name)}{'' if index else ' leads'} {preposition} {join_names(columns, MAX_NAMES)}"
         for index, (name, columns) in enumerate(columns_of.items())
     ]
-    return ", ".join(parts)
+    return ("; " if any(len(columns) > 1 for columns in columns_of.values()) else ", ").join(parts)
 
 
 def row_name(found: Interaction, row: str) -> str:

@@ -97,6 +97,18 @@ def limited_range(finals: Mapping[str, float], values: Mapping[str, Iterable[flo
     return LimitedRange(low - margin, high + margin, frozenset(set(ordered) - set(kept)))
 
 
+def draw_edge_arrow(axes: Axes, row: int, colour: str, direction: str) -> None:
+    """An arrow towards a value outside the axis."""
+    ends = (0.12, 0.01) if direction == "higher" else (0.88, 0.99)
+    axes.annotate(
+        "",
+        (ends[1], row),
+        (ends[0], row),
+        xycoords=axes.get_yaxis_transform(),
+        arrowprops={"arrowstyle": "->", "color": colour, "linewidth": 1.6},
+    )
+
+
 def end_label(name: str, end: float, span: LimitedRange, objective: str) -> str:
     """A curve's label: its name, with an arrow and its last value if that is outside the axis."""
     if span.low <= end <= span.high:

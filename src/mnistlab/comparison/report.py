@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mnistlab.comparison import tables
@@ -17,8 +18,9 @@ from mnistlab.comparison.curves import DIAGNOSIS_RULE
 from mnistlab.comparison.data_sets import group_by_data
 from mnistlab.comparison.figures import final_values_figure, learning_rate_figure, time_to_target_figure
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
+from mnistlab.comparison.interaction_figure import interaction_figure
 from mnistlab.comparison.records import RunRecord
-from mnistlab.comparison.results import Comparison, to_json
+from mnistlab.comparison.results import AcrossData, Comparison, to_json
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
 
 TEMPLATES = jinja2.Environment(
@@ -44,6 +46,15 @@ class RenderedFigure:
     caption: str
     png: bytes
     svg: str
+
+
+@dataclass(frozen=True)
+class AcrossSection:
+    """The section on all data sets together."""
+
+    across: AcrossData
+    tables: dict[str, tables.Table]
+    figures: dict[str, RenderedFigure]
 
 
 @dataclass(frozen=True)
@@ -82,12 +93,19 @@ def write_report(
         _section(one, runs, number, test_set if len(comparisons) == 1 else None)
         for number, (one, runs) in enumerate(zip(comparisons, groups, strict=True))
     ]
-    across = across_data(comparisons) if len(comparisons) > 1 else None
-    verdict = across.verdict if across else sections[0].comparison.verdict
-    context = {"sections": sections, "verdict": verdict, "sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
+    across = _across_section(comparisons) if len(comparisons) > 1 else None
+    verdict = across.across.verdict if across else sections[0].comparison.verdict
+    context: dict[str, Any] = {"sections": sections, "verdict": verdict, "across": across}
+    context |= {"sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
     html = TEMPLATES.get_template("report.html.j2").render(context)
     files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
+    if across:
+        files["by_data.csv"] = tables.interaction_csv(across.across.interaction).encode()
+        files["across.json"] = to_json(across.across).encode()
+        files |= {f"figures/{figure.name}.png": figure.png for figure in across.figures.values()}
     for section in sections:
+        if section.comparison.interaction:
+            files[f"{section.prefix}interaction.csv"] = tables.interaction_csv(section.comparison.interaction).encode()
         files[f"{section.prefix}table.csv"] = tables.options_csv(section.comparison).encode()
         files[f"{section.prefix}pairs.csv"] = tables.pairs_csv(section.comparison).encode()
         files[f"{section.prefix}comparison.json"] = to_json(section.comparison).encode()
@@ -109,6 +127,21 @@ def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecor
     return [groups[one.data] for one in comparisons]
 
 
+def _across_section(comparisons: Sequence[Comparison]) -> AcrossSection:
+    across = across_data(comparisons)
+    found = across.interaction
+    contrasts = tables.contrasts_table(found)
+    shown = {"interaction": tables.interaction_table(found)} | ({"contrasts": contrasts} if contrasts else {})
+    with drawing_settings():
+        figure = interaction_figure(found)
+        rendered = {"by_data": _rendered("by_data", "Options by data set", figure)} if figure else {}
+    return AcrossSection(across, shown, rendered)
+
+
+def _rendered(name: str, caption: str, figure: Figure) -> RenderedFigure:
+    return RenderedFigure(name, caption, render_png(figure), render_svg(figure, name))
+
+
 def _section(
     comparison: Comparison,
     records: Sequence[RunRecord],
@@ -121,6 +154,8 @@ def _section(
         "pairs": tables.pairs_table(comparison),
         "targets": tables.targets_table(comparison),
         "curves": tables.curves_table(comparison),
+        "interaction": tables.interaction_table(comparison.interaction) if comparison.interaction else None,
+        "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
         "failures": tables.failures_table(records, comparison.objective),
     }
@@ -161,6 +196,7 @@ def _render_figures(
                 "Validation accuracy over training time",
                 curves_figure(*both, "accuracy", "seconds"),
             ),
+            "interaction": ("Options by both axes", _interaction_figure(comparison)),
             "time_to_target": ("Time to target", time_to_target_figure(comparison)),
             "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(comparison)),
             "confusions": ("Confusion matrices", confusions_figure(*both)),
@@ -169,15 +205,21 @@ def _render_figures(
             caption = "Test images on which the options disagree most"
             figures["disagreement"] = (caption, disagreement_figure(*both, *test_set))
         return {
-            name: RenderedFigure(prefix + name, caption, render_png(figure), render_svg(figure, prefix + name))
+            name: _rendered(prefix + name, caption, figure)
             for name, (caption, figure) in figures.items()
             if figure is not None
         }
 
 
+def _interaction_figure(comparison: Comparison) -> Figure | None:
+    return interaction_figure(comparison.interaction) if comparison.interaction else None
+
+
 def _markdown(context: dict[str, Any]) -> str:
     """The verdict, then the tables and figures of each data set."""
     lines = [f"**{_escaped(context['verdict'])}**", ""]
+    if context["across"]:
+        lines += _across_markdown(context["across"])
     for section in context["sections"]:
         comparison = section.comparison
         if len(context["sections"]) > 1:
@@ -185,13 +227,27 @@ def _markdown(context: dict[str, Any]) -> str:
         lines += [_escaped(section.summary), ""]
         lines += [f"- **{note.level}:** {_escaped(note.text)}" for note in comparison.notes]
         lines += ["", _escaped(comparison.convergence), ""]
-        for table in section.tables.values():
-            lines += [f"### {_escaped(table.title)}", "", *_markdown_table(table), ""]
-        for figure in section.figures.values():
-            lines += [f"![{figure.caption}](figures/{figure.name}.png)", ""]
+        if comparison.interaction:
+            lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
+        lines += _markdown_of(section)
         lines += ["### Method", "", comparison.method, ""]
     lines += [f"Curves: {context['diagnosis_rule']}", "", *(f"- {source}" for source in context["sources"]), ""]
     return "\n".join(lines)
+
+
+def _across_markdown(section: AcrossSection) -> list[str]:
+    lines = [_escaped(section.across.ranking), "", *_markdown_of(section)]
+    return [*lines, *(f"- {_escaped(sentence)}" for sentence in section.across.not_compared), ""]
+
+
+def _markdown_of(section: Section | AcrossSection) -> list[str]:
+    """The tables, then the figures of a section."""
+    lines = []
+    for table in section.tables.values():
+        lines += [f"### {_escaped(table.title)}", "", *_markdown_table(table), ""]
+    for figure in section.figures.values():
+        lines += [f"![{figure.caption}](figures/{figure.name}.png)", ""]
+    return lines
 
 
 def _markdown_table(table: tables.Table) -> list[str]:

@@ -135,6 +135,17 @@ def interaction_table(found: Interaction) -> Table:
     return Table(title, [" and ".join(found.row_axis), *found.columns], rows)
 
 
+def contrasts_table(found: Interaction) -> Table | None:
+    """The differences of differences that are significant, or the smallest p value; None if none was tested."""
+    tested = [contrast for contrast in found.contrasts if contrast.p is not None]
+    if not tested:
+        return None
+    shown = [contrast for contrast in tested if contrast.significant][:MAX_PAIRS] or tested[:1]
+    rows = [[contrast.words, str(contrast.num_seeds), _p_cell(contrast.p_holm)] for contrast in shown]
+    title = f"Differences of differences ({len(shown)} of {found.num_contrasts})"
+    return Table(title, ["contrast", "seeds", "p (Holm)"], rows)
+
+
 def leaders_table(found: Interaction) -> Table:
     """The best row of every column, for more columns than fit side by side."""
     means = {(cell.row, cell.column): cell.mean for row in found.cells for cell in row}

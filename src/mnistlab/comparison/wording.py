@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from mnistlab.comparison.results import OptionSummary, Pair
 from mnistlab.comparison.statistics import MAX_MORE_SEEDS, MODERATION_MIN_OPTIONS
 
+TWINS = " (the same runs as "
+
 
 def is_fraction(objective: str) -> bool:
     """Whether the objective is a fraction: shown in per cent, its differences in percentage points."""
@@ -119,7 +121,7 @@ def describe_same_runs(names: Sequence[str]) -> str:
 
 def name_with_twins(group: Sequence[str]) -> str:
     """The first name, with those of the options that have the same runs: "sgd (the same runs as minibatch_gd)"."""
-    return f"{group[0]} (the same runs as {join_names(group[1:])})" if len(group) > 1 else group[0]
+    return f"{group[0]}{TWINS}{join_names(group[1:])})" if len(group) > 1 else group[0]
 
 
 def _without_repeats(
@@ -139,7 +141,7 @@ def _describe_winner(leader: str, value: str, beaten: Mapping[str, Pair], object
     closest, pair = next(iter(beaten.items()))
     sentence, seeds = describe_pair(pair, objective), _describe_seeds(beaten.values())
     if len(beaten) == 1:
-        return f"{sentence} ({leader}: {value}; {seeds})"
+        return f"{sentence} ({leader.partition(TWINS)[0]}: {value}; {seeds})"
     difference = sentence.removeprefix(f"{leader} beats {closest} by ")
     others = "the other option" if len(beaten) == 2 else f"all {len(beaten) - 1} others"
     return f"{leader} is best with {value}: it beats {closest} by {difference} and {others} ({seeds})"
