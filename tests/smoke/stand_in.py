@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import pytest
 from small_data import copy_empty_database
 
@@ -23,6 +25,9 @@ from mnistlab.tracking import fingerprint
 from mnistlab.tracking.description import open_record
 from mnistlab.tracking.recorder import recording
 from mnistlab.tracking.stores import StoreAddress
+
+# Hydra closes all log handlers when it starts a job, and absl's then closes its stream, which is pytest's.
+absl.logging.get_absl_handler().python_handler.stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
 
 
 def numbers(identity: str, epochs: int) -> list[float]:
@@ -55,7 +60,12 @@ def train_nothing(config: Config) -> experiment.Result:
             record.log_metrics({**row, "learning_rate": 0.1, "epoch_seconds": 0.5}, epoch)
         best = max(accuracies)
         final = {f"best_{prefix}{name}": best for prefix in ("", "val_") for name in names}
-        final |= {"best_epoch": 1, "train_seconds": 0.5 * len(accuracies), "steps_per_epoch": 10, "test_accuracy": best / 2}
+        final |= {
+            "best_epoch": 1,
+            "train_seconds": 0.5 * len(accuracies),
+            "steps_per_epoch": 10,
+            "test_accuracy": best / 2,
+        }
         record.log_metrics(final, len(accuracies))
     reading = experiment.CurveReading("good_fit", "")
     return experiment.Result(record.name, record.folder, record.run_id, [], 1, final, reading, best)

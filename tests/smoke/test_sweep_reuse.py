@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -201,7 +200,7 @@ def test_the_file_to_start_from(trainer: Trainer) -> None:
     assert trainer(*words).code == 0
     (trainer.root / "start.keras").write_bytes(b"other weights")
     assert run_again(trainer, *words) == {"fromstart.keras": "start.keras changed"}
-    os.rename(trainer.root / "other.keras", trainer.root / "renamed.keras")  # the same content under another name
+    (trainer.root / "other.keras").rename(trainer.root / "renamed.keras")  # the same content under another name
     assert run_again(trainer, "--multirun", *BASE, "init.from=null,renamed.keras") == {}
 
 
@@ -228,7 +227,10 @@ def test_the_pictures_of_a_folder(trainer: Trainer, make_folder) -> None:
 
 @pytest.mark.parametrize(
     ("part", "name", "reason"),
-    [("fingerprint.libraries", "keras", "keras changed: 0.1 -> "), ("fingerprint.code", "data/dataset.py", "mnistlab changed: data/dataset.py")],
+    [
+        ("fingerprint.libraries", "keras", "keras changed: 0.1 -> "),
+        ("fingerprint.code", "data/dataset.py", "mnistlab changed: data/dataset.py"),
+    ],
 )
 def test_libraries_and_mnistlab_itself(trainer: Trainer, part: str, name: str, reason: str) -> None:
     """The earlier run is given the tags that another version would have written."""
@@ -267,8 +269,13 @@ def test_what_has_no_effect_runs_nothing_again(trainer: Trainer) -> None:
     assert trainer(*words).code == 0
     reordered = ("--multirun", "callbacks=default", "optimizer=adam,sgd", *reversed(BASE))
     assert run_again(trainer, *reordered) == {}
-    harmless = ("sweep.objective=best_val_loss", "sweep.targets=[0.5]", "hydra/launcher=basic", "tracking.experiment=mnistlab")
+    harmless = (
+        "sweep.objective=best_val_loss",
+        "sweep.targets=[0.5]",
+        "hydra/launcher=basic",
+        "tracking.experiment=mnistlab",
+    )
     assert run_again(trainer, *words, *harmless) == {}
-    os.rename(trainer.root / "a.npz", trainer.root / "moved.npz")
+    (trainer.root / "a.npz").rename(trainer.root / "moved.npz")
     moved = [word.replace("a.npz", "moved.npz") for word in words]
     assert run_again(trainer, *moved) == {}
