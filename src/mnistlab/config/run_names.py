@@ -59,7 +59,8 @@ def option_settings(config: Config) -> dict[str, Any]:
     """The settings that the chosen options give, without the command line's other overrides. Not those of the source:
     some need overrides to be composed, such as source=npz."""
     groups = tuple(group for group in _groups(config) if not group.startswith("source="))
-    return {key: value for key, value in _unchanged(groups, config.config_dir)[0].items() if not key.startswith("source")}
+    settings = _unchanged(groups, config.config_dir)[0]
+    return {key: value for key, value in settings.items() if not key.startswith("source")}
 
 
 def _groups(config: Config) -> tuple[str, ...]:
