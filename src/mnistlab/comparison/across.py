@@ -8,7 +8,7 @@ import numpy as np
 
 from mnistlab.comparison.data_sets import data_difference
 from mnistlab.comparison.interaction import group_same_options, interaction_with_data
-from mnistlab.comparison.interaction_wording import describe_leads, describe_tests, is_one_seed
+from mnistlab.comparison.interaction_wording import describe_leads, describe_tests, is_one_option, is_one_seed
 from mnistlab.comparison.results import AcrossData, Comparison, Interaction, finite_or_none
 from mnistlab.comparison.statistics import ALPHA, Floats, friedman
 from mnistlab.comparison.wording import describe_same_runs, join_names
@@ -124,10 +124,12 @@ def _ranking_sentence(
 
 def _verdict(interaction: Interaction, ranking: str) -> str:
     """Who leads where, then what is significant. ranking: the sentence on the ranks, if they mean something."""
+    if is_one_option(interaction):
+        return f"{interaction.sentence}."
     if is_one_seed(interaction) and any(leader.leader for leader in interaction.leaders):
         return f"One seed: no claim; {describe_leads(interaction).replace(' leads ', ' has the best value ', 1)}."
     sentences = [interaction.sentence, describe_tests(interaction)]
-    if len(interaction.columns) >= MIN_DATA_SETS and len(interaction.rows) > 1:
+    if len(interaction.columns) >= MIN_DATA_SETS:
         sentences.append(ranking.removesuffix("."))
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 

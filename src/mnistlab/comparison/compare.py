@@ -98,9 +98,9 @@ def _compare(
     ]
     metric = objective.removeprefix("best_")
     options = rank_options(summaries, groups, metric, direction)
-    grid = None
-    if not any(is_varied(records, key) for key in keys if key not in GRID_AXES):
-        grid = learning_rate_grid(records, objective, direction, default_learning_rates, alpha)
+    is_grid = not any(is_varied(records, key) for key in keys if key not in GRID_AXES)
+    defaults = default_learning_rates
+    grid = learning_rate_grid(records, objective, direction, defaults, alpha) if is_grid else None
     notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
     return Comparison(
         verdict=_verdict(options, pairs, objective, grid),

@@ -65,7 +65,8 @@ def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], igno
     records = [record for group in groups.values() for record in group]
     names = sorted({name for record in records for name in record.params})
     strategy = [name for key in keys for name in STRATEGY_SETTINGS.get(key, ())]
-    notes = []
+    presets = [key for key in keys if key in PRESETS]
+    notes, preset_settings = [], []
     for name in names:
         if name in keys or _is_under(name, ignore) or _equals_seed(records, name):
             continue
@@ -76,13 +77,15 @@ def settings_notes(groups: dict[str, list[RunRecord]], keys: Sequence[str], igno
         if _is_under(name, keys) and constant:
             continue
         found = _options_by_value(groups, name)
-        presets = [key for key in keys if key in PRESETS]
         if name in strategy and constant:
             notes.append(Note("note", f"{name} is part of each option's strategy: {found}"))
         elif presets and constant:
-            notes.append(Note("note", f"{name} is set by {presets[0]}: {found}"))
+            preset_settings.append(name)
         else:
             notes.append(Note("warning", f"{name} differs but is not on the axis: {found}"))
+    if preset_settings:
+        text = f"options of {', '.join(presets)} differ in several settings: {_list_names(preset_settings, 12)}"
+        notes.append(Note("note", text))
     return notes
 
 

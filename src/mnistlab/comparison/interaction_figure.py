@@ -148,10 +148,10 @@ def _draw_panel(axes: Axes, found: Interaction, panel: Sequence[InteractionCell]
 
 
 def _footnote(found: Interaction, rows: Sequence[str], columns: Sequence[str]) -> str:
-    note = "Mean and 95 % bootstrap interval; grey: best of the panel; arrow: outside the axis"
     hidden = [
-        f"{len(found.rows) - len(rows)} more options" if len(rows) < len(found.rows) else "",
-        f"{len(found.columns) - len(columns)} more columns" if len(columns) < len(found.columns) else "",
+        f"{len(found.rows) - len(rows)} options" if len(rows) < len(found.rows) else "",
+        f"{len(found.columns) - len(columns)} columns" if len(columns) < len(found.columns) else "",
     ]
-    more = " and ".join(filter(None, hidden))
-    return f"{note}; {more} in the table" if more else note
+    note = "Mean and 95 % bootstrap interval; grey: best; arrow: outside the axis"
+    listed = ", ".join(filter(None, hidden))
+    return f"{note}; not shown: {listed}" if listed else note

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mnistlab.comparison.results import ColumnLeader, Contrast, Interaction
-from mnistlab.comparison.wording import format_difference, join_names, name_with_twins
+from mnistlab.comparison.wording import describe_same_runs, format_difference, join_names, name_with_twins
 
 MAX_NAMES = 4
 
@@ -32,6 +32,8 @@ def describe_interaction(found: Interaction, is_order_certain: bool) -> str:
     """
     if not any(leader.leader for leader in found.leaders):
         return "No result: no run of any option trained to the end"
+    if is_one_option(found):
+        return describe_one_option(found)
     leads = describe_leads(found)
     if len(_distinct_leaders(found)) == 1:
         sentence = f"{leads}{_describe_same_leader(found)}"
@@ -55,6 +57,18 @@ def describe_leads(found: Interaction) -> str:
         for index, (name, columns) in enumerate(columns_of.items())
     ]
     return ("; " if any(len(columns) > 1 for columns in columns_of.values()) else ", ").join(parts)
+
+
+def is_one_option(found: Interaction) -> bool:
+    """Whether there is nothing to compare: one option, or several that are the same runs."""
+    return len(found.rows) == max([1, *map(len, found.same_runs)])
+
+
+def describe_one_option(found: Interaction) -> str:
+    """Why no options are compared, as a sentence without its full stop."""
+    if found.same_runs:
+        return f"{describe_same_runs(found.rows)}: nothing to compare"
+    return f"Only one option, {found.rows[0]}: nothing to compare"
 
 
 def row_name(found: Interaction, row: str) -> str:
@@ -111,7 +125,7 @@ def _describe_changing_leader(found: Interaction, leads: str, is_order_certain: 
         return f"{leads} (one seed: no claim)"
     best = next((contrast for contrast in between if contrast.p is not None), None)
     if best is None:
-        reason = "zero variance" if num_seeds[-1] > 1 else "they have too few common seeds"
+        reason = "zero variance" if max(num_seeds, default=0) > 1 else "they have too few common seeds"
         return f"{leads}; whether the order depends on {axis} was not tested ({reason}): no claim"
     seeds = f"{best.num_seeds} seed{'s' if best.num_seeds > 1 else ''}"
     if not best.significant or best.difference is None or best.low is None or best.high is None:

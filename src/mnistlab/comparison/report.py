@@ -99,20 +99,33 @@ def write_report(
     context |= {"sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
     html = TEMPLATES.get_template("report.html.j2").render(context)
     files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
-    if across:
-        files["by_data.csv"] = tables.interaction_csv(across.across.interaction).encode()
-        files["across.json"] = to_json(across.across).encode()
-        files |= {f"figures/{figure.name}.png": figure.png for figure in across.figures.values()}
+    files |= _across_files(across) if across else {}
     for section in sections:
-        if section.comparison.interaction:
-            files[f"{section.prefix}interaction.csv"] = tables.interaction_csv(section.comparison.interaction).encode()
-        files[f"{section.prefix}table.csv"] = tables.options_csv(section.comparison).encode()
-        files[f"{section.prefix}pairs.csv"] = tables.pairs_csv(section.comparison).encode()
-        files[f"{section.prefix}comparison.json"] = to_json(section.comparison).encode()
-        files |= {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
+        files |= _section_files(section)
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return [folder / name for name in files]
+
+
+def _across_files(section: AcrossSection) -> dict[str, bytes]:
+    files = {
+        "by_data.csv": tables.interaction_csv(section.across.interaction).encode(),
+        "across.json": to_json(section.across).encode(),
+    }
+    return files | {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
+
+
+def _section_files(section: Section) -> dict[str, bytes]:
+    comparison = section.comparison
+    files = {
+        f"{section.prefix}table.csv": tables.options_csv(comparison),
+        f"{section.prefix}pairs.csv": tables.pairs_csv(comparison),
+        f"{section.prefix}comparison.json": to_json(comparison),
+    }
+    if comparison.interaction:
+        files[f"{section.prefix}interaction.csv"] = tables.interaction_csv(comparison.interaction)
+    figures = {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
+    return {name: text.encode() for name, text in files.items()} | figures
 
 
 def _group_records(comparisons: Sequence[Comparison], records: Sequence[RunRecord]) -> list[list[RunRecord]]:

@@ -1,0 +1,39 @@
+"""Directions by Keras's metric names."""
+
+import pytest
+from synthetic_runs import scores_as_runs
+
+from mnistlab.comparison import compare, metric_direction
+
+LOWER_NAMES = """loss val_loss best_val_loss best_loss train_seconds epoch_seconds mse mae mape msle rmse error
+    error_rate     mean_squared_error mean_absolute_error mean_absolute_percentage_error mean_squared_logarithmic_error
+    root_mean_squared_error binary_crossentropy categorical_crossentropy sparse_categorical_crossentropy cross_entropy
+    kl_divergence KLDivergence hinge squared_hinge categorical_hinge poisson logcosh log_cosh log_cosh_error huber
+    false_positives false_negatives false_positives_1 false_positive_rate MeanSquaredError accuracy_loss"""
+HIGHER_NAMES = """accuracy acc val_accuracy best_val_accuracy binary_accuracy sparse_categorical_accuracy auc AUC auc_2
+    precision recall precision_at_recall recall_at_precision sensitivity_at_specificity f1_score fbeta_score
+    f_beta_score f1 iou mean_iou io_u mean_io_u one_hot_mean_io_u MeanIoU top_k top_5 top_k_categorical_accuracy
+    sparse_top_k_categorical_accuracy true_positives true_negatives cosine_similarity r2_score r2"""
+LOWER, HIGHER = LOWER_NAMES.split(), HIGHER_NAMES.split()
+UNKNOWN = ["mean", "sum", "score", "best_epoch", "learning_rate", "my_metric", "neg_mean_squared_error", "lossless"]
+
+
+@pytest.mark.parametrize("prefix", ["", "val_", "best_val_"])
+def test_directions_of_keras_metrics(prefix):
+    assert {name: metric_direction(prefix + name) for name in LOWER} == dict.fromkeys(LOWER, "lower")
+    assert {name: metric_direction(prefix + name) for name in HIGHER} == dict.fromkeys(HIGHER, "higher")
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_other_names_have_no_direction(name):
+    assert metric_direction(name) is None
+
+
+def test_an_unknown_direction_must_be_given():
+    records = scores_as_runs([[0.1, 0.2], [0.3, 0.5]], "val_score")
+    with pytest.raises(
+        ValueError, match=r"^direction: whether a higher or a lower val_score is better does not follow"
+    ):
+        compare(records, objective="val_score")
+    assert compare(records, objective="val_score", direction="lower").options[0].name == "a"
+    assert compare(records, objective="val_score", direction="higher").options[0].name == "b"
