@@ -183,14 +183,22 @@ def additional_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
     the result is an order of magnitude. MAX_MORE_SEEDS + 1 stands for "more than 100".
     """
     counts = np.zeros(len(tests.p), dtype=np.int64)
-    extra = np.arange(1, MAX_MORE_SEEDS + 1)
-    for index in np.flatnonzero(np.isfinite(tests.p) & ~tests.significant):
-        total = tests.num_seeds[index] + extra
-        degrees = tests.degrees_of_freedom[index] + extra
-        noncentrality = abs(tests.difference[index]) / tests.sd[index] * np.sqrt(total)
-        critical = stats.t.isf(tests.level[index] / 2, degrees)
-        achieved = np.nan_to_num(stats.nct.sf(critical, degrees, noncentrality), nan=0.0)
-        counts[index] = extra[np.argmax(achieved >= power)] if (achieved >= power).any() else MAX_MORE_SEEDS + 1
+    open_pairs = np.flatnonzero(np.isfinite(tests.p) & ~tests.significant)
+    effect = np.abs(tests.difference[open_pairs]) / tests.sd[open_pairs]
+
+    def is_enough(extra: NDArray[np.int64]) -> NDArray[np.bool_]:
+        degrees = tests.degrees_of_freedom[open_pairs] + extra
+        critical = stats.t.isf(tests.level[open_pairs] / 2, degrees)
+        achieved = stats.nct.sf(critical, degrees, effect * np.sqrt(tests.num_seeds[open_pairs] + extra))
+        result: NDArray[np.bool_] = np.nan_to_num(achieved, nan=0.0) >= power
+        return result
+
+    low, high = np.zeros_like(open_pairs), np.full_like(open_pairs, MAX_MORE_SEEDS + 1)
+    while np.any(high - low > 1):  # more seeds have more power: halve the interval with the smallest sufficient number
+        middle = (low + high + 1) // 2
+        sufficient = is_enough(middle)
+        low, high = np.where(sufficient, low, middle), np.where(sufficient, middle, high)
+    counts[open_pairs] = high
     return counts
 
 
