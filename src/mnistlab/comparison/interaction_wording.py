@@ -6,6 +6,11 @@ from mnistlab.comparison.results import ColumnLeader, Contrast, Interaction
 from mnistlab.comparison.wording import describe_same_runs, format_difference, join_names, name_with_twins
 
 MAX_NAMES = 4
+METHOD = (
+    "Differences of differences: for each two options and each two columns, a t test of the difference between the "
+    "options' differences, paired by seed; p values Holm-corrected over all of them. That the order depends on the "
+    "column is claimed if the test of two leaders is significant and each beats the other in its own column."
+)
 
 
 def describe_contrast(contrast: Contrast, objective: str, is_by_data: bool) -> str:

@@ -19,6 +19,7 @@ from mnistlab.comparison.data_sets import group_by_data
 from mnistlab.comparison.figures import final_values_figure, learning_rate_figure, time_to_target_figure
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
 from mnistlab.comparison.interaction_figure import interaction_figure
+from mnistlab.comparison.interaction_wording import METHOD
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
@@ -96,6 +97,7 @@ def write_report(
     across = _across_section(comparisons) if len(comparisons) > 1 else None
     verdict = across.across.verdict if across else sections[0].comparison.verdict
     context: dict[str, Any] = {"sections": sections, "verdict": verdict, "across": across}
+    context["interaction_method"] = METHOD if across or any(one.interaction for one in comparisons) else ""
     context |= {"sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
     html = TEMPLATES.get_template("report.html.j2").render(context)
     files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
@@ -244,6 +246,7 @@ def _markdown(context: dict[str, Any]) -> str:
             lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
         lines += _markdown_of(section)
         lines += ["### Method", "", comparison.method, ""]
+    lines += [context["interaction_method"], ""] if context["interaction_method"] else []
     lines += [f"Curves: {context['diagnosis_rule']}", "", *(f"- {source}" for source in context["sources"]), ""]
     return "\n".join(lines)
 
