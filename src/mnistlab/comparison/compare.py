@@ -72,8 +72,9 @@ def compare_by_data(
     settings = (_resolve_direction(objective, direction), alpha, targets, resamples, default_learning_rates)
     grouped = group_by_data(records, keys)
     compared = [_compare(one.records, grouped.axis, objective, *settings) for one in grouped.data_sets]
+    count = len(compared)
     return [
-        dataclasses.replace(comparison, data=one.name, data_axis=grouped.data_axis)
+        dataclasses.replace(comparison, data=one.name, data_axis=grouped.data_axis, num_data_sets=count)
         for comparison, one in zip(compared, grouped.data_sets, strict=True)
     ]
 

@@ -218,8 +218,8 @@ class DataIdentity:
 class Comparison:
     """The verdict and everything it is based on. options: best first, those without a trained run last.
 
-    axis: the settings that distinguish the options; data_axis: those that selected the data set. interaction: of
-    the axes with each other, if there are several.
+    axis: the settings that distinguish the options; data_axis: those that selected the data set. num_data_sets: how
+    many `compare_by_data` found. interaction: of the axes with each other, if there are several.
     """
 
     verdict: str
@@ -236,6 +236,7 @@ class Comparison:
     grid: LearningRateGrid | None
     method: str
     data_axis: list[str] = field(default_factory=list)
+    num_data_sets: int = 1
     identity: DataIdentity | None = None
     interaction: Interaction | None = None
 

@@ -22,6 +22,8 @@ UNLIMITED_WIDTH = 100_000
 def terminal_summary(comparison: Comparison, terminal_width: int | None = None) -> str:
     """The summary as text: the verdict first, at most 24 lines before wrapping; what is left out is counted.
 
+    One of several data sets is named in a line before its verdict.
+
     terminal_width: columns of the terminal to style and wrap the text for, in a process that does not have the
     terminal itself. None: plain text without escape codes; nothing is wrapped or shortened.
     """
@@ -66,10 +68,12 @@ def _print(console: "Console", comparison: Comparison) -> None:
     table = _shorten_header(options_table(comparison))
     num_hidden = max(len(table.rows) - MAX_OPTIONS, 0)
     room = MAX_LINES - min(len(table.rows), MAX_OPTIONS) - (num_hidden > 0) - 5
-    room = max(room - 2 * (comparison.interaction is not None), 4)
+    room = max(room - 2 * (comparison.interaction is not None) - (comparison.num_data_sets > 1), 4)
     texts = [note.text for note in comparison.notes if note.level == "warning"]
     warnings = _at_most([f"warning: {text}" for text in texts], max(room // 2, 1), "warnings")
     pairs = _at_most(_leader_pairs(comparison), room - len(warnings), "pairs")
+    if comparison.num_data_sets > 1:
+        console.print(f"Data: {comparison.data}")
     console.print(comparison.verdict, end="\n\n")
     _print_table(console, table, is_first_best=comparison.options[0].mean is not None)
     if num_hidden:

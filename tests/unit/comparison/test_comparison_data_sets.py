@@ -272,7 +272,8 @@ def test_any_sweep_has_every_run_in_one_comparison(sweep_and_keys):
     for one, group in zip(found, groups.data_sets, strict=True):
         digests = {run.tags["hash.data"] for run in group.records if "hash.data" in run.tags}
         assert len(digests) <= 1 or not one.data_axis
-        assert terminal_summary(one).startswith(one.verdict)
+        heading = f"Data: {one.data}\n" if len(found) > 1 else ""
+        assert terminal_summary(one).startswith(heading + one.verdict)
         for option in one.options:
             runs = [run for run in group.records if all(run.params[key] == option.values[key] for key in one.axis)]
             values = [run.metrics["best_val_accuracy"] for run in runs if run.status == "FINISHED"]
