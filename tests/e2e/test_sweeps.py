@@ -204,7 +204,7 @@ def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> Non
 def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_path) -> None:
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = train("--multirun", *SMALL, "optimizer=momentum,adam", *parallel, timeout=250)
-    assert done.code == 0, done.err  # joblib's idle processes would hold the output open for 300 s
+    assert done.code == 0, done.out + done.err  # joblib's idle processes would hold the output open for 300 s
     store = Store(tmp_path)
     (parent,) = store.runs("parent")
     jobs = store.runs("job")
