@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -104,9 +105,8 @@ def write_plan(sweep: Sweep) -> Path:
         "jobs": jobs,
     }
     for name in ("failures", "done"):
-        (sweep.folder / name).mkdir(parents=True, exist_ok=True)
-        for old in (sweep.folder / name).iterdir():
-            old.unlink()
+        shutil.rmtree(sweep.folder / name, ignore_errors=True)
+        (sweep.folder / name).mkdir(parents=True)
     file.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return file
 
@@ -213,8 +213,10 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:
     """Write the comparison into the sweep's folder; verdict, best option and report to the parent run."""
-    for leftover in [*sweep.folder.glob("failures/*"), *sweep.folder.glob("done/*"), *sweep.folder.glob("plan-*.json")]:
-        leftover.unlink()
+    for plan in sweep.folder.glob("plan-*.json"):
+        plan.unlink()
+    for name in ("done", "failures"):
+        shutil.rmtree(sweep.folder / name, ignore_errors=True)
     if sweep.parent is None:
         return
     with _store_errors_printed(sweep):
