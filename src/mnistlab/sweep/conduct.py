@@ -154,10 +154,7 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
     if sweep.parent is None or sweep.store is None:
         return
     with _store_errors_printed(sweep):
-        described = [_overrides(sweep), *same_computations(sweep)]
-        room = MAX_DESCRIPTION_LENGTH - sum(map(len, described))
-        described.append(jobs_markdown(results, sweep.parent.experiment_id, room))
-        sweep.parent.submit("set_tags", {"mlflow.note.content": "\n\n".join(described)})
+        sweep.parent.submit("set_tags", {"mlflow.note.content": _description(sweep, results)})
         for name in FILE_NAMES:
             sweep.parent.submit("log_file", (sweep.folder / name).resolve())
         reused = [
@@ -166,6 +163,14 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
             if job.source != "trained" and job.status == "FINISHED"
         ]
         background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused)
+
+
+def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:
+    """The parent run's description in MLflow: verdict, overrides, equal computations, and the table of the jobs."""
+    lines = [*filter(None, [verdict]), _overrides(sweep), *same_computations(sweep)]
+    experiment_id = sweep.parent.experiment_id if sweep.parent else ""
+    room = MAX_DESCRIPTION_LENGTH - sum(map(len, lines))
+    return "\n\n".join([*lines, jobs_markdown(results, experiment_id, room)])
 
 
 def print_failures(results: SweepResults) -> None:
@@ -220,7 +225,8 @@ def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComp
     if sweep.parent is None:
         return
     with _store_errors_printed(sweep):
-        sweep.parent.submit("set_tags", comparison.tags)
+        description = _description(sweep, results, comparison.tags["sweep.verdict"])
+        sweep.parent.submit("set_tags", {**comparison.tags, "mlflow.note.content": description})
         if comparison.metrics:
             sweep.parent.submit("log_metrics", comparison.metrics, 0, int(time.time() * 1000))
         sweep.parent.submit("log_folder", sweep.folder.resolve())

@@ -65,8 +65,7 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     width = request.terminal_width
     summaries = [comparison.terminal_summary(one, terminal_width=width) for one in compared]
     if across is not None:
-        headed = [f"Data: {one.data}\n{summary}" for one, summary in zip(compared, summaries, strict=True)]
-        summaries = [comparison.terminal_summary_across(across, terminal_width=width), *headed]
+        summaries.insert(0, comparison.terminal_summary_across(across, terminal_width=width))
     tags, metrics = _best(compared, across, records)
     return SweepComparison(summaries, tags, metrics)
 
