@@ -132,7 +132,7 @@ def interaction_table(found: Interaction) -> Table:
     ]
     count = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
     title = f"{found.objective} by {join_names([*found.row_axis, *found.column_axis])} ({count})"
-    return Table(title, [" and ".join(found.row_axis), *found.columns], rows)
+    return Table(title, [join_names(found.row_axis), *found.columns], rows)
 
 
 def contrasts_table(found: Interaction) -> Table | None:
@@ -155,7 +155,7 @@ def leaders_table(found: Interaction) -> Table:
         for name in (leader.leader, leader.runner_up):
             cells += [name or "-", format_value(found.objective, means.get((name or "", leader.column)))]
         rows.append([leader.column, *cells, f"{leader.num_beaten} of {leader.num_others}"])
-    header = [" and ".join(found.column_axis), "best", "mean", "second", "mean", "best beats"]
+    header = [join_names(found.column_axis), "best", "mean", "second", "mean", "best beats"]
     return Table("The best of every column", header, rows)
 
 
@@ -168,17 +168,17 @@ def interaction_csv(found: Interaction) -> str:
     for cell in (cell for row in found.cells for cell in row):
         leader = leaders[cell.column]
         is_best = is_leader(found, cell)
-        beaten = [leader.num_beaten, leader.num_others] if is_best else [None, None]
+        beaten = [leader.num_beaten, leader.num_others] if cell.row == leader.leader else [None, None]
         numbers = [cell.mean, cell.sd, *(cell.interval or (None, None)), cell.num_seeds]
         rows.append([cell.row, cell.column, found.objective, *numbers, int(is_best), *beaten])
     return _csv(header, rows)
 
 
 def is_leader(found: Interaction, cell: InteractionCell) -> bool:
-    """Whether the cell's row is the best of its column, or the same runs as the best."""
-    best = next((leader.leader for leader in found.leaders if leader.column == cell.column), None)
-    twins = next((same for same in found.same_runs if cell.row in same), [cell.row])
-    return cell.mean is not None and best in twins
+    """Whether the cell is the best of its column, or has the same mean: the same runs, or by chance."""
+    best = next(leader.leader for leader in found.leaders if leader.column == cell.column)
+    column = [row[found.columns.index(cell.column)] for row in found.cells]
+    return cell.mean is not None and cell.mean in [one.mean for one in column if one.row == best]
 
 
 def _interaction_cell(found: Interaction, cell: InteractionCell, most_seeds: int) -> str:
