@@ -1,4 +1,4 @@
-"""Sweeps through the real command in this process, with a stand-in for the training: everything else is the real thing.
+"""Sweeps through the real command in this process, with a stand-in for the training: everything else is the real one.
 
 The stand-in records what a training records: settings, fingerprint, data, curves. Its numbers are a function of the
 fingerprint, so equal computations have equal numbers, and all others differ.
@@ -28,6 +28,8 @@ from mnistlab.tracking.stores import StoreAddress
 
 # Hydra closes all log handlers when it starts a job, and absl's then closes its stream, which is pytest's.
 absl.logging.get_absl_handler().python_handler.stream = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+REAL_RUN = experiment.run
 
 
 def numbers(identity: str, epochs: int) -> list[float]:
@@ -84,12 +86,17 @@ class Trainer:
     """Runs the training command with the stand-in, and knows what is in the tracking store of its root folder."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        self.root, self.monkeypatch, self.capfd = root, monkeypatch, capfd
+        self.root, self.monkeypatch, self.capfd, self.trains = root, monkeypatch, capfd, False
         file = copy_empty_database(root)
         self.store = StoreAddress(f"sqlite:///{file}", "mnistlab", root / "mlruns" / "artifacts")
         monkeypatch.setenv("MNISTLAB_ROOT", str(root))
         monkeypatch.setattr(experiment, "run", train_nothing)
         monkeypatch.chdir(root)
+
+    def train_for_real(self) -> None:
+        """From now on without the stand-in."""
+        self.trains = True
+        self.monkeypatch.setattr(experiment, "run", REAL_RUN)
 
     def __call__(self, *words: str) -> Ended:
         from mnistlab.runtime import errors
