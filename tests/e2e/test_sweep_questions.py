@@ -71,17 +71,6 @@ def test_the_same_again_trains_nothing_and_compare_says_the_same(by_data) -> Non
     assert "4 runs" in filtered.out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("axis", ["data.limit=300,400", "data.split_seed=0,1", "data.validation_fraction=0.1,0.2"])
-def test_a_setting_of_the_data_is_an_axis_too(train, tmp_path, axis) -> None:
-    done = train("--multirun", *SMALL, "optimizer=momentum,adam", axis)
-    assert done.code == 0, done.out + done.err
-    names = {next(iter(table(file).values()))["data"] for file in sweep_folder(tmp_path).glob("*table.csv")}
-    name = axis.partition("=")[0].partition(".")[2]
-    assert names == {f"{name}={value}" for value in axis.partition("=")[2].split(",")}
-    assert len(Store(tmp_path).runs("job")) == 4
-
-
 def test_compare_creates_no_store(tmp_path) -> None:
     done = run_command(tmp_path, f"paths.root={tmp_path}/other", module="mnistlab.compare")
     assert (done.code, "Traceback" in done.err) == (2, False)

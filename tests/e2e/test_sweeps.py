@@ -89,37 +89,6 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
 
 
 @pytest.mark.slow
-def test_finished_jobs_are_not_run_again(train, tmp_path) -> None:
-    words = WORDS
-    assert train(*words).code == 0
-    store = Store(tmp_path)
-    folder = next((tmp_path / "runs" / "sweeps").iterdir())
-
-    # the same again: nothing runs, the report does not change
-    before = (folder / "table.csv").read_text()
-    again = train(*words)
-    assert again.code == 0, again.err
-    assert "4 jobs, 4 of them done" in again.out
-    assert len(store.runs("job")) == 4
-    assert len(store.runs("parent")) == 1
-    assert (folder / "table.csv").read_text() == before
-
-    # one more seed: two new runs; a dry run lists them and starts none
-    more = (*words[:-1], "sweep.seeds=3")
-    listed = train(*more, "sweep.dry_run=true")
-    assert listed.out.count("done  (run ") == 4
-    assert len(re.findall(r"seed2 +new", listed.out)) == 2
-    assert len(store.runs("job")) == 4
-    assert train(*more).code == 0
-    assert len(store.runs("job")) == 6
-    with next(
-        (tmp_path / "runs" / "sweeps").glob(f"{store.runs('job')[0].data.tags['sweep.id']}/table.csv")
-    ).open() as file:
-        assert {row["num_seeds"] for row in csv.DictReader(file)} == {"3"}
-    assert "6 runs" in train(module="mnistlab.compare").out
-
-
-@pytest.mark.slow
 def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
     _, root = sweep
     compared = run_command(root, module="mnistlab.compare")

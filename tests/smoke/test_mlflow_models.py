@@ -105,7 +105,7 @@ def test_a_removed_store_is_created_again(store, run, tmp_path, monkeypatch) -> 
     call_on_run(run, "end", "FINISHED")
     shutil.rmtree(tmp_path / "mlruns")
     stores.check_reachable(store)
-    run_id, _ = open_run(store, "another run", {})
+    run_id, *_ = open_run(store, "another run", {})
     assert created == [tmp_path / "mlruns" / "mlflow.db"]
     call_on_run(RunReference(store, "another run", run_id), "end", "FINISHED")
     client, experiment_id = open_store(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,37 @@ def test_a_reused_run_has_the_label_that_this_sweep_asked_for(trainer: Trainer) 
     assert len(trainer.trained()) == 3
     listed = trainer(*words, "sweep.dry_run=true").out
     assert f"done  (run {earlier.run_id}, recorded as {earlier.name})" in listed
+
+
+def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:
+    words = ("--multirun", *BASE, "optimizer=momentum,adam", "sweep.seeds=2")
+    assert trainer(*words).code == 0
+    more = (*words[:-1], "sweep.seeds=3")
+    listed = trainer(*more, "sweep.dry_run=true").out
+    assert "6 jobs, 4 of them done" in listed
+    assert listed.count("done  (run ") == 4
+    assert len(re.findall(r"seed2 +new", listed)) == 2
+    assert len(trainer.trained()) == 4
+    assert trainer(*more).code == 0
+    assert len(trainer.trained()) == 6
+    assert {row["num_seeds"] for row in options(trainer).values()} == {"3"}
+    assert len([run for run in trainer.runs() if run.tags.get("sweep.kind") == "parent"]) == 2
+
+
+@pytest.mark.parametrize(
+    "axis", ["data.limit=50,80", "data.split_seed=0,1", "data.validation_fraction=0.1,0.2", "data.keep=null,{1:0.5}"]
+)
+def test_a_setting_of_the_data_is_an_axis_that_selects_data_sets(trainer: Trainer, axis: str) -> None:
+    ended = trainer("--multirun", *BASE, "optimizer=momentum,adam", axis)
+    assert ended.code == 0, ended.out + ended.err
+    texts = [file.read_text() for file in trainer.sweep()["folder"].glob("*table.csv")]
+    rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
+    name, _, values = axis.removeprefix("data.").partition("=")
+    shown = [(row["option"], row["data"].replace(" ", "")) for row in rows]
+    assert sorted(shown) == sorted(
+        (one, f"{name}={value}") for one in ("adam", "momentum") for value in values.split(",")
+    )
+    assert len(trainer.trained()) == 4
 
 
 def test_equal_computations_run_once_and_that_is_said(trainer: Trainer) -> None:

@@ -21,7 +21,7 @@ def submitted(monkeypatch) -> list[tuple[Future, object, tuple]]:
         requests.append((Future(), function, arguments))
         return requests[-1][0]
 
-    monkeypatch.setattr(background, "call", lambda *_: ("id", "how to view"))
+    monkeypatch.setattr(background, "call", lambda *_: ("id", "how to view", "experiment id"))
     monkeypatch.setattr(background, "submit", submit)
     return requests
 
