@@ -151,11 +151,11 @@ def test_a_class_that_loses_all_its_images_is_an_error(pets) -> None:
     assert "dog: none of the 4 images of this class can be used" in error_of(pets, on_bad_image="skip")
 
 
-def test_problems_of_folders_and_files_are_reported_together(pets) -> None:
-    (pets / "empty").mkdir()
-    (pets / "cat" / "zero.png").touch()
-    message = error_of(pets)
-    assert "empty: the class folder holds no image" in message
+def test_problems_of_folders_and_files_are_reported_together(tmp_path) -> None:
+    fill(tmp_path, {"train/cat": 3, "train/dog": 2, "extra": 1})
+    (tmp_path / "train" / "cat" / "zero.png").touch()
+    message = error_of(tmp_path)
+    assert "extra is beside the train folder" in message
     assert "zero.png is empty" in message
 
 
@@ -166,17 +166,17 @@ def test_other_files_are_skipped_and_counted(pets) -> None:
     write(pets / "dog" / "moving.gif")
     (pets / "readme.md").touch()
     (pets / ".ipynb_checkpoints").mkdir()
+    (pets / ".private").mkdir()
     (pets / "cat" / "._001.png").touch()
     images = directory(str(pets))
-    assert len(images.train) == 10
+    assert len(images.train) == 11
     assert images.class_names == ("cat", "dog")
     notes = "\n".join(images.notes)
     for text in (
         "an image file: .txt: 2 (cat/notes.txt, ...)",
-        ".gif: 1",
-        ".db: 1",
-        "not in a class folder: 1",
-        "hidden: 2",
+        "not in a class folder: 1 (readme.md)",
+        "hidden: 1 (.private)",
+        "left by a system, an archive or a program: 3 (.ipynb_checkpoints, ...)",
     ):
         assert text in notes
 

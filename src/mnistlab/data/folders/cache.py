@@ -21,7 +21,7 @@ import numpy as np
 import PIL
 
 from mnistlab.data.folders.decoding import Decoding, Facts, available_workers
-from mnistlab.data.folders.layout import ImageFile
+from mnistlab.data.folders.listing import ImageFile
 
 log = logging.getLogger("mnistlab")
 

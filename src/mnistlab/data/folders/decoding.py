@@ -3,6 +3,7 @@
 The decoding processes import this module, so it loads NumPy, Pillow and the standard library only.
 """
 
+import contextlib
 import hashlib
 import importlib
 import io
@@ -19,10 +20,11 @@ MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "hamming", "box", "lanczos")
 # Pillow opens more formats, some through external programs; only these are tried, regardless of the file's ending.
-PLUGINS = ("Png", "Jpeg", "Bmp", "Ppm", "Tiff", "Gif", "WebP")
+PLUGINS = ("Png", "Jpeg", "Bmp", "Ppm", "Tiff", "Gif", "WebP", "Avif", "Jpeg2K")
 for plugin in PLUGINS:  # here, because Pillow's lazy import of them is not safe with threads
-    importlib.import_module(f"PIL.{plugin}ImagePlugin")
-FORMATS = tuple(plugin.upper() for plugin in PLUGINS if plugin.upper() in Image.OPEN)
+    with contextlib.suppress(ImportError):  # Pillow before 11.3 has no AVIF
+        importlib.import_module(f"PIL.{plugin}ImagePlugin")
+FORMATS = tuple(name for name in (*map(str.upper, PLUGINS), "JPEG2000") if name in Image.OPEN)
 MAX_PIXELS = 89_478_485  # above it, Pillow warns of a decompression bomb
 EXIF_ORIENTATION = 0x0112
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from mnistlab.data.folders import processes
 from mnistlab.data.folders.decoding import Decoding, Facts
-from mnistlab.data.folders.layout import ImageFile
+from mnistlab.data.folders.listing import ImageFile
 
 MIN_IMAGES_FOR_PROCESS = 8  # fewer are decoded in this process
 

@@ -11,7 +11,7 @@ import numpy as np
 from mnistlab.data.folders import processes
 from mnistlab.data.folders.cache import FolderCache, pixels_name
 from mnistlab.data.folders.decoding import Decoding, Facts, read_header
-from mnistlab.data.folders.layout import Scan
+from mnistlab.data.folders.listing import Scan
 from mnistlab.runtime import terminal
 
 log = logging.getLogger("mnistlab")

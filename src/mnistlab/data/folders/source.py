@@ -6,7 +6,7 @@ and describes in notes how the others are handled.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from mnistlab.config import ConfigError, suggest
 from mnistlab.data.folders.cache import FolderCache
 from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, Decoding, Facts, available_workers
 from mnistlab.data.folders.images import Folder, FolderImages
-from mnistlab.data.folders.layout import Scan, join_names, scan
+from mnistlab.data.folders.layout import join_names, scan
+from mnistlab.data.folders.listing import Scan
 from mnistlab.data.folders.reading import KERAS_SIZE, DecodingOptions, FolderReader, is_resident
 from mnistlab.data.sources import Images, Split
 
@@ -45,6 +46,7 @@ def directory(
     color_mode: str = "auto",
     interpolation: str = "nearest",
     keep_aspect_ratio: bool = False,
+    splits: str | Mapping[str, str] | None = None,
     follow_links: bool = False,
     on_bad_image: str = "error",
     max_megapixels: float = MAX_PIXELS / 1e6,
@@ -62,6 +64,8 @@ def directory(
         color_mode: 'grayscale', 'rgb', 'rgba', or 'auto': grayscale if all images are, else rgb.
         interpolation: one of Keras's names: nearest, bilinear, bicubic, hamming, box, lanczos.
         keep_aspect_ratio: crop around the centre instead of distorting.
+        splits: split -> folder, as {'train': 'fold_a', 'test': 'fold_b'}; None: the usual names (train,
+            training_set, val, dev, test, ...), also one folder deeper; 'none': folders with such names are classes.
         follow_links: follow links to folders, and to files outside `path`.
         on_bad_image: 'error' reports all unusable images at once, 'skip' leaves them out; the manifest lists them.
         max_megapixels: a larger image counts as unusable.
@@ -73,7 +77,7 @@ def directory(
         ConfigError: every problem of the folder and its files, with their paths.
     """
     _check_choices(loader=loader, color_mode=color_mode, interpolation=interpolation, on_bad_image=on_bad_image)
-    found = scan(path, follow_links)
+    found = scan(path, follow_links, splits)
     options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio)
     workers = workers or available_workers()
     reader = FolderReader(found, FolderCache(cache, found.root), options, round(max_megapixels * 1e6), workers)
