@@ -5,6 +5,7 @@ import io
 import logging
 import math
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +20,11 @@ from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
 from mnistlab.evaluation.summary import one_line, summary
-from mnistlab.tracking import background, fingerprint, mlflow_store, stores
+from mnistlab.tracking import background, fingerprint
 from mnistlab.tracking.description import open_record, write_description, write_reports
+from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
-from mnistlab.tracking.stores import StoreAddress
-from mnistlab.training import FitPlan, TrainingResult, augmentation, models, saving
+from mnistlab.training import FitPlan, TrainingResult, augmentation, models, saving, training_sample
 
 log = logging.getLogger("mnistlab")
 
@@ -75,15 +76,17 @@ def run(config: Config) -> Result:
             callbacks=callbacks,
             on_epoch=record.log_metrics,
         )
-        reading = evaluation.read_curves(trained.history, dataset.num_classes, plan.steps_per_epoch)
-        record_outcome(record, trained, reading)
         metrics, model_address = trained.metrics(), None
+        reading = read_curves(trained, dataset, plan)
         if trained.best_epoch is not None:
+            on_training, num_measured = training_sample.evaluate_training_sample(model, dataset, plan.engine)
             evaluated = evaluate_on_test(model, dataset, plan.engine)
-            metrics |= evaluated.metrics()
+            reading = read_curves(trained, dataset, plan, on_training, num_measured, evaluated.metrics())
+            metrics |= {f"train_{name}": value for name, value in on_training.items()} | evaluated.metrics()
             write_reports(record, evaluated.reports(), evaluated.table())
             model_address = save(record, config, model, dataset)
             draw_figures(record, dataset, trained, evaluated)
+        record_outcome(record, trained, reading)
         record.log_metrics(metrics, max(1, len(trained.history)))
         result = Result(
             name=record.name,
@@ -177,23 +180,6 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
     return model
 
 
-def initial_weights_file(config: Config) -> Path:
-    """The file that `init.from` names; the model file of a run is fetched from the store, once per process."""
-    start_from = str(config.init["from"])
-    is_run_id = len(start_from) == 32 and all(letter in "0123456789abcdef" for letter in start_from)
-    if not is_run_id:
-        return Path(start_from).expanduser()
-    return _downloaded_model(start_from, stores.checked_address(config.tracking, config.paths.root), config.paths.root)
-
-
-@functools.cache
-def _downloaded_model(run_id: str, store: StoreAddress, root: str) -> Path:
-    folder = Path(root) / "runs" / "downloads" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    file: Path = background.call(mlflow_store.download_model_file, run_id, store, folder.resolve())
-    return file
-
-
 def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.Callback]:
     """The chosen callbacks, checked against the metrics that the training will have."""
     callbacks = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
@@ -236,6 +222,30 @@ def describe_run(record: Recorder, config: Config, dataset: Dataset, model: kera
         dataset.name,
         f"{model.count_params():,}",
         f"{plan.batch_size:,}",
+    )
+
+
+def read_curves(
+    trained: TrainingResult,
+    dataset: Dataset,
+    plan: FitPlan,
+    on_training: Mapping[str, float] | None = None,
+    num_measured: int = 0,
+    metrics: Mapping[str, float] | None = None,
+) -> CurveReading:
+    """What the learning curves show.
+
+    on_training: the saved model's metrics on `num_measured` training images; metrics: the run's, with test_*.
+    """
+    measured = (metrics or {}).items()
+    return evaluation.read_curves(
+        trained.history,
+        dataset.num_classes,
+        plan.steps_per_epoch,
+        best_epoch=trained.best_epoch,
+        training=on_training,
+        test={name.removeprefix("test_"): value for name, value in measured if name.startswith("test_")},
+        sizes={"training": num_measured, "validation": len(dataset.validation), "test": len(dataset.test)},
     )
 
 

@@ -51,7 +51,7 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
 
     tags = run.data.tags
     assert tags["source.used"] == "mnist_5k"
-    assert tags["fit_reading"] in ("good fit", "overfitting", "underfitting")
+    assert tags["fit_reading"] in ("good fit", "overfitting", "underfitting", "too few epochs to tell")
     assert "optimizer=rmsprop" in tags["mlflow.note.content"]
     assert tags["version.keras"].startswith("3.")
     contexts = {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support
 
-from mnistlab.evaluation import CurveReading, evaluate, most_confident_errors, read_curves
+from mnistlab.comparison.curves import DIAGNOSIS_RULE
+from mnistlab.evaluation import CurveReading, curves, evaluate, most_confident_errors, read_curves
 from mnistlab.evaluation.summary import one_line, summary
 
 
@@ -43,9 +44,9 @@ def test_the_most_confident_errors_come_first() -> None:
     assert most_confident_errors(evaluated, count=1).tolist() == [2]
 
 
-def rows(losses, validation, accuracy=0.95):
+def rows(losses, validation, accuracy=0.95, val_accuracy=None):
     return [
-        {"loss": loss, "val_loss": value, "accuracy": accuracy, "val_accuracy": accuracy}
+        {"loss": loss, "val_loss": value, "accuracy": accuracy, "val_accuracy": val_accuracy or accuracy}
         for loss, value in zip(losses, validation, strict=True)
     ]
 
@@ -53,16 +54,22 @@ def rows(losses, validation, accuracy=0.95):
 @pytest.mark.parametrize(
     ("epochs", "steps", "verdict", "text"),
     [
-        (rows([0.5, 0.3, 0.2], [0.4, 0.3, 0.25]), 1000, "good fit", "fell together"),
-        (rows([0.5, 0.3, 0.1], [0.4, 0.3, 0.5]), 1000, "overfitting", "best in epoch 2"),
-        (rows([0.5, 0.3, 0.4], [0.4, 0.3, 0.5]), 1000, "good fit", ""),
-        (rows([2.2, 2.1], [2.2, 2.1], accuracy=0.4), 1000, "underfitting", "below 0.85"),
-        (rows([2.3, 2.3], [2.3, 2.3], accuracy=0.1), 1000, "diverged", "no better than guessing"),
-        (rows([2.3, 2.3], [2.3, 2.3], accuracy=0.1), 1, "underfitting", "2 steps are few"),
+        (rows([0.5, 0.3, 0.2], [0.4, 0.3, 0.25]), 1000, "good fit", "0.950 and validation accuracy 0.950 are close"),
+        (rows([0.5, 0.3, 0.2], [0.4, 0.3, 0.25]), 1000, "good fit", "it still falls, more epochs may help"),
+        (rows([0.5, 0.3, 0.1], [0.4, 0.3, 0.5]), 1000, "overfitting", "best in epoch 2 (0.300) and ended at 0.500"),
+        (rows([0.5, 0.3, 0.2], [0.4, 0.279, 0.298]), 1000, "overfitting", "best in epoch 2 (0.279)"),
+        (rows([0.5, 0.3, 0.4], [0.4, 0.3, 0.5]), 1000, "unstable", "best in epoch 2 (0.300) and ended at 0.500"),
+        (rows([0.5, 0.3, 0.31], [0.4, 0.3, 0.32]), 1000, "good fit", "ended at 0.320, within 10 % of its best"),
+        (rows([2.2, 2.1], [2.2, 2.1], accuracy=0.4), 1000, "underfitting", "accuracy below 0.85"),
+        (rows([2.2, 1.8], [2.2, 1.8], accuracy=0.4), 1000, "too few epochs to tell", "from 2.200 to 1.800"),
+        (rows([2.3, 2.3], [2.3, 2.3], accuracy=0.1), 1000, "diverged", "no better than guessing among 10 classes"),
+        (rows([2.3, 2.3], [2.3, 2.3], accuracy=0.1), 1, "too few epochs to tell", "2 steps are few"),
+        (rows([0.5], [0.4], accuracy=0.8, val_accuracy=0.87), 57, "too few epochs to tell", "one epoch, 57 steps"),
+        (rows([0.5, 0.4], [0.3, 0.29], accuracy=0.8, val_accuracy=0.9), 500, "good fit", "validation accuracy 0.900"),
         (rows([0.5, math.nan], [0.4, math.nan]), 1000, "diverged", "epoch 2"),
         (rows([0.5, math.inf], [0.4, 0.4]), 1000, "diverged", "epoch 2"),
-        ([{"loss": 0.5, "val_loss": 0.5}], 1000, "good fit", ""),
-        ([{"loss": 2.0, "val_loss": 2.0}], 1000, "underfitting", "loss 2.000"),
+        ([{"loss": 0.5}, {"loss": 0.4}], 1000, "good fit", "nothing rose"),
+        ([{"loss": 2.0, "val_loss": 2.0}] * 2, 1000, "underfitting", "the training loss 2.000 is high"),
     ],
 )
 def test_curves_are_read_by_their_rules(epochs, steps, verdict, text) -> None:
@@ -70,6 +77,83 @@ def test_curves_are_read_by_their_rules(epochs, steps, verdict, text) -> None:
     assert reading.verdict == verdict
     assert reading.sentence.startswith(verdict)
     assert text in reading.sentence
+
+
+FLAT = {"loss": 0.3, "val_loss": 0.3, "accuracy": 0.9, "val_accuracy": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("last", "training", "test", "sizes", "verdict", "text"),
+    [
+        # learned by heart: 400 images, the validation loss still near its best
+        (
+            {"loss": 0.003, "accuracy": 1.0, "val_loss": 0.305},
+            {"accuracy": 1.0},
+            {"accuracy": 0.9},
+            {},
+            "overfitting",
+            "the training accuracy is 1.000, the validation accuracy 0.900",
+        ),
+        # the same gap in 20 images is chance
+        ({}, {"accuracy": 1.0}, {"accuracy": 0.9}, {"training": 400, "validation": 10, "test": 9}, "good fit", "close"),
+        ({}, {"accuracy": 0.94}, {"accuracy": 0.9}, {}, "good fit", "training accuracy 0.940"),
+        # class weights: the weighted training loss and accuracy are far from those of the validation images
+        ({"loss": 2.5, "accuracy": 0.6}, {"accuracy": 0.93}, {"accuracy": 0.9}, {}, "good fit", "0.930"),
+        ({"loss": 0.01, "accuracy": 0.99}, {"accuracy": 0.92}, {"accuracy": 0.9}, {}, "good fit", "0.920"),
+        # dropout and augmentation lower the training accuracy
+        ({"accuracy": 0.55}, {"accuracy": 0.91}, {"accuracy": 0.9}, {}, "good fit", "0.910"),
+        (
+            {"val_accuracy": 0.99},
+            {"accuracy": 0.99},
+            {"accuracy": 0.31},
+            {},
+            "test set differs",
+            "the test accuracy 0.310 is far below the validation accuracy 0.990",
+        ),
+        (
+            {"val_accuracy": 0.7, "accuracy": 0.7},
+            {"accuracy": 0.7},
+            {"accuracy": 0.31},
+            {},
+            "underfitting",
+            "Besides, the test accuracy 0.310 is far below the validation accuracy 0.700.",
+        ),
+        ({}, {"accuracy": 0.9}, {"accuracy": 0.31}, {"validation": 5, "test": 3}, "good fit", "close"),
+        ({}, {"accuracy": 0.9}, {"accuracy": 0.99}, {}, "good fit", "But the test accuracy 0.990 is far above"),
+        ({}, None, None, {}, "good fit", "training accuracy 0.900"),
+    ],
+)
+def test_curves_are_read_by_comparable_numbers(last, training, test, sizes, verdict, text) -> None:
+    reading = read_curves([FLAT, FLAT | last], 10, 1000, training=training, test=test, sizes=sizes)
+    assert (reading.verdict, reading.sentence.startswith(f"{verdict}: ")) == (verdict, True)
+    assert text in reading.sentence
+
+
+def test_the_reading_is_of_the_saved_epoch() -> None:
+    epochs = [FLAT, FLAT | {"val_accuracy": 0.6, "val_loss": 0.31}]
+    assert read_curves(epochs, 10, 1000, best_epoch=1).verdict == "good fit"
+    assert read_curves(epochs, 10, 1000).verdict == "overfitting"
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "accuracy", "verdict"),
+    [(2, 0.54, "diverged"), (2, 0.7, "underfitting"), (100, 0.014, "diverged"), (100, 0.05, "underfitting")],
+)
+def test_guessing_depends_on_the_number_of_classes(num_classes, accuracy, verdict) -> None:
+    assert read_curves(rows([1.0, 1.0], [1.0, 1.0], accuracy), num_classes, 1000).verdict == verdict
+
+
+@pytest.mark.parametrize("name", ["acc", "sparse_categorical_accuracy", "binary_accuracy"])
+def test_other_names_of_accuracy_are_read_too(name) -> None:
+    epochs = [{"loss": 0.5, "val_loss": 0.5, name: 0.6, f"val_{name}": 0.6}] * 2
+    assert "the accuracy 0.600 is low" in read_curves(epochs, 10, 1000).sentence
+
+
+def test_the_report_states_the_rule_of_the_reading() -> None:
+    numbers = [f"{round(100 * (rise - 1))} %" for rise in (curves.RISE, curves.UNSTABLE_RISE)]
+    numbers += [f"below {curves.LOW_ACCURACY}", f"{curves.LARGE_GAP} below", f"{curves.SMALL_GAP} with twice"]
+    verdicts = ["diverged", curves.TOO_FEW, "overfitting", "unstable", "underfitting", curves.TEST_DIFFERS, "good fit"]
+    assert [text for text in (*numbers, *verdicts) if text not in DIAGNOSIS_RULE.lower()] == []
 
 
 def test_keras_metrics_and_reports() -> None:
@@ -114,6 +198,12 @@ def test_the_summary_of_a_run() -> None:
         ["model", "models:/m-1"],
         ["folder", "/runs/x"],
     ]
+
+
+def test_the_summary_shows_the_training_numbers_of_the_saved_model() -> None:
+    measured = {**METRICS, "train_loss": 0.4, "train_accuracy": 0.8}
+    lines = [line.split() for line in summary("adam", measured, 3, READING, 1.0, {}).splitlines()]
+    assert lines[3:5] == [["loss", "0.4000", "0.6250", "0.6500"], ["accuracy", "0.8000", "0.7000", "0.6875"]]
 
 
 def test_the_summary_of_a_run_without_a_finite_epoch() -> None:

@@ -19,7 +19,8 @@ def summary(
     """The end of a run in a few lines.
 
     Args:
-        metrics: the final ones, best_*, test_* and train_seconds.
+        metrics: the final ones: of the saved model train_* (else the epoch's best_*), best_val_* and test_*, and
+            train_seconds.
         seconds: of the whole run.
         places: label -> where something is: the model, the folder, the run's page.
         reported: 'best' or 'last', the epoch that `best_epoch` is.
@@ -27,8 +28,9 @@ def summary(
     names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
     rows = []
     for metric in sorted(names, key=lambda metric: (metric != "loss", metric)):
-        values = (metrics.get(key, math.nan) for key in (f"best_{metric}", f"best_val_{metric}", f"test_{metric}"))
-        rows.append([metric, *(f"{value:.4f}" for value in values)])
+        training = metrics.get(f"train_{metric}", metrics.get(f"best_{metric}", math.nan))
+        others = (metrics.get(key, math.nan) for key in (f"best_val_{metric}", f"test_{metric}"))
+        rows.append([metric, *(f"{value:.4f}" for value in (training, *others))])
     table = [terminal.table(["", "training", "validation", "test"], rows)] if rows else []
     none = "no finite epoch" if reported == "best" else "the last epoch is not finite"
     epoch = f"{reported} epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else none

@@ -113,8 +113,41 @@ def _experiment_id(client: Any, store: StoreAddress, create: bool) -> str:
     return str(found.experiment_id)
 
 
-def download_model_file(run_id: str, store: StoreAddress, folder: Path) -> Path:
-    """Fetch the Keras file that a finished run saved as its artifact.
+def find_run_id(text: str, store: StoreAddress) -> str:
+    """The id of the run with this name (the newest that finished), this id, or an id that starts with this text.
+
+    Raises:
+        ConfigError: there is no such run, or several ids start so.
+    """
+    client, experiment_id = open_store(store)
+    runs: list[Any] = []
+    token: str | None = None
+    while not runs or token:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        runs, token = [*runs, *(run for run in page if run.data.tags.get("sweep.kind") != "parent")], page.token
+        if not page:
+            break
+    named = [run for run in runs if run.info.run_name == text]
+    finished = [run.info.run_id for run in named if run.info.status == "FINISHED"]
+    ids = [run.info.run_id for run in runs if len(text) >= 4 and run.info.run_id.startswith(text.lower())]
+    if finished or named:
+        return str((finished or [run.info.run_id for run in named])[0])
+    if len(ids) == 1 or len(text) == 32:
+        return str((ids or [text])[0])
+    received = f"Received: {text}"
+    if ids:
+        raise ConfigError(f"init.from must name one run. {received}, with which several ids start: {', '.join(ids)}.")
+    names = sorted({run.info.run_name for run in runs if run.info.run_name})
+    near = suggest(text, names).split(" Choices:")[0]
+    raise ConfigError(
+        "init.from must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "
+        f"or more letters of it, its name, runs:/ID or models:/ID. {received}: there is no such file, and no such run "
+        f"in {hide_passwords(store.uri)}.{near}"
+    )
+
+
+def download_model_file(run_id: str, store: StoreAddress, folder: Path, path: str | None = None) -> Path:
+    """Fetch the Keras file that a finished run saved as its artifact, or the artifact `path`; else its logged model.
 
     Raises:
         ConfigError: there is no such run, or it saved no model.
@@ -122,11 +155,39 @@ def download_model_file(run_id: str, store: StoreAddress, folder: Path) -> Path:
     from mlflow.exceptions import MlflowException
 
     client, _ = open_store(store)
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        saved = [entry.path for entry in client.list_artifacts(run_id, "model_files")]
+        saved = [path] if path else [entry.path for entry in client.list_artifacts(run_id, "model_files")]
         chosen = sorted(saved, key=lambda path: (not path.endswith(".keras"), path.endswith(".weights.h5")))
         if chosen:
             return Path(client.download_artifacts(run_id, chosen[0], str(folder)))
-    except MlflowException as error:
-        raise ConfigError(f"init.from={run_id}: no such run in {hide_passwords(store.uri)}.") from error
+        run = client.get_run(run_id)
+    except (MlflowException, OSError) as error:
+        missing = f"no file {path} of run {run_id}" if path else "no such run"
+        raise ConfigError(f"init.from={run_id}: {missing} in {hide_passwords(store.uri)}.") from error
+    for logged in run.outputs.model_outputs if run.outputs else ():
+        return download_logged_model(f"models:/{logged.model_id}", store, folder)
     raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
+
+
+def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Path:
+    """Fetch the Keras file of a model that MLflow has: models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    Raises:
+        ConfigError: there is no such model, or it is not a Keras model.
+    """
+    import mlflow.artifacts
+
+    from mnistlab.tracking.mlflow_models import fluent_store
+
+    open_store(store)
+    folder.mkdir(parents=True, exist_ok=True)
+    uri = f"{address.rstrip('/')}/data/model.keras"
+    try:
+        with fluent_store(store.uri):
+            file = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+    except Exception as error:
+        raise ConfigError(
+            f"init.from={address}: no such Keras model in {hide_passwords(store.uri)} ({str(error).splitlines()[0]})."
+        ) from error
+    return Path(file)

@@ -79,6 +79,7 @@ def make_run(option, seed, *, epochs=3, labels=None, strategies=None, **changes)
         },
         "tags": {
             "outcome": "trained",
+            "fit_reading": "good fit" if final > 0.5 else "underfitting",
             "hash.initial_weights": f"w{seed}",
             "hash.batch_order": f"b{seed}-{batch}",
             "hash.data": "d0d0d0d0",

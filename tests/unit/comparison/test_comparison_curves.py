@@ -2,10 +2,9 @@
 
 import math
 
-import pytest
 from synthetic_runs import diverged, failed, make_run, make_sweep
 
-from mnistlab.comparison import compare
+from mnistlab.comparison import RunRecord, compare
 from mnistlab.comparison.curves import (
     censored_median,
     describe_convergence,
@@ -56,25 +55,17 @@ def test_first_epoch_of_a_loss():
     assert first_epoch(run, "val_loss", 0.1, "lower") is None
 
 
-@pytest.mark.parametrize(
-    ("loss", "val_loss", "diagnosis"),
-    [
-        ([0.5, 0.3, 0.1], [0.4, 0.3, 0.35], "overfitting"),
-        ([0.5, 0.3, 0.31], [0.4, 0.3, 0.35], "good fit"),
-        ([2.3, 2.29, 2.28], [2.3, 2.29, 2.28], "underfitting"),
-        ([0.5, 0.3, 0.2], [0.4, 0.3, 0.25], "good fit, still improving"),
-        ([0.5, 0.3, 0.2], [0.4, 0.3, 0.299], "good fit"),
-        ([0.5, 0.3, 0.2], [0.4, math.nan, math.nan], "diverged"),
-        ([0.5], [0.4], "too few epochs"),
-    ],
-)
-def test_diagnosis_of_a_run(loss, val_loss, diagnosis):
-    assert diagnose_run(run_with(loss=loss, val_loss=val_loss)) == diagnosis
+def test_the_diagnosis_of_a_run_is_the_reading_that_it_recorded():
+    for reading in ("overfitting", "good fit", "too few epochs to tell"):
+        assert diagnose_run(make_run("adam", 0, tags={"fit_reading": reading})) == reading
+    assert diagnose_run(diverged("adam", 0)) == "diverged"
+    assert diagnose_run(failed("adam", 0)) == "failed"
+    assert diagnose_run(RunRecord("0", tags={"outcome": "trained"})) == "not read"
 
 
 def test_diagnosis_of_an_option_counts_its_runs():
     group = [*make_sweep(["adam"], 3), diverged("adam", 3), failed("adam", 4)]
-    assert diagnose_option(group) == "good fit, still improving in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
+    assert diagnose_option(group) == "good fit in 3 of 5; diverged in 1 of 5; failed in 1 of 5"
     assert diagnose_option(make_sweep(["batch_gd"])) == "underfitting"
 
 

@@ -1,0 +1,43 @@
+"""Measures a trained model on training images in the way that validation images are measured."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from mnistlab.data import Dataset
+from mnistlab.data.folders import batches as file_batches
+from mnistlab.data.folders.images import raise_original
+from mnistlab.training.engine import fused
+from mnistlab.training.fitting import EVALUATION_BATCH_SIZE, resident_of
+
+MAX_IMAGES = 10_000
+MAX_FILES = 2_000  # images that have to be decoded again
+
+
+def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) -> tuple[dict[str, float], int]:
+    """The compiled metrics on training images without dropout, augmentation and class weights, and their number.
+
+    Of more than 10,000 images (2,000 in files), every n-th is measured.
+    """
+    limit = MAX_IMAGES if dataset.train.resident else MAX_FILES
+    rows = np.arange(0, len(dataset.train), -(-len(dataset.train) // limit))
+    if engine == "fused":
+        resident, first_rows = resident_of(dataset)
+        metrics, _ = fused.evaluate(model, resident, first_rows["train"][rows])
+        return _numbers(metrics), len(rows)
+    sample = dataset.train.take(rows)
+    if sample.resident:
+        batch = {"batch_size": EVALUATION_BATCH_SIZE, "verbose": 0}
+        metrics = model.evaluate(sample.images, dataset.targets(sample.labels), return_dict=True, **batch)
+    else:
+        with raise_original():
+            batches = file_batches.evaluation_batches(dataset, sample)
+            metrics = model.evaluate(batches, verbose=0, return_dict=True)
+    return _numbers(metrics), len(rows)
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Without the metrics whose value is an array."""
+    return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
