@@ -75,9 +75,7 @@ def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:
     assert len([run for run in trainer.runs() if run.tags.get("sweep.kind") == "parent"]) == 2
 
 
-@pytest.mark.parametrize(
-    "axis", ["data.limit=50,80", "data.split_seed=0,1", "data.validation_fraction=0.1,0.2", "data.keep=null,{1:0.5}"]
-)
+@pytest.mark.parametrize("axis", ["data.limit=50,80", "data.keep=null,{1:0.5}"])
 def test_a_setting_of_the_data_is_an_axis_that_selects_data_sets(trainer: Trainer, axis: str) -> None:
     ended = trainer("--multirun", *BASE, "optimizer=momentum,adam", axis)
     assert ended.code == 0, ended.out + ended.err
@@ -214,15 +212,14 @@ def run_again(trainer: Trainer, *words: str) -> dict[str, str]:
     return {name: reasons[name] for name in new}
 
 
-@pytest.mark.parametrize("changed", ["model_of_mine.py", "layers_of_mine.py"])
-def test_the_users_code(own_code: Path, trainer: Trainer, changed: str) -> None:
+def test_the_users_code(own_code: Path, trainer: Trainer) -> None:
     words = ("--config-dir", "mine", "--multirun", *BASE, "model=own,logistic")
     assert trainer(*words).code == 0
     (own_code / "unrelated.py").write_text("x = 2\n")
-    assert run_again(trainer, *words) == {}
-    (own_code / changed).write_text((own_code / changed).read_text().replace("relu", "sigmoid") + "# changed\n")
-    assert run_again(trainer, *words) == {"own": f"your {changed} changed"}
-    assert run_again(trainer, *words) == {}
+    for changed in ("model_of_mine.py", "layers_of_mine.py"):
+        assert run_again(trainer, *words) == {}
+        (own_code / changed).write_text((own_code / changed).read_text() + "# changed\n")
+        assert run_again(trainer, *words) == {"own": f"your {changed} changed"}
 
 
 def test_the_file_to_start_from(trainer: Trainer) -> None:
