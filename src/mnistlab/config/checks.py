@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest
+from mnistlab.config.class_keys import read_mapping
 
 MODEL_FORMATS = ("keras", "h5", "weights")
 # ImageDataGenerator's arguments that vary an image, and those that mnistlab sets elsewhere.
@@ -54,6 +55,8 @@ def typed(composed: DictConfig) -> Config:
         config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(_missing_or_unresolved(error)) from error
+    config.data.class_weight = read_mapping(config.data.class_weight)
+    config.data.keep = read_mapping(config.data.keep)
     problems = [*_field_problems(config), *_meaning_problems(config)]
     if problems:
         raise ConfigError(problems)

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
+from mnistlab.config.class_keys import quote_mappings
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "tracking")
@@ -31,6 +32,7 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
     Raises:
         ConfigError: all problems of the configuration.
     """
+    overrides = quote_mappings(overrides)
     composed = _composed(overrides, config_name, config_dir)
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
@@ -110,6 +112,7 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
     Returns:
         the arguments, and the flags with their values. Hydra itself reads them only after all overrides.
     """
+    words = quote_mappings(words)
     arguments = hydra_internals.argument_parser().parse_intermixed_args(list(words))
     flags = list(reversed(words))
     for override in reversed(arguments.overrides):

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from mnistlab.config import Config, ConfigError
@@ -13,6 +14,7 @@ from mnistlab.data.sources import Images, loads_without_keras
 
 log = logging.getLogger("mnistlab")
 
+CLASS_MAPPINGS = ("class_weight", "keep")
 NOT_OF_PREPARATION = ("scaling", "rescale", "image_size", "target_size", "validation_split")
 
 _threads: list[threading.Thread] = []
@@ -34,8 +36,14 @@ def load(config: Config) -> Dataset:
 
 
 def settings_of(config: Config) -> tuple[str, str]:
-    """The settings of the source and those of its preparation."""
+    """The settings of the source and those of its preparation, as JSON.
+
+    Mappings of classes are lists of pairs there, because JSON has no numbers as keys, and 10 and "10" may differ.
+    """
     preparation = {key: value for key, value in asdict(config.data).items() if key not in NOT_OF_PREPARATION}
+    for name in CLASS_MAPPINGS:
+        if isinstance(preparation[name], Mapping):
+            preparation[name] = sorted(preparation[name].items(), key=lambda item: repr(item[0]))
     return json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True)
 
 
@@ -60,7 +68,11 @@ def prefetch(config: Config) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _prepared(source: str, preparation: str) -> Dataset:
-    return prepare(_loaded(source), **json.loads(preparation))
+    settings = json.loads(preparation)
+    for name in CLASS_MAPPINGS:
+        if isinstance(settings[name], list):
+            settings[name] = dict(map(tuple, settings[name]))
+    return prepare(_loaded(source), **settings)
 
 
 @functools.lru_cache(maxsize=2)

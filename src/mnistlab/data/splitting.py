@@ -1,11 +1,12 @@
 """Which images train, validate and test: the splits of a `Dataset`, thinned classes and class weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mnistlab.config import ConfigError
+from mnistlab.data.class_keys import values_by_class
 from mnistlab.data.sources import Images, Split
 
 
@@ -25,8 +26,10 @@ def split_images(
     train, validation_split, test = images.train, images.validation, images.test
     notes = []
     hold_out_test = rule == "stratified" and test is None
-    hold_out_validation = validation_split is None and (validation != "test" or test is None)
-    _check_sizes(train.labels, images.class_names, 1 + hold_out_test + hold_out_validation)
+    will_have_test = hold_out_test or test is not None
+    hold_out_validation = validation_split is None and not (validation == "test" and will_have_test)
+    advice = ", or validate on the test images: data.validation=test" if will_have_test and hold_out_validation else ""
+    _check_sizes(train.labels, images.class_names, 1 + hold_out_test, hold_out_validation, advice)
     if hold_out_test:
         train, test = _hold_out(train, stratified(train.labels, test_fraction, np.random.default_rng([seed, 1])))
         notes.append(
@@ -51,13 +54,21 @@ def split_images(
     return {"train": train, "validation": validation_split, "test": validation_split if test is None else test}, notes
 
 
-def _check_sizes(labels: np.ndarray, class_names: tuple[str, ...], num_splits: int) -> None:
+def _check_sizes(
+    labels: np.ndarray, class_names: tuple[str, ...], num_splits: int, hold_out_validation: bool, advice: str
+) -> None:
+    """Raise ConfigError if a class has fewer images than splits.
+
+    num_splits: without the validation split; advice: what makes that split unnecessary.
+    """
     counts = np.bincount(labels, minlength=len(class_names))
-    small = [label for label in range(len(class_names)) if 0 < counts[label] < num_splits]
+    needed = num_splits + hold_out_validation
+    small = [label for label in range(len(class_names)) if 0 < counts[label] < needed]
     if small:
         raise ConfigError(
-            f"Class {label} needs at least {num_splits} training images to be split. "
-            f"Received: {counts[label]} of {class_names[label]}."
+            f"Class {label} needs at least {needed} training images to be split. "
+            f"Received: {counts[label]} of {class_names[label]}. "
+            f"Add images{advice if counts[label] >= num_splits else ' or a test set'}."
             for label in small
         )
 
@@ -118,11 +129,16 @@ def select_training_images(
     """Apply `data.keep` (at least one image of each class remains) and `data.limit` to the training images."""
     if keep:
         kept = np.ones(len(train), dtype=bool)
-        for label, share in _by_class("data.keep", keep, class_names).items():
+        for label, share in values_by_class("data.keep", keep, class_names).items():
             members = generator.permutation(np.flatnonzero(train.labels == label))
             kept[members[max(1, round(len(members) * share)) :]] = False
         train = train.take(np.flatnonzero(kept))
     if limit is not None and limit < len(train):
+        if single := [class_names[label] for label, count in enumerate(np.bincount(train.labels)) if count == 1]:
+            raise ConfigError(
+                f"data.limit={limit} needs at least 2 training images of each class. "
+                f"Received: 1 of {', '.join(single[:10])}. Add images, or leave data.limit out."
+            )
         train = train.take(np.flatnonzero(stratified(train.labels, limit / len(train), generator)))
     return train
 
@@ -145,23 +161,16 @@ def class_weights(
         return {int(label): float(weight) for label, weight in zip(present, balanced, strict=True)}
     if not isinstance(rule, Mapping):
         raise ConfigError(f"data.class_weight must be null, balanced or a mapping. Received: {rule}.")
-    weights = _by_class("data.class_weight", rule, class_names)
+    weights = values_by_class("data.class_weight", rule, class_names)
     missing = sorted(set(range(len(class_names))) - set(weights))
     if missing:
         raise ConfigError(
             f"data.class_weight must name every class, 0 to {len(class_names) - 1}. "
-            f"Missing: {', '.join(map(str, missing))}."
+            f"Missing: {', '.join(_numbered(missing, class_names))}."
         )
     return weights
 
 
-def _by_class(setting: str, mapping: Mapping[Any, float], class_names: tuple[str, ...]) -> dict[int, float]:
-    """Convert the keys (class numbers, also as text, or class names) to class numbers."""
-    values = {}
-    for key, value in mapping.items():
-        text = str(key)
-        label = class_names.index(text) if text in class_names else int(text) if text.isdecimal() else -1
-        if not 0 <= label < len(class_names):
-            raise ConfigError(f"{setting} has an unknown class. Received: {key}. Classes: {', '.join(class_names)}.")
-        values[label] = float(value)
-    return values
+def _numbered(labels: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    """The classes as '3 (cat)', or as '3' if that is their name too."""
+    return [str(label) if class_names[label] == str(label) else f"{label} ({class_names[label]})" for label in labels]
