@@ -243,5 +243,6 @@ def _print_expected_time(sweep: Sweep, jobs: Sequence[SweepJob]) -> None:
     known = [value for value in seconds if value is not None]
     if known:
         num_unknown = len(seconds) - len(known)
-        rest = f", not counting {num_unknown} jobs without a comparable run" if num_unknown else ""
+        others = "1 job" if num_unknown == 1 else f"{num_unknown} jobs"
+        rest = f", not counting {others} without a comparable run" if num_unknown else ""
         print(f"Expected time: about {sum(known):.0f} s, estimated from earlier runs{rest}.")
