@@ -113,15 +113,15 @@ def write_bad_files(root: Path) -> dict[str, str]:
     Image.new("1", (12000, 10000)).save(root / "bomb.png")
     Image.new("1", (20000, 10000)).save(root / "huge.png")
     return {
-        "truncated.jpg": "is truncated or corrupt",
-        "corrupt.png": "is truncated or corrupt",
-        "cut.png": "is truncated or corrupt",
+        "truncated.jpg": "is truncated.",
+        "corrupt.png": "is corrupt.",
+        "cut.png": "is truncated.",
         "zero.jpg": "is empty (0 bytes)",
         "text.png": "is not an image",
         "program.png": "is not an image",
         "deep.png": "has more than 8 bits per channel",
         "bomb.png": "is too large: 12000 x 10000",
-        "huge.png": "is too large",
+        "huge.png": "is too large: 200 million pixels; it may be a decompression bomb.",
     }
 
 

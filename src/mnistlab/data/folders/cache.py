@@ -14,13 +14,12 @@ import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
 import PIL
 
-from mnistlab.data.folders.decoding import Decoding, Facts, available_workers
+from mnistlab.data.folders.decoding import OUTDATED_PROBLEMS, Decoding, Facts, available_workers
 from mnistlab.data.folders.listing import ImageFile
 
 log = logging.getLogger("mnistlab")
@@ -53,7 +52,7 @@ class FolderCache:
         known = {}
         for index, file in enumerate(files):
             stamp, row = rows.get(file.path, (None, None))
-            if stamp == list(file.stamp):
+            if stamp == list(file.stamp) and not row[5].startswith(OUTDATED_PROBLEMS):
                 known[index] = Facts(*row)._replace(traits=tuple(row[4]))
         changed = len({file.path for file in files} | rows.keys()) - len(known)
         if changed:
@@ -134,7 +133,7 @@ class FolderCache:
 
 def pixels_name(facts: Iterable[Facts], decoding: Decoding) -> str:
     """A name for decoded images: a hash of the files' hashes in order, the decoding and Pillow's version."""
-    sha = hashlib.sha256(repr((VERSION, PIL.__version__, astuple(decoding))).encode())
+    sha = hashlib.sha256(repr((VERSION, PIL.__version__, decoding.key)).encode())
     for known in facts:
         sha.update(known.sha256.encode() + b"\n")
     return sha.hexdigest()[:32]

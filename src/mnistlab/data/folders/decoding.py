@@ -9,6 +9,7 @@ import importlib
 import io
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,14 @@ for plugin in PLUGINS:  # here, because Pillow's lazy import of them is not safe
 FORMATS = tuple(name for name in (*map(str.upper, PLUGINS), "JPEG2000") if name in Image.OPEN)
 MAX_PIXELS = 89_478_485  # above it, Pillow warns of a decompression bomb
 EXIF_ORIENTATION = 0x0112
+SIXTEEN_BIT = ("error", "high_byte", "stretch")
+SIXTEEN_BIT_PROBLEM = (
+    "has more than 8 bits per channel: choose how they become 8, source.sixteen_bit=high_byte (value // 256, for "
+    "values up to 65535) or stretch (the darkest to 0 and the brightest to 255, in each image by itself)"
+)
+HIGH_BYTE_PROBLEM = "does not fit source.sixteen_bit=high_byte, which is for whole numbers from 0 to 65535"
+MAX_DARK = 4096  # a 16-bit image without higher values is almost black if its high byte is taken
+OUTDATED_PROBLEMS = ("is not an image in spite", "has more than 8 bits per channel (", "is truncated or corrupt: ")
 
 
 class BadImageError(ValueError):
@@ -37,13 +46,20 @@ class BadImageError(ValueError):
 class Decoding:
     """How a file becomes pixels: Keras's `color_mode`, `target_size`, `interpolation` and `keep_aspect_ratio`.
 
-    size: (height, width)
+    size: (height, width); sixteen_bit: how more than 8 bits per channel become 8, one of `SIXTEEN_BIT`.
     """
 
     color_mode: str
     size: tuple[int, int]
     interpolation: str = "nearest"
     keep_aspect_ratio: bool = False
+    sixteen_bit: str = "error"
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The values that make the pixels, for hashes."""
+        key = (self.color_mode, self.size, self.interpolation, self.keep_aspect_ratio)
+        return key if self.sixteen_bit == "error" else (*key, self.sixteen_bit)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -79,6 +95,8 @@ def open_image(content: bytes) -> Image.Image:
 def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
     """The image's pixels, uint8, shape `decoding.shape`, converted and resized in the same steps as in `load_img`."""
     mode = MODES[decoding.color_mode]
+    if has_more_than_8_bits(image.mode):
+        image = _with_8_bits(image, decoding.sixteen_bit)
     if image.mode != mode:
         if mode != "RGBA":
             image.load()
@@ -89,6 +107,30 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
         box = _centered_box(image.size, (width, height)) if decoding.keep_aspect_ratio else None
         image = image.resize((width, height), Image.Resampling[decoding.interpolation.upper()], box=box)
     return np.asarray(image).reshape(decoding.shape)
+
+
+def has_more_than_8_bits(mode: str) -> bool:
+    """Whether the channels of an image of this mode of Pillow's have more than 8 bits: I, I;16, I;16B, F, ..."""
+    return mode.startswith(("I", "F"))
+
+
+def _with_8_bits(image: Image.Image, rule: str) -> Image.Image:
+    """The image with 256 grey levels.
+
+    Raises:
+        BadImageError: the rule does not fit the image's values.
+    """
+    values = np.asarray(image).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise BadImageError("has values that are not numbers (NaN or infinite)")
+    if rule == "high_byte":
+        if image.mode == "F" or low < 0 or high > 65535:
+            raise BadImageError(f"{HIGH_BYTE_PROBLEM}: it has values from {low:g} to {high:g}; stretch takes all")
+        return Image.fromarray((values.astype(np.uint16) >> 8).astype(np.uint8))
+    if rule == "stretch":
+        return Image.fromarray(np.rint((values - low) * (255 / ((high - low) or 1))).astype(np.uint8))
+    raise BadImageError(SIXTEEN_BIT_PROBLEM)
 
 
 def _centered_box(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -110,7 +152,8 @@ def read(file: str | Path, decoding: Decoding) -> np.ndarray:
         with open(file, "rb", buffering=0) as stream:  # noqa: PTH123 (a third of the time of Path.open)
             return pixels(open_image(stream.read()), decoding)
     except Exception as error:
-        raise OSError(f"{file} cannot be read as an image: {error}") from error
+        reason = (error.strerror or "") if isinstance(error, OSError) else ""
+        raise OSError(f"{file} cannot be read as an image: {reason or 'it is truncated or corrupt'}") from error
 
 
 def read_header(file: str) -> Facts:
@@ -123,7 +166,7 @@ def read_header(file: str) -> Facts:
 
 
 def examine(
-    file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS
+    file: str, decoding: Decoding | None = None, max_pixels: int = MAX_PIXELS, sixteen_bit: str = "error"
 ) -> tuple[Facts, np.ndarray | None]:
     """Read a file once and decode all of it; returns its facts and, if `decoding` is given, its pixels."""
     try:
@@ -133,42 +176,61 @@ def examine(
         return Facts("", problem=f"cannot be read: {error.strerror or error}"), None
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        image = _checked_image(content, max_pixels)
-        facts = Facts(sha256, image.width, image.height, image.mode, _traits(image))
+        image = _checked_image(content, max_pixels, sixteen_bit)
+        facts = Facts(sha256, image.width, image.height, image.mode, _traits(image, sixteen_bit))
         return facts, None if decoding is None else pixels(image, decoding)
     except BadImageError as error:
         return Facts(sha256, problem=str(error)), None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Facts(sha256, problem=f"is truncated or corrupt: {reason}"), None
+        too_short = any(word in str(error).casefold() for word in ("truncated", "eof", "end of file", "not enough"))
+        return Facts(sha256, problem="is truncated" if too_short else "is corrupt"), None
 
 
-def _checked_image(content: bytes, max_pixels: int) -> Image.Image:
+def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.Image:
     """The image, completely decoded. Raises BadImageError if it is unusable, and Pillow's errors if it is damaged."""
     if not content:
         raise BadImageError("is empty (0 bytes)")
     try:
         image = open_image(content)
     except Image.DecompressionBombError as error:
-        raise BadImageError(f"is too large: {error}") from error
+        raise BadImageError(f"is too large: {_million_pixels(error)}; it may be a decompression bomb") from error
     except UnidentifiedImageError as error:
-        raise BadImageError(f"is not an image in spite of its name (its first bytes: {content[:8]!r})") from error
+        raise BadImageError(_no_image(content)) from error
     if image.width * image.height > max_pixels:
         raise BadImageError(
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
             f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
         )
-    if image.mode.startswith(("I", "F")):
-        raise BadImageError(
-            f"has more than 8 bits per channel (mode {image.mode}); Keras would clip it to white or read it 256 times "
-            "too bright: convert it to 8 bits"
-        )
+    if has_more_than_8_bits(image.mode) and sixteen_bit == "error":
+        raise BadImageError(SIXTEEN_BIT_PROBLEM)
     image.load()
+    if has_more_than_8_bits(image.mode):
+        _with_8_bits(image, sixteen_bit)
     return image
 
 
-def _traits(image: Image.Image) -> tuple[str, ...]:
+def _million_pixels(error: Image.DecompressionBombError) -> str:
+    """The image's size, which Pillow gives in its message only."""
+    number = re.search(r"\((\d+) pixels\)", str(error))
+    return f"{int(number[1]) / 1e6:,.0f} million pixels" if number else "more pixels than Pillow opens"
+
+
+def _no_image(content: bytes) -> str:
+    """Why Pillow does not identify a file."""
+    if content[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "is a HEIC image, which Pillow does not read: convert it to JPEG or PNG"
+    if content[4:8] == b"ftyp" and content[8:12] in (b"avif", b"avis"):
+        return "is an AVIF image, which this version of Pillow does not read: convert it to JPEG or PNG"
+    if content[:4] in (b"II*\0", b"MM\0*"):
+        return "is a TIFF image of a kind that Pillow does not read, such as 16-bit colour: convert it to PNG"
+    if content.lstrip()[:5].lower() in (b"<?xml", b"<svg ", b"<html", b"<!doc"):
+        return "is not an image but text, such as SVG or a web page"
+    return f"is not an image of a format that is read here (its first bytes: {content[:8]!r})"
+
+
+def _traits(image: Image.Image, sixteen_bit: str) -> tuple[str, ...]:
     """Traits that Keras handles without a message; `source.TRAITS` explains how."""
+    deep = has_more_than_8_bits(image.mode)
     has_exif = image.format != "TIFF" and "exif" in image.info
     applies = {
         "palette": image.mode.startswith("P"),
@@ -176,6 +238,8 @@ def _traits(image: Image.Image) -> tuple[str, ...]:
         "cmyk": image.mode == "CMYK",
         "animated": image.format != "MPO" and getattr(image, "is_animated", False),  # MPO's second frame is a preview
         "rotated": has_exif and image.getexif().get(EXIF_ORIENTATION, 1) != 1,
+        "deep": deep,
+        "dark": deep and sixteen_bit == "high_byte" and int(np.asarray(image).max()) < MAX_DARK,
     }
     return tuple(trait for trait in applies if applies[trait])
 

@@ -7,7 +7,7 @@ in `remember_failure` and the training in `raise_original`.
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class FolderImages:
 
     def digest(self) -> bytes:
         """A hash of the files' contents, in order, and of how they are decoded; it is the same for every loader."""
-        sha = hashlib.sha256(repr((len(self), astuple(self.folder.decoding))).encode())
+        sha = hashlib.sha256(repr((len(self), self.folder.decoding.key)).encode())
         for index in self.indices:
             sha.update(self.folder.facts[index].sha256.encode())
         return sha.digest()

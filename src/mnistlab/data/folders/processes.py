@@ -73,14 +73,21 @@ def read_files(files: Sequence[str], decoding: Decoding) -> np.ndarray:
 
 
 def examine_files(
-    files: Sequence[str], max_pixels: int, decoding: Decoding | None, out: str | np.ndarray | None, rows: Sequence[int]
+    files: Sequence[str],
+    limits: tuple[int, str],
+    decoding: Decoding | None,
+    out: str | np.ndarray | None,
+    rows: Sequence[int],
 ) -> list[Facts]:
-    """`decoding.examine` each file; write its pixels into these rows of `out`, an array or the name of an .npy file."""
+    """`decoding.examine` each file; write its pixels into these rows of `out`, an array or the name of an .npy file.
+
+    limits: max_pixels and sixteen_bit.
+    """
     found = []
     with contextlib.ExitStack() as stack:
         write = None if out is None else _row_writer(out, stack)
         for row, file in zip(rows, files, strict=True):
-            facts, pixels = decoder.examine(file, decoding if write else None, max_pixels)
+            facts, pixels = decoder.examine(file, decoding if write else None, *limits)
             if write and pixels is not None:
                 write(row, pixels)
             found.append(facts)
@@ -110,6 +117,7 @@ def examine_all(
     decoding: Decoding | None = None,
     out: np.ndarray | None = None,
     max_pixels: int = MAX_PIXELS,
+    sixteen_bit: str = "error",
     workers: int = 1,
     progress: Callable[[int], None] = lambda done: None,
 ) -> dict[int, Facts]:
@@ -120,13 +128,14 @@ def examine_all(
         progress: called with the number of files that are done.
     """
     file = str(out.filename) if isinstance(out, np.memmap) else None
+    limits = (max_pixels, sixteen_bit)
     shared = len(indices) >= MIN_IMAGES_FOR_PROCESSES and (out is None or file is not None)
 
     def work(chunk: Sequence[int]) -> list[Facts]:
         paths = [files[index] for index in chunk]
         if shared:
-            return decoding_processes(workers).call(examine_files, paths, max_pixels, decoding, file, chunk)
-        return examine_files(paths, max_pixels, decoding, out, chunk)
+            return decoding_processes(workers).call(examine_files, paths, limits, decoding, file, chunk)
+        return examine_files(paths, limits, decoding, out, chunk)
 
     chunks = _shrinking_chunks(indices, workers)
     found: dict[int, Facts] = {}

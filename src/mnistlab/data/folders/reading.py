@@ -10,7 +10,14 @@ import numpy as np
 
 from mnistlab.data.folders import processes
 from mnistlab.data.folders.cache import FolderCache, pixels_name
-from mnistlab.data.folders.decoding import Decoding, Facts, read_header
+from mnistlab.data.folders.decoding import (
+    HIGH_BYTE_PROBLEM,
+    SIXTEEN_BIT_PROBLEM,
+    Decoding,
+    Facts,
+    has_more_than_8_bits,
+    read_header,
+)
 from mnistlab.data.folders.listing import Scan
 from mnistlab.runtime import terminal
 
@@ -35,18 +42,31 @@ class DecodingOptions:
     size: Sequence[int] | None
     interpolation: str
     keep_aspect_ratio: bool
+    sixteen_bit: str = "error"
 
     def decoding_for(self, facts: Iterable[Facts]) -> Decoding | None:
         """How to decode these images; None if no image can be used."""
-        usable = [known for known in facts if not known.problem]
+        usable = [known for known in facts if not known.problem and not self._refused(known.mode)]
         sizes = {(known.height, known.width) for known in usable}
         if not usable:
             return None
         height, width = self.size or (sizes.pop() if len(sizes) == 1 else KERAS_SIZE)
         color_mode = self.color_mode
         if color_mode == "auto":
-            color_mode = "grayscale" if all(known.mode in ("L", "LA", "1") for known in usable) else "rgb"
-        return Decoding(color_mode, (int(height), int(width)), self.interpolation, self.keep_aspect_ratio)
+            gray = (known.mode in ("L", "LA", "1") or has_more_than_8_bits(known.mode) for known in usable)
+            color_mode = "grayscale" if all(gray) else "rgb"
+        size = (int(height), int(width))
+        return Decoding(color_mode, size, self.interpolation, self.keep_aspect_ratio, self.sixteen_bit)
+
+    def _refused(self, mode: str) -> bool:
+        """Whether images of this mode have too many bits per channel."""
+        return self.sixteen_bit == "error" and has_more_than_8_bits(mode)
+
+    def may_have_changed(self, known: Facts) -> bool:
+        """Whether facts from the cache depend on another `sixteen_bit` than this one."""
+        made_by = {SIXTEEN_BIT_PROBLEM: "error", HIGH_BYTE_PROBLEM: "high_byte"}
+        rules = [rule for problem, rule in made_by.items() if problem in known.problem]
+        return self._refused(known.mode) or rules not in ([], [self.sixteen_bit])
 
 
 @dataclass
@@ -105,11 +125,13 @@ class FolderReader:
         return facts, pixels, decoding
 
     def _cached_facts(self) -> dict[int, Facts]:
-        """File index -> facts from the cache, except of large files: source.max_megapixels may have changed."""
+        """File index -> facts from the cache, except of files that other settings may have refused or accepted."""
         return {
             index: facts
             for index, facts in self.cache.load_facts(self.scan.files).items()
-            if "too large" not in facts.problem and facts.width * facts.height <= self.max_pixels
+            if "too large" not in facts.problem
+            and facts.width * facts.height <= self.max_pixels
+            and not self.options.may_have_changed(facts)
         }
 
     def _examine(
@@ -122,6 +144,7 @@ class FolderReader:
                 decoding=decoding,
                 out=out,
                 max_pixels=self.max_pixels,
+                sixteen_bit=self.options.sixteen_bit,
                 workers=self.workers,
                 progress=progress,
             )

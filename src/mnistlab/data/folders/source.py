@@ -5,14 +5,14 @@ and describes in notes how the others are handled.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from mnistlab.config import ConfigError, suggest
+from mnistlab.data.folders.bad_images import bad_image_problems
 from mnistlab.data.folders.cache import FolderCache
-from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, Decoding, Facts, available_workers
+from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, SIXTEEN_BIT, Decoding, Facts, available_workers
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.layout import join_names, scan
 from mnistlab.data.folders.listing import Scan
@@ -26,16 +26,24 @@ CHOICES = {
     "color_mode": ("auto", "grayscale", "rgb", "rgba"),
     "interpolation": INTERPOLATIONS,
     "on_bad_image": ("error", "skip"),
+    "sixteen_bit": SIXTEEN_BIT,
 }
 TRAITS = {
     "palette": ("a palette", "they are converted to its colours"),
     "alpha": ("transparency", "it is dropped, and hidden pixels show, unless source.color_mode=rgba"),
     "cmyk": ("CMYK colours", "they are converted without a colour profile, so colours may be off"),
     "animated": ("several frames", "only the first is used"),
+    "dark": (
+        "no value above 4095",
+        "with source.sixteen_bit=high_byte they are almost black; if the camera gives 12 bits, choose stretch",
+    ),
     "rotated": ("an EXIF rotation", "it is ignored: they are used as they are stored"),
 }
 MEGABYTE = 1 << 20
-MAX_BAD_IMAGES_SHOWN = 100
+SIXTEEN_BIT_NOTES = {
+    "high_byte": "the high byte of each value is used, value // 256",
+    "stretch": "each image's darkest value becomes 0 and its brightest 255",
+}
 
 
 def directory(
@@ -49,6 +57,7 @@ def directory(
     splits: str | Mapping[str, str] | None = None,
     follow_links: bool = False,
     on_bad_image: str = "error",
+    sixteen_bit: str = "error",
     max_megapixels: float = MAX_PIXELS / 1e6,
     memory_budget_mb: float = 1024,
     workers: int | None = None,
@@ -68,6 +77,8 @@ def directory(
             training_set, val, dev, test, ...), also one folder deeper; 'none': folders with such names are classes.
         follow_links: follow links to folders, and to files outside `path`.
         on_bad_image: 'error' reports all unusable images at once, 'skip' leaves them out; the manifest lists them.
+        sixteen_bit: how images with more than 8 bits per channel become 8: 'high_byte' keeps the high byte of 16-bit
+            values, 'stretch' spreads each image's values over 0 to 255, 'error' refuses them.
         max_megapixels: a larger image counts as unusable.
         memory_budget_mb: memory for the decoded images (1 MB = 2**20 bytes).
         workers: number of processes that decode; None: the available cores.
@@ -76,16 +87,24 @@ def directory(
     Raises:
         ConfigError: every problem of the folder and its files, with their paths.
     """
-    _check_choices(loader=loader, color_mode=color_mode, interpolation=interpolation, on_bad_image=on_bad_image)
+    _check_choices(
+        loader=loader,
+        color_mode=color_mode,
+        interpolation=interpolation,
+        on_bad_image=on_bad_image,
+        sixteen_bit=sixteen_bit,
+    )
     found = scan(path, follow_links, splits)
-    options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio)
+    options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio, sixteen_bit)
     workers = workers or available_workers()
-    reader = FolderReader(found, FolderCache(cache, found.root), options, round(max_megapixels * 1e6), workers)
+    folder_cache = FolderCache(cache, found.root)
+    reader = FolderReader(found, folder_cache, options, round(max_megapixels * 1e6), workers)
     budget = round(memory_budget_mb * MEGABYTE)
     facts, pixels, decoding = reader.read(loader, budget)
-    problems = [*found.problems, *_bad_images(found, facts, on_bad_image)]
+    problems = [*found.problems, *bad_image_problems(found, facts, on_bad_image, folder_cache.folder)]
     if problems or decoding is None:
         raise ConfigError(problems or [f"{path} holds no usable image."])
+    _check_generator(loader, found, facts)
     loader = _resolved_loader(loader, decoding, len(found.files), budget)
     folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, workers, budget, pixels)
     notes = [*found.notes, *_size_notes(folder, options), *_trait_notes(folder)]
@@ -115,25 +134,14 @@ def _resolved_loader(loader: str, decoding: Decoding, num_images: int, budget: i
     return "stream"
 
 
-def _bad_images(found: Scan, facts: Sequence[Facts], on_bad_image: str) -> Iterator[str]:
-    """The problems of unusable images; if these are skipped, only the classes that lose all their images."""
-    bad = {file.path: known.problem for file, known in zip(found.files, facts, strict=True) if known.problem}
-    if on_bad_image == "error":
-        yield from (f"{found.root}/{path} {problem}." for path, problem in list(bad.items())[:MAX_BAD_IMAGES_SHOWN])
-        if len(bad) > MAX_BAD_IMAGES_SHOWN:
-            yield f"... and {len(bad) - MAX_BAD_IMAGES_SHOWN:,} more images that cannot be used."
-        if bad:
-            advice = "Repair them, or leave them out: source.on_bad_image=skip."
-            yield f"{len(bad):,} of {len(facts):,} images cannot be used. {advice}"
-        return
-    found.skipped |= {path: f"unusable: {problem}" for path, problem in bad.items()}
-    if bad:
-        names = join_names(list(bad), 5)
-        found.notes.append(f"Left out (source.on_bad_image=skip): {len(bad):,} unusable images, {names}.")
-    before = Counter((file.split, file.class_name) for file in found.files)
-    after = Counter((file.split, file.class_name) for file in found.files if file.path not in bad)
-    for split, name in sorted(before.keys() - after.keys()):
-        yield f"{found.root / split / name}: none of the {before[split, name]} images of this class can be used."
+def _check_generator(loader: str, found: Scan, facts: Sequence[Facts]) -> None:
+    """Keras's generator converts images with more than 8 bits in its own way, which clips them to white."""
+    deep = [file.path for file, known in zip(found.files, facts, strict=True) if "deep" in known.traits]
+    if loader == "generator" and deep:
+        raise ConfigError(
+            "source.loader=generator lets Keras read the images, and Keras clips those with more than 8 bits to white: "
+            f"choose source.loader=auto. Such images: {len(deep):,} ({deep[0]})."
+        )
 
 
 def _size_notes(folder: Folder, options: DecodingOptions) -> Iterator[str]:
@@ -150,11 +158,14 @@ def _size_notes(folder: Folder, options: DecodingOptions) -> Iterator[str]:
 
 def _trait_notes(folder: Folder) -> Iterator[str]:
     """One note for each trait of images that Keras handles without a message."""
-    for trait, (name, treatment) in TRAITS.items():
+    rule = SIXTEEN_BIT_NOTES.get(folder.decoding.sixteen_bit, "")
+    deep = (f"more than 8 bits per channel (source.sixteen_bit={folder.decoding.sixteen_bit})", rule)
+    for trait, (name, treatment) in {**TRAITS, "deep": deep}.items():
         paths = [file.path for file, known in zip(folder.files, folder.facts, strict=True) if trait in known.traits]
         if paths and not (trait == "alpha" and folder.decoding.color_mode == "rgba"):
             examples = f"{paths[0]}, ..." if paths[1:] else paths[0]
-            yield f"Images with {name}: {len(paths):,} ({examples}); as in Keras, {treatment}."
+            as_in_keras = "" if trait in ("deep", "dark") else "as in Keras, "
+            yield f"Images with {name}: {len(paths):,} ({examples}); {as_in_keras}{treatment}."
 
 
 def _as_images(found: Scan, folder: Folder, notes: Sequence[str]) -> Images:
