@@ -143,6 +143,7 @@ def prepare(
     splits, notes = split_images(images, split, validation, validation_fraction, test_fraction, generator, split_seed)
     splits["train"] = select_training_images(splits["train"], images.class_names, keep, limit, generator)
     manifest, duplicates = build_manifest(splits, images.skipped)
+    digests = {name: digest(split) for name, split in splits.items()}  # of files, not of their pixels in memory
     splits = _resident_in_memory(splits)
     report = [reading_report(images, splits)] if images.how_read else []
     return Dataset(
@@ -150,7 +151,7 @@ def prepare(
         origin=images.origin,
         **splits,
         class_names=images.class_names,
-        digests={name: digest(split) for name, split in splits.items()},
+        digests=digests,
         labels=labels,
         class_weight=class_weights(class_weight, splits["train"].labels, images.class_names),
         augmentation=dict(augmentation or {}),
