@@ -41,7 +41,7 @@ WITH_EFFECT = (
     *("fit.epochs", "fit.loss", "fit.metrics", "save.monitor", "save.formats", "seed"),
 )
 LEFT_OUT = (
-    *("paths.*", "tracking.*", "sweep.*"),
+    *("run.*", "paths.*", "tracking.*", "sweep.*"),
     *("source.*", "data.split", "data.split_seed", "data.keep*", "data.limit", "data.*_size"),
     *("data.validation", "data.validation_*", "data.test_fraction"),
     *("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "deterministic", "save.which", "init.from"),
@@ -63,7 +63,7 @@ def of_settings(*overrides: str) -> str:
 
 def options() -> list[tuple[str, ...]]:
     """The overrides that choose each YAML option of each group."""
-    needed = {"source=npz": "source.path=mine.npz", "source=directory": "source.path=mine"}
+    needed = {f"source={option}": "source.path=mine" for option in ("npz", "csv", "idx", "directory")}
     files = [file for file in sorted(conf_folder().rglob("*.yaml")) if file.parent.parent == conf_folder()]
     chosen = [f"{file.parent.name}={file.stem}" for file in files]
     return [(choice, *([needed[choice]] if choice in needed else [])) for choice in chosen]

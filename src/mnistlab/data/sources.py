@@ -20,9 +20,11 @@ import numpy as np
 
 from mnistlab.config import ConfigError
 from mnistlab.data.arrays.assemble import MAX_GIGABYTES, images_from_arrays, images_from_file
+from mnistlab.data.arrays.csv_files import images_from_csv
+from mnistlab.data.arrays.idx_files import images_from_idx
 from mnistlab.data.images import Images, Split
 
-__all__ = ["Images", "Split", "fashion_mnist", "loads_without_keras", "mnist", "mnist_5k", "npz"]
+__all__ = ["Images", "Split", "csv", "fashion_mnist", "idx", "loads_without_keras", "mnist", "mnist_5k", "npz"]
 
 log = logging.getLogger("mnistlab")
 
@@ -34,6 +36,7 @@ DOWNLOAD_TIMEOUT_SECONDS = 20
 SOURCES_WITHOUT_KERAS = (
     "mnistlab.data.sources.mnist_5k",
     "mnistlab.data.sources.npz",
+    "mnistlab.data.sources.idx",
     "mnistlab.data.folders.source.directory",
 )
 
@@ -125,6 +128,50 @@ def npz(
         image_shape=image_shape,
         max_gigabytes=max_gigabytes,
     )
+
+
+def csv(
+    path: str,
+    test: str | None = None,
+    label: str | int | None = None,
+    header: bool | None = None,
+    class_names: Sequence[str] | None = None,
+    image_shape: Sequence[int] | None = None,
+) -> Images:
+    """A table with one image a row: a column of labels and a column for each pixel. Plain text or gzip.
+
+    Args:
+        path: the training images; test: a table of the same columns, or None: training images are held out.
+        label: the label column's name or index (-1: the last); None: the column named label, class, target, ...
+        header: whether the first row has the columns' names; None: by its content.
+        class_names: names of the classes 0, 1, 2, ...; None: the labels.
+        image_shape: (height, width) or (height, width, channels); None: the images are square and grey.
+
+    Raises:
+        ConfigError: a file, a column or a cell is missing or has no number.
+    """
+    return images_from_csv(path, test, label, header, class_names, image_shape)
+
+
+def idx(
+    path: str,
+    subset: str | None = None,
+    transpose: bool | None = None,
+    class_names: Sequence[str] | None = None,
+    max_gigabytes: float = MAX_GIGABYTES,
+) -> Images:
+    """A folder with the IDX files of MNIST, Fashion-MNIST, KMNIST or EMNIST, plain or gzip.
+
+    Args:
+        subset: what the file names start with if the folder has several data sets: 'emnist-letters'.
+        transpose: exchange rows and columns of each image; None: for files named emnist.
+        class_names: names of the classes 0, 1, 2, ...; None: the labels.
+        max_gigabytes: larger arrays are refused before they are read (1 GB = 2**30 bytes).
+
+    Raises:
+        ConfigError: files are missing, damaged, or do not match.
+    """
+    return images_from_idx(path, subset, transpose, class_names, max_gigabytes)
 
 
 def loads_without_keras(source: Mapping[str, Any]) -> bool:

