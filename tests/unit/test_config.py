@@ -65,12 +65,118 @@ def test_the_defaults() -> None:
         ("sweep.targets=[0.5,95]", ["accuracies as fractions, 0.95 and not 95", "0 < value <= 1", "Received: 95."]),
         ("sweep.targets=[0]", ["0 < value <= 1", "Received: 0."]),
         ("sweep.targets=[nan]", ["0 < value <= 1", "Received: nan."]),
+        ("save.formats=[3]", ["save.formats must be a list of names, or one name. Received: [3]."]),
+        ("sweep.targets=[a]", ["sweep.targets must be a list of numbers, or one number. Received: ['a']."]),
+        ("fit.metrics=true", ["fit.metrics must be a list of Keras's metrics", "Received: True."]),
+        ("model.units=abc", ["model.units must be a list of whole numbers >= 1", "or one number. Received: abc."]),
+        ("model.units=[128,0]", ["model.units must be a list of whole numbers >= 1", "Received: [128, 0]."]),
+        ("model.dropout=1", ["model.dropout must be a number, 0 <= value < 1. Received: 1."]),
+        ("model.activation=rellu", ["rellu is not an activation of Keras. Did you mean relu?"]),
+        ("fit.metrics=[acuracy]", ["fit.metrics=[acuracy] is not known to Keras. Did you mean accuracy?"]),
+        ("fit.metrics=Acuracy", ["fit.metrics=[Acuracy] is not known to Keras. Did you mean accuracy?"]),
+        ("fit.metrics=[f1]", ["Did you mean f1_score? Usual choices: accuracy, auc, f1_score"]),
+        ("fit.loss=crossentropy", ["Did you mean categorical_crossentropy? auto is the cross-entropy that fits"]),
+        ("fit.loss=sparse_categorical_cross_entropy", ["Did you mean sparse_categorical_crossentropy?"]),
+        ("optimizer=SGD", ["optimizer=SGD is not an option. Did you mean sgd?"]),
+        ("optimizer=Adam", ["Did you mean adam?"]),
+        ("model=CNN", ["Did you mean cnn?"]),
+        ("data=mnist", ["data=mnist is not an option. It is an option of source: source=mnist."]),
+        ("early_stopping=true", ["It is an option of callbacks: callbacks=early_stopping."]),
+        ("fit.validation_split=0.2", ["Did you mean data.validation_split?"]),
+        ("validation_split=0.2", ["Did you mean data.validation_split?"]),
+        ("epochs=5", ["Did you mean fit.epochs?"]),
+        ("batch_size=64", ["Did you mean fit.batch_size?"]),
+        ("lr=0.1", ["Did you mean optimizer.learning_rate?"]),
+        ("+lr=0.1", ["Did you mean optimizer.learning_rate?"]),
+        ("fit.lr=0.1", ["Did you mean optimizer.learning_rate?"]),
+        ("fit.learning_rate=0.1", ["Did you mean optimizer.learning_rate?"]),
+        ("optimizer.epochs=3", ["Did you mean fit.epochs? Choices in optimizer: learning_rate."]),
+        ("dropout=0.2", ["Did you mean model.dropout?"]),
+        ("class_weight=balanced", ["Did you mean data.class_weight?"]),
+        ("data.augmentation={zoom_range: 0.1}", ["to add them, write '+data.augmentation={zoom_range: 0.1}'."]),
+        ("data.path=x", ["Did you mean source.path?"]),
         ("paths.root=${oc.env:NO_SUCH_VARIABLE}", ["paths.root cannot be resolved", "NO_SUCH_VARIABLE"]),
     ],
 )
 def test_a_message_has_the_received_value_and_the_choices(override: str, expected: list[str]) -> None:
     message = problems(override)
     assert [text for text in expected if text not in message] == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "advice"),
+    [
+        (
+            ["callbacks.early_stopping.patience=5"],
+            "callbacks.early_stopping.patience is a setting of callbacks=early_stopping, which is not chosen. "
+            "Write: callbacks=early_stopping callbacks.early_stopping.patience=5.",
+        ),
+        (["patience=5"], "Write: callbacks=early_stopping callbacks.early_stopping.patience=5."),
+        (
+            ["callbacks.early_stopping.patiense=5"],
+            "Write: callbacks=early_stopping callbacks.early_stopping.patience=5.",
+        ),
+        (
+            ["callbacks.early_stopping.min_delta=0.1"],
+            "Write: callbacks=early_stopping +callbacks.early_stopping.min_delta=0.1.",
+        ),
+        (
+            ["callbacks=reduce_lr", "callbacks.early_stopping.patience=5"],
+            "Write: 'callbacks=[reduce_lr,early_stopping]' callbacks.early_stopping.patience=5.",
+        ),
+        (["optimizer.momentum=0.8"], "Write: optimizer=momentum optimizer.momentum=0.8."),
+        (["momentum=0.8"], "optimizer.momentum is a setting of optimizer=momentum, nesterov, which is not chosen."),
+        (["model.filters=[3]"], "Write: model=cnn model.filters=[3]."),
+    ],
+)
+def test_a_setting_of_an_option_that_is_not_chosen_shows_both(overrides: list[str], advice: str) -> None:
+    message = problems(*overrides)
+    assert advice in message
+    if "Write: " in message:
+        written = message.partition("Write: ")[2].removesuffix(".")
+        assert compose_config([word.strip("'") for word in written.split()])
+
+
+def test_settings_of_a_callback_alone_are_refused() -> None:
+    assert problems("+callbacks.early_stopping.patience=5") == (
+        "callbacks.early_stopping has settings but is not chosen. Write callbacks=early_stopping before them."
+    )
+    assert problems("+callbacks.mine.patience=5").startswith("callbacks.mine._target_ must name the callback's class")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer=sgd,adam", "To compare them: --multirun optimizer=sgd,adam."),
+        ("fit.metrics=accuracy,AUC", "To use them together: 'fit.metrics=[accuracy,AUC]'. To compare them: --multirun"),
+        ("callbacks=early_stopping,reduce_lr", "To use them together: 'callbacks=[early_stopping,reduce_lr]'."),
+    ],
+)
+def test_several_values_need_multirun_or_brackets(override: str, message: str) -> None:
+    assert problems(override).startswith(f"{override} has several values without --multirun. ")
+    assert message in problems(override)
+
+
+def test_one_item_is_a_list_of_one() -> None:
+    single = ["model.units=64", "save.formats=h5", "fit.metrics=AUC", "sweep.axes=optimizer", "sweep.targets=1"]
+    lists = ["model.units=[64]", "save.formats=[h5]", "fit.metrics=[AUC]", "sweep.axes=[optimizer]"]
+    one, several = compose_config(single), compose_config([*lists, "sweep.targets=[1.0]"])
+    assert parameters(one) | {"paths.run": ""} == parameters(several) | {"paths.run": ""}
+    assert (one.model["units"], one.save.formats, one.sweep.targets) == ([64], ["h5"], [1.0])
+    assert compose_config(["model=cnn", "model.filters=8"]).model["filters"] == [8]
+    assert compose_config(["save.formats=null", "fit.metrics=null"]).save.formats == []
+
+
+@pytest.mark.parametrize("override", ["model.units=[]", "fit.metrics=[mine]", "fit.loss=my_loss", "fit.loss=mse"])
+def test_what_may_be_meant_is_left_to_keras(override: str) -> None:
+    assert compose_config([override])
+
+
+@pytest.mark.parametrize(
+    ("labels", "loss"), [("data.labels=integer", "sparse_categorical"), ("data.class_mode=binary", "binary")]
+)
+def test_the_cross_entropy_that_is_suggested_fits_the_labels(labels: str, loss: str) -> None:
+    assert f"Did you mean {loss}_crossentropy?" in problems("fit.loss=crossentropy", labels)
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
@@ -161,6 +267,7 @@ def test_parameters_are_flat_and_keep_the_choices() -> None:
     assert flat["optimizer.learning_rate"] == 0.5
     assert flat["callbacks.early_stopping.patience"] == 3
     assert flat["fit.batch_size"] == 32
+    assert parameters(compose_config(["data.validation_split=0.2"]))["data.validation_split"] == 0.2
     assert not any(key.startswith(("choices", "overrides", "from_environment")) for key in flat)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 
@@ -35,6 +37,16 @@ def test_a_command_s_exit_status_and_message(command, status: int, text: str, ca
     printed = capsys.readouterr()
     assert printed.err == text
     assert printed.out == ""
+
+
+def test_version_prints_the_versions_of_mnistlab_and_its_libraries(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["mnistlab-train", "--version"])
+    assert errors.run_command(fail_with(ConfigError("not called"))) == 0
+    own, libraries = capsys.readouterr().out.splitlines()
+    assert own == f"mnistlab {metadata.version('mnistlab')}"
+    expected = [f"{name} {metadata.version(name)}" for name in ("tensorflow", "keras", "numpy", "hydra-core", "mlflow")]
+    assert [text for text in expected if text not in libraries.split(", ")] == []
+    assert libraries.endswith(f", Python {platform.python_version()}")
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

@@ -63,7 +63,7 @@ def of_settings(*overrides: str) -> str:
 
 def options() -> list[tuple[str, ...]]:
     """The overrides that choose each YAML option of each group."""
-    needed = {f"source={option}": "source.path=mine" for option in ("npz", "csv", "idx", "directory")}
+    needed = {f"source={option}": "source.path=mine" for option in ("npz", "csv", "idx", "cifar", "directory")}
     files = [file for file in sorted(conf_folder().rglob("*.yaml")) if file.parent.parent == conf_folder()]
     chosen = [f"{file.parent.name}={file.stem}" for file in files]
     return [(choice, *([needed[choice]] if choice in needed else [])) for choice in chosen]
@@ -135,7 +135,7 @@ def test_settings_with_effect_change_the_fingerprint_and_others_do_not(setting: 
     has_effect = listed(setting, WITH_EFFECT)
     assert (before["fingerprint"] != after["fingerprint"]) == has_effect
     assert (before["fingerprint.settings"] != after["fingerprint.settings"]) == has_effect
-    is_request = setting.split(".")[0] not in ("paths", "tracking", "sweep")
+    is_request = setting.split(".")[0] not in ("run", "paths", "tracking", "sweep")
     assert (before["fingerprint.request"] != after["fingerprint.request"]) == is_request
 
 

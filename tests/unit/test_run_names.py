@@ -21,7 +21,15 @@ from mnistlab.config.run_names import run_name
         (["callbacks=[early_stopping,reduce_lr]"], "adam-early_stopping+reduce_lr"),
         (["source=npz", "source.path=/a/b.npz"], "adam-npz"),
         (["experiment=cnn_99"], "adam-cnn_99"),
-        (["paths.root=/tmp/x", "tracking=none"], "adam"),
+        (["paths.root=/tmp/x", "tracking=none", "run.name=mine"], "adam"),
+        (["data.validation_split=0.2"], "adam-validation_split0.2"),
+        (["data.validation_fraction=0.2"], "adam-validation_fraction0.2"),
+        (["init.from=0123456789abcdef0123456789abcdef"], "adam-from_01234567"),
+        (["init.from=runs:/0123456789abcdef0123456789abcdef/model_files"], "adam-from_01234567"),
+        (["init.from=models:/m-0123"], "adam-from_m-0123"),
+        (["init.from=/runs/10-00/model_files/model.keras"], "adam-from_10-00_model"),
+        (["init.from=adam-lr0.1"], "adam-from_adam-lr0.1"),
+        (["model.units=64", "save.formats=null"], "adam-units64-formats_none"),
     ],
 )
 def test_a_name_lists_the_differences_from_the_defaults(overrides: list[str], name: str) -> None:

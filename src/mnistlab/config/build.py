@@ -16,7 +16,8 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from mnistlab.config import Config, ConfigError, suggest
+from mnistlab.config import Config, ConfigError, model_values, suggest
+from mnistlab.config.options import callback_problems
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Where the callables of older configurations are now.
@@ -150,8 +151,11 @@ def argument_names(target: str) -> set[str] | None:
 
 
 def argument_problems(config: Config) -> list[str]:
-    """Misspelt, missing or superfluous arguments of mnistlab's callables, found without importing them."""
-    problems = []
+    """Misspelt, missing, superfluous or unusable arguments of mnistlab's callables, found without importing them.
+
+    A number where a model takes several becomes a list: model.units=128.
+    """
+    problems = list(callback_problems(config.callbacks))
     for name, node, given in (("source", config.source, set()), ("model", config.model, RUN_ARGUMENTS)):
         target = node.get("_target_")
         if not isinstance(target, str):
@@ -159,6 +163,8 @@ def argument_problems(config: Config) -> list[str]:
         elif target.startswith("mnistlab."):
             refuse_moved(target, name)
             problems += _target_problems(name, target, node, given)
+            if name == "model":
+                problems += model_values.value_problems(node)
     return problems
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest
 from mnistlab.config.class_keys import read_mapping
+from mnistlab.config.keras_names import name_problems
+from mnistlab.config.schema import KERAS_NAMES
 
 MODEL_FORMATS = ("keras", "h5", "weights")
 # ImageDataGenerator's arguments that vary an image, and those that mnistlab sets elsewhere.
@@ -48,7 +50,8 @@ def typed(composed: DictConfig) -> Config:
     Raises:
         ConfigError: all problems, one message per setting.
     """
-    unknown = list(_unknown_keys(composed, Config))
+    given = [name for name in flatten(OmegaConf.to_container(composed, resolve=False)) if _is_setting(name)]
+    unknown = list(_unknown_keys(composed, Config, [*setting_names(), *given]))
     if unknown:
         raise ConfigError(unknown)
     try:
@@ -57,7 +60,9 @@ def typed(composed: DictConfig) -> Config:
         raise ConfigError(_missing_or_unresolved(error)) from error
     config.data.class_weight = read_mapping(config.data.class_weight)
     config.data.keep = read_mapping(config.data.keep)
-    problems = [*_field_problems(config), *_meaning_problems(config)]
+    if problems := list(_list_problems(config)):
+        raise ConfigError(problems)
+    problems = [*_field_problems(config), *_meaning_problems(config), *name_problems(config)]
     if problems:
         raise ConfigError(problems)
     rate = config.optimizer.get("learning_rate")
@@ -91,7 +96,7 @@ def apply_keras_names(config: Config, given: Iterable[str] = ()) -> list[str]:
         Problems: both names of one setting were given, with different values.
     """
     data, given, problems = config.data, set(given), []
-    for name, keras_name in (("validation_fraction", "validation_split"), ("image_size", "target_size")):
+    for name, keras_name in KERAS_NAMES.items():
         value, before = getattr(data, keras_name), getattr(data, name)
         if value is None:
             continue
@@ -123,32 +128,43 @@ def _missing_or_unresolved(error: OmegaConfBaseException) -> str:
     return f"{key} cannot be resolved: {str(error).splitlines()[0]}"
 
 
-def _unknown_keys(node: DictConfig, schema: type, prefix: str = "") -> Iterator[str]:
+def _unknown_keys(node: DictConfig, schema: type, known: Sequence[str], prefix: str = "") -> Iterator[str]:
     types = {name: kind for name, kind in get_type_hints(schema).items() if prefix or name not in FILLED_IN}
     for key in map(str, node):
         if key not in types:
-            yield no_such_setting(f"{prefix}{key}", setting_names())
+            name = f"{prefix}{key}"
+            yield no_such_setting(name, [one for one in known if one != name and not one.startswith(f"{name}.")])
         elif dataclasses.is_dataclass(types[key]):
-            yield from _unknown_keys(node[key], types[key], f"{prefix}{key}.")
+            yield from _unknown_keys(node[key], types[key], known, f"{prefix}{key}.")
+
+
+def _is_setting(name: str) -> bool:
+    return name.split(".")[0] not in FILLED_IN
 
 
 def setting_names(schema: Any = Config, prefix: str = "") -> list[str]:
     """The dotted names of all typed settings."""
     names = []
     for name, kind in get_type_hints(schema).items():
+        if name in FILLED_IN and not prefix:
+            continue
         nested = setting_names(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else []
-        names += nested or ([] if name in FILLED_IN and not prefix else [f"{prefix}{name}"])
+        names += nested or [f"{prefix}{name}"]
     return names
 
 
 def no_such_setting(key: str, known: Iterable[str]) -> str:
     """The message for an unknown setting: the nearest known one, and all settings of the same group."""
     parent, _, last = key.rpartition(".")
+    known = list(dict.fromkeys(known))
     beside = [name for name in known if name.startswith(f"{parent}." if parent else "")]
-    near = [name for name in beside if _alike(last, name.rpartition(".")[2])]
+    near = [name for name in known if name.rpartition(".")[2] == last]
+    near = [name for name in beside if _alike(last, name.rpartition(".")[2])] + near
+    near.sort(key=lambda name: name.rpartition(".")[2] != last)
+    near += [name for name in known if _alike(last, name.rpartition(".")[2])]
     near += difflib.get_close_matches(key, beside, n=1, cutoff=0.6)
     skip = len(parent) + 1 if parent else 0
-    choices = sorted({name[skip:].split(".")[0] for name in beside})
+    choices = sorted({name[skip:].split(".")[0] for name in beside} - {"_target_"})
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"{key} is not a setting.{hint} Choices{f' in {parent}' if parent else ''}: {', '.join(choices)}."
 
@@ -157,6 +173,27 @@ def _alike(word: str, name: str) -> bool:
     """Whether a word is a misspelt name or its initials: lr for learning_rate."""
     initials = "".join(part[:1] for part in name.split("_"))
     return word in (name, initials) or bool(difflib.get_close_matches(word, [name], cutoff=0.8))
+
+
+ITEMS: dict[str, tuple[tuple[type, ...], str]] = {
+    "names": ((str,), "a list of names, or one name"),
+    "metrics": ((str, Mapping), "a list of Keras's metrics, by name or as mappings with _target_, or one of them"),
+    "numbers": ((int, float), "a list of numbers, or one number"),
+}
+
+
+def _list_problems(config: Any, prefix: str = "") -> Iterator[str]:
+    """Make lists of single items where a list is meant (save.formats=keras); yield what is no such list."""
+    for entry in dataclasses.fields(config):
+        value, name = getattr(config, entry.name), f"{prefix}{entry.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _list_problems(value, f"{name}.")
+        elif "items" in entry.metadata and (value is not None or entry.name != "axes"):
+            items = value if isinstance(value, list) else [] if value is None else [value]
+            types, rule = ITEMS[entry.metadata["items"]]
+            if not all(isinstance(item, types) and not isinstance(item, bool) for item in items):
+                yield f"{name} must be {rule}. Received: {value}."
+            setattr(config, entry.name, [float(item) if isinstance(item, int) else item for item in items])
 
 
 def _field_problems(config: Any, prefix: str = "") -> Iterator[str]:

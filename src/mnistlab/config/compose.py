@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 from mnistlab.config.class_keys import quote_mappings
+from mnistlab.config.options import group_advice, option_advice, several_values_advice
 
 OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "tracking")
@@ -227,7 +228,11 @@ def explain(error: Exception, overrides: list[str]) -> str:
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
         listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
         choices = listed or [file.stem for file in (conf_folder() / (found[1] or "")).glob("*.yaml")]
-        return f"{found[1]}={found[2]} is not an option.{suggest(found[2], choices)}"
+        hint = suggest(found[2], choices)
+        elsewhere = "" if "Did you mean" in hint else group_advice(found[2], found[1] or "")
+        return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
+        return several_values_advice(found[1], found[2])
     if found := re.search(r"Could not override '([^'@]+)", message):
         return _no_such_key(found[1], overrides)
     if found := re.search(r"Error merging override (.*)", message):
@@ -248,9 +253,18 @@ def _no_such_key(key: str, overrides: list[str]) -> str:
             return f"{key} is not an augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
-    message = no_such_setting(key, _known_keys(overrides))
+    known = _known_keys(overrides)
+    if key in known and "." in key:
+        given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")
+        return f"{key} has no such entries yet: to add them, write '+{given}'."
+    advice = option_advice(key, overrides)
+    if advice and not any(name.rpartition(".")[2] == key for name in known):
+        return advice
+    message = no_such_setting(key, known)
+    if " Did you mean" not in message:
+        message += group_advice(key.rpartition(".")[2])
     group = key.split(".")[0]
-    if group in OPEN_GROUPS and "." in key:
+    if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
         return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
     return message
 

@@ -1,6 +1,7 @@
 """A run's name: the optimizer, then every setting that differs from the defaults (`adam-lr0.001-cnn`)."""
 
 import functools
+import re
 from typing import Any
 
 import yaml
@@ -9,7 +10,7 @@ from mnistlab.config import Config, ConfigError, conf_folder, parameters
 from mnistlab.config.compose import compose_config
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
-NOT_IN_NAMES = ("optimizer", "tracking", "paths.", "tracking.", "init.", "sweep", "source.path")
+NOT_IN_NAMES = ("optimizer", "tracking", "run.", "paths.", "tracking.", "sweep", "source.path")
 
 
 def run_name(config: Config, used_source: str | None = None) -> str:
@@ -81,5 +82,14 @@ def _word(key: str, value: Any) -> str:
     if "." not in key and key != "seed":
         text = str(value).strip("[]").replace(" ", "").replace(",", "+").replace("'", "")
         return f"{key}_{text}" if text in ("default", "none") else text
-    text = str(value).replace(" ", "").replace("'", "").strip("[]{}").replace("/", "_")
+    if key == "init.from":
+        return f"from_{_short_reference(str(value))}"
+    text = str(value).replace(" ", "").replace("'", "").strip("[]{}").replace("/", "_") or "none"
     return f"{SHORT.get(last, last)}{'' if text[:1].isdigit() else '_'}{text}"
+
+
+def _short_reference(start_from: str) -> str:
+    """A model to start from in a few letters: an id's first eight, a file's name with its folder's."""
+    parts = [part for part in re.split(r"[/:]+", start_from) if part not in ("", "runs", "models", "model_files")]
+    ids = [part[:8] for part in parts if re.fullmatch(r"[0-9a-f]{32}", part)]
+    return ids[0] if ids else re.sub(r"[^\w.@-]", "_", "_".join(parts[-2:]).removesuffix(".keras"))

@@ -35,6 +35,11 @@ def _number(rule: str, holds: Callable[[float], bool]) -> Any:
     return field(metadata={"rule": rule, "holds": holds})
 
 
+def _list_of(items: str) -> Any:
+    """A list, for which one item may stand. items: 'names', 'metrics' (names or mappings) or 'numbers'."""
+    return field(metadata={"items": items})
+
+
 def _filled_in(default: Callable[[], Any]) -> Any:
     return field(default_factory=default, metadata={"omegaconf_ignore": True})
 
@@ -69,8 +74,8 @@ class FitConfig:
     batch_size: Any
     engine: str = _choice("auto", "fused", "keras")
     resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
-    loss: str
-    metrics: list[str]
+    loss: Any
+    metrics: Any = _list_of("metrics")
 
 
 @dataclass(kw_only=True)
@@ -79,7 +84,7 @@ class SaveConfig:
 
     which: str = _choice("auto", "best", "last")
     monitor: str
-    formats: list[str]
+    formats: Any = _list_of("names")
 
 
 @dataclass(kw_only=True)
@@ -89,6 +94,13 @@ class TrackingConfig:
     backend: str = _choice("mlflow", "none")
     uri: str | None
     experiment: str | None
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """What the run is called (`run`)."""
+
+    name: str | None
 
 
 @dataclass(kw_only=True)
@@ -104,10 +116,10 @@ class SweepConfig:
     """How a multirun is planned and compared (`sweep`)."""
 
     seeds: int = _number("value >= 1", lambda value: value >= 1)
-    axes: list[str] | None
+    axes: Any = _list_of("names")
     objective: str
     direction: str = _choice("auto", "higher", "lower")
-    targets: list[float]
+    targets: Any = _list_of("numbers")
     preflight: bool
     dry_run: bool
     force: bool
@@ -142,6 +154,7 @@ class Config:
     fit: FitConfig
     init: dict[str, Any]
     save: SaveConfig
+    run: RunConfig
     tracking: TrackingConfig
     paths: PathsConfig
     sweep: SweepConfig
@@ -154,6 +167,8 @@ class Config:
     sweep_job: SweepJobInfo = _filled_in(SweepJobInfo)
 
 
+# Keras's names of settings of `data`; their values are moved to ours.
+KERAS_NAMES = {"validation_fraction": "validation_split", "image_size": "target_size"}
 FILLED_IN = ("choices", "overrides", "from_environment", "config_dir", "sweep_job")
 
 
@@ -200,8 +215,9 @@ def parse_settings(arguments: Iterable[str], names: Iterable[str]) -> dict[str, 
 def suggest(word: str, choices: Iterable[str], prefix: str = "") -> str:
     """' Did you mean X? Choices: ...' for a word that is not among the choices."""
     ordered = sorted(choices)
-    near = difflib.get_close_matches(word, ordered, n=1, cutoff=0.5)
-    hint = f" Did you mean {prefix}{near[0]}?" if near else ""
+    by_lower = {choice.lower(): choice for choice in reversed(ordered)}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {prefix}{by_lower[near[0]]}?" if near else ""
     return f"{hint} Choices: {', '.join(ordered)}."
 
 
@@ -223,7 +239,9 @@ def parameters(config: Config) -> dict[str, Any]:
     """
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in FILLED_IN}
     # An empty group (callbacks=none) flattens to {'callbacks': {}}; the choice, added last, replaces it.
-    flat = {**flatten(settings), **config.choices, **config.from_environment}
+    flat = flatten(settings)
+    flat |= {f"data.{theirs}": flat[f"data.{ours}"] for ours, theirs in KERAS_NAMES.items()}
+    flat |= {**config.choices, **config.from_environment}
     return {key: hide_passwords(value) if isinstance(value, str) else value for key, value in flat.items()}
 
 

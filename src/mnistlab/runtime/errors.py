@@ -5,15 +5,19 @@ from collections.abc import Callable, Sequence
 
 from mnistlab.config import ConfigError
 from mnistlab.runtime import exits
+from mnistlab.runtime.versions import versions
 
 
 def run_command(command: Callable[[], int | None], usage: str = "") -> int:
-    """Run a command, or print its usage for --help; print its problems instead of raising them.
+    """Run a command, or print its usage for --help and versions for --version; print its problems, do not raise them.
 
     Returns:
         The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM.
     """
     try:
+        if "--version" in sys.argv[1:]:
+            print(versions())
+            return 0
         if usage and {"-h", "--help"} & set(sys.argv):
             print(usage)
             return 0

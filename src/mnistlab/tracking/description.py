@@ -24,10 +24,12 @@ log = logging.getLogger("mnistlab")
 def open_record(config: Config, source: str) -> Recorder:
     """Open a run's record: its folder and, unless `tracking=none`, a run in the tracking store.
 
+    It has the name that `run.name` gives, with the job's name in a sweep.
+
     source: the data set that was loaded. Raises a ConfigError if the tracking store cannot be used.
     """
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    name = config.sweep_job.name or run_name(config, source)
+    name = "-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source)
     tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name()}
     tags |= config.sweep_job.tags
     if config.tracking.backend == "none":

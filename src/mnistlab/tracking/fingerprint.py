@@ -24,7 +24,7 @@ __all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to
 
 # Settings that the part 'settings' leaves out, with all settings below them:
 # where results are stored, how a sweep is run and what a run is called have no effect on a result;
-WITHOUT_EFFECT = ("paths", "tracking", "sweep", *FILLED_IN)
+WITHOUT_EFFECT = ("run", "paths", "tracking", "sweep", *FILLED_IN)
 # these act through the images, labels and classes that they give, which the part 'data' has by content;
 THROUGH_DATA = (
     "source",
@@ -37,7 +37,7 @@ THROUGH_RESOLVED = ("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "d
 THROUGH_FILES = ("init.from",)
 
 # The nodes whose `_target_`s are called.
-CALLED = ("source", "model", "optimizer", "callbacks")
+CALLED = ("source", "model", "optimizer", "callbacks", "fit")
 PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
@@ -160,8 +160,9 @@ def _callables(config: Config) -> list[str]:
         for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
             collect(inner)
 
+    settings = asdict(config)
     for name in CALLED:
-        collect(getattr(config, name))
+        collect(settings[name])
     return found
 
 

@@ -1,0 +1,42 @@
+"""The values of mnistlab's models' arguments, checked before the data are loaded."""
+
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+WHOLE = "a whole number >= 1"
+SEVERAL = "a list of whole numbers >= 1, one per layer, such as [128,64]; or one number"
+SIDES = "a whole number >= 1, or two: [height,width]"
+RULES = {
+    "mlp": {"units": SEVERAL, "dropout": "a number, 0 <= value < 1"},
+    "cnn": {"filters": SEVERAL, "kernel_size": SIDES, "units": WHOLE, "dropout": "a number, 0 <= value < 1"},
+}
+
+
+def value_problems(node: MutableMapping[str, Any]) -> Iterator[str]:
+    """Arguments of a model of mnistlab that its layers would refuse. A single number becomes a list where one is due.
+
+    Args:
+        node: the configuration's `model`; changed in place.
+    """
+    module, _, model = str(node["_target_"]).rpartition(".")
+    rules = RULES.get(model, {}) if module == "mnistlab.training.models" else {}
+    for name, rule in rules.items():
+        value = node.get(name)
+        if rule == SEVERAL and _is_whole(value):
+            node[name] = value = [value]
+        if name in node and not _holds(rule, value):
+            yield f"model.{name} must be {rule}. Received: {value}."
+
+
+def _holds(rule: str, value: Any) -> bool:
+    if rule == SEVERAL:
+        return isinstance(value, list) and all(map(_is_whole, value))
+    if rule == SIDES and isinstance(value, list):
+        return len(value) == 2 and all(map(_is_whole, value))
+    if rule in (WHOLE, SIDES):
+        return _is_whole(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and value >= 1

@@ -1,0 +1,89 @@
+"""Which options of a group have a setting: the advice for a setting of an option that was not chosen."""
+
+import difflib
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from mnistlab.config.schema import conf_folder, flatten
+
+GROUPS = ("source", "model", "optimizer", "callbacks")
+LISTS = ("fit.metrics", "save.formats", "sweep.axes", "sweep.targets", "model.units", "model.filters", "model.layers")
+MAX_LISTED = 5
+
+
+def option_advice(key: str, overrides: Sequence[str]) -> str:
+    """'It is a setting of optimizer=momentum. Write: ...' if options that are not chosen have the setting, else ''.
+
+    Args:
+        key: of the unknown setting: 'callbacks.early_stopping.patience', also without its group ('patience').
+        overrides: of the command line: the value that was given and the chosen callbacks.
+    """
+    settings = {f"{group}.{name}": options for group in GROUPS for name, options in _settings_of(group).items()}
+    parent, _, last = key.rpartition(".")
+    known = [name for name in settings if name == key or (not parent and name.rpartition(".")[2] == last)]
+    callback = ".".join(key.split(".")[:2])
+    beside = [name for name in settings if name.startswith(f"{callback}.")] if key.startswith("callbacks.") else []
+    if not known and not beside:
+        return ""
+    added = "" if known else "+"
+    near = [] if known else difflib.get_close_matches(key, beside, n=1, cutoff=0.85)
+    setting = (known or near or [key])[0]
+    options = settings[(known or beside)[0]]
+    group = setting.split(".")[0]
+    given = next((one.partition("=")[2] for one in overrides if one.lstrip("+~").partition("=")[0] == key), "VALUE")
+    several = ", ".join(options[:MAX_LISTED]) + (", ..." if len(options) > MAX_LISTED else "")
+    write = f"{_choice(group, options[0], overrides)} {'' if near else added}{setting}={given or 'VALUE'}"
+    return f"{setting} is a setting of {group}={several}, which is not chosen. Write: {write}."
+
+
+def group_advice(option: str, group: str = "") -> str:
+    """' It is an option of callbacks: callbacks=early_stopping.' for the name of an option of another group than this,
+    in any case; else ''."""
+    for file in sorted(conf_folder().glob("*/*.yaml")):
+        is_other = file.parent.name != group and file.stem not in ("default", "none")
+        if is_other and file.stem == option.lower():
+            return f" It is an option of {file.parent.name}: {file.parent.name}={file.stem}."
+    return ""
+
+
+def several_values_advice(key: str, values: str) -> str:
+    """What to write for several values without --multirun: 'optimizer=sgd,adam'."""
+    rule = f"{key}={values} has several values without --multirun."
+    compare = f"To compare them: --multirun {key}={values}."
+    if key == "callbacks" or key in LISTS:
+        return f"{rule} To use them together: '{key}=[{values}]'. {compare}"
+    return f"{rule} {compare}"
+
+
+def callback_problems(callbacks: Mapping[str, Any]) -> Iterator[str]:
+    """Callbacks that have settings but were not chosen, as after +callbacks.early_stopping.patience=5 alone."""
+    for name, node in callbacks.items():
+        if not isinstance(node, Mapping):
+            yield f"callbacks.{name} must be a mapping with _target_, the callback's class. Received: {node}."
+        elif "_target_" not in node and (conf_folder() / "callbacks" / f"{name}.yaml").is_file():
+            yield f"callbacks.{name} has settings but is not chosen. Write callbacks={name} before them."
+        elif "_target_" not in node:
+            yield f"callbacks.{name}._target_ must name the callback's class, as in keras.callbacks.EarlyStopping."
+
+
+def _choice(group: str, option: str, overrides: Sequence[str]) -> str:
+    chosen = [one.partition("=")[2].strip("[]") for one in overrides if one.partition("=")[0] == group]
+    if group != "callbacks" or not chosen or chosen[-1] in ("", "none", "null"):
+        return f"{group}={option}"
+    return f"'{group}=[{chosen[-1]},{option}]'"
+
+
+@functools.cache
+def _settings_of(group: str) -> dict[str, list[str]]:
+    """Dotted setting without its group -> the options of the group whose YAML file has it."""
+    found: dict[str, list[str]] = {}
+    for file in sorted((conf_folder() / group).glob("*.yaml")):
+        content: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content.pop("defaults", None)
+        for name in flatten(content.get(group, content)):
+            if name and not name.startswith("_") and "._" not in name:
+                found.setdefault(name, []).append(file.stem)
+    return found
