@@ -7,7 +7,7 @@ import numpy as np
 
 from mnistlab.config import ConfigError
 from mnistlab.data.class_keys import values_by_class
-from mnistlab.data.sources import Images, Split
+from mnistlab.data.images import Images, Split
 
 
 def split_images(

@@ -16,7 +16,7 @@ from mnistlab.config import ConfigError
 from mnistlab.data.dataset import Dataset, epoch_order
 from mnistlab.data.folders.generator import GeneratorBatches
 from mnistlab.data.folders.images import Folder, FolderImages, remember_failure
-from mnistlab.data.sources import Split
+from mnistlab.data.images import Split
 
 log = logging.getLogger("mnistlab")
 

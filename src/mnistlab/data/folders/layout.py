@@ -14,6 +14,16 @@ from mnistlab.data.folders.split_names import LAYOUTS, Layout, find_layout
 MAX_NAMES_SHOWN = 20
 
 
+def open_root(path: str | Path, follow_links: bool) -> Scan:
+    """An empty scan of a folder, with a problem if it is none."""
+    root = Path(path).expanduser().resolve()
+    found = Scan(root, follow_links)
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        found.problems.append(f"source.path must be a folder of class folders. Received: {path}, which {kind}.")
+    return found
+
+
 def scan(path: str | Path, follow_links: bool = False, splits: str | Mapping[str, str] | None = None) -> Scan:
     """Find the images in `path/CLASS/...` or `path/{train,validation,test}/CLASS/...`.
 
@@ -21,11 +31,8 @@ def scan(path: str | Path, follow_links: bool = False, splits: str | Mapping[str
         follow_links: follow links to folders, and to files outside `path`.
         splits: None: the split folders are known by their names; 'none': all folders are classes; or split -> folder.
     """
-    root = Path(path).expanduser().resolve()
-    found = Scan(root, follow_links)
-    if not root.is_dir():
-        kind = "is a file" if root.exists() else "does not exist"
-        found.problems.append(f"source.path must be a folder of class folders. Received: {path}, which {kind}.")
+    found = open_root(path, follow_links)
+    if found.problems:
         return found
     layout = find_layout(found, splits)
     for split, class_folder in layout.classes:
@@ -49,7 +56,7 @@ def _check_classes(found: Scan, layout: Layout) -> None:
         elif split not in ("", "train") and not names:
             found.problems.append(f"{folder} holds no class folders. {LAYOUTS}")
     _check_empty_classes(found, layout)
-    found.notes += [*_similar_names(found.class_names), *_skipped_notes(found)]
+    found.notes += [*_similar_names(found.class_names), *skipped_notes(found)]
 
 
 def _check_empty_classes(found: Scan, layout: Layout) -> None:
@@ -110,7 +117,7 @@ def _similar_names(names: Iterable[str]) -> Iterator[str]:
             )
 
 
-def _skipped_notes(found: Scan) -> Iterator[str]:
+def skipped_notes(found: Scan) -> Iterator[str]:
     """One note per reason: the number of files and the first file's path."""
     by_reason: dict[str, list[str]] = {}
     for path, reason in found.skipped.items():

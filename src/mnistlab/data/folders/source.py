@@ -14,10 +14,11 @@ from mnistlab.data.folders.bad_images import bad_image_problems
 from mnistlab.data.folders.cache import FolderCache
 from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, SIXTEEN_BIT, Decoding, Facts, available_workers
 from mnistlab.data.folders.images import Folder, FolderImages
-from mnistlab.data.folders.layout import join_names, scan
+from mnistlab.data.folders.labels import add_labelled_files
+from mnistlab.data.folders.layout import join_names, open_root, scan
 from mnistlab.data.folders.listing import Scan
 from mnistlab.data.folders.reading import KERAS_SIZE, DecodingOptions, FolderReader, is_resident
-from mnistlab.data.sources import Images, Split
+from mnistlab.data.images import Images, Split
 
 log = logging.getLogger("mnistlab")
 
@@ -55,6 +56,7 @@ def directory(
     interpolation: str = "nearest",
     keep_aspect_ratio: bool = False,
     splits: str | Mapping[str, str] | None = None,
+    labels: str | None = None,
     follow_links: bool = False,
     on_bad_image: str = "error",
     sixteen_bit: str = "error",
@@ -75,6 +77,7 @@ def directory(
         keep_aspect_ratio: crop around the centre instead of distorting.
         splits: split -> folder, as {'train': 'fold_a', 'test': 'fold_b'}; None: the usual names (train,
             training_set, val, dev, test, ...), also one folder deeper; 'none': folders with such names are classes.
+        labels: a CSV file with file names and labels, for images that are not sorted by class.
         follow_links: follow links to folders, and to files outside `path`.
         on_bad_image: 'error' reports all unusable images at once, 'skip' leaves them out; the manifest lists them.
         sixteen_bit: how images with more than 8 bits per channel become 8: 'high_byte' keeps the high byte of 16-bit
@@ -94,20 +97,37 @@ def directory(
         on_bad_image=on_bad_image,
         sixteen_bit=sixteen_bit,
     )
-    found = scan(path, follow_links, splits)
+    found = _scan(path, follow_links, splits, labels, on_bad_image)
     options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio, sixteen_bit)
-    workers = workers or available_workers()
-    folder_cache = FolderCache(cache, found.root)
-    reader = FolderReader(found, folder_cache, options, round(max_megapixels * 1e6), workers)
-    budget = round(memory_budget_mb * MEGABYTE)
+    max_pixels, workers = round(max_megapixels * 1e6), workers or available_workers()
+    reader = FolderReader(found, FolderCache(cache, found.root), options, max_pixels, workers)
+    return _read(reader, loader, round(memory_budget_mb * MEGABYTE), on_bad_image)
+
+
+def _scan(
+    path: str, follow_links: bool, splits: str | Mapping[str, str] | None, labels: str | None, on_bad_image: str
+) -> Scan:
+    if labels is None:
+        return scan(path, follow_links, splits)
+    if splits is not None:
+        raise ConfigError("source.labels and source.splits exclude each other: give one of them.")
+    found = open_root(path, follow_links)
+    if not found.problems:
+        add_labelled_files(found, labels, on_bad_image)
+    return found
+
+
+def _read(reader: FolderReader, loader: str, budget: int, on_bad_image: str) -> Images:
+    """Read and check the images of a scan; budget: bytes."""
+    found = reader.scan
     facts, pixels, decoding = reader.read(loader, budget)
-    problems = [*found.problems, *bad_image_problems(found, facts, on_bad_image, folder_cache.folder)]
+    problems = [*found.problems, *bad_image_problems(found, facts, on_bad_image, reader.cache.folder)]
     if problems or decoding is None:
-        raise ConfigError(problems or [f"{path} holds no usable image."])
+        raise ConfigError(problems or [f"{found.root} holds no usable image."])
     _check_generator(loader, found, facts)
     loader = _resolved_loader(loader, decoding, len(found.files), budget)
-    folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, workers, budget, pixels)
-    notes = [*found.notes, *_size_notes(folder, options), *_trait_notes(folder)]
+    folder = Folder(found.root, tuple(found.files), tuple(facts), decoding, loader, reader.workers, budget, pixels)
+    notes = [*found.notes, *_size_notes(folder, reader.options), *_trait_notes(folder)]
     return _as_images(found, folder, notes)
 
 

@@ -57,15 +57,15 @@ def find_layout(found: Scan, setting: str | Mapping[str, str] | None) -> Layout:
         found.problems.append(f"source.splits must be null, none, or {_setting('NAME', 'NAME')}. Received: {setting}.")
         return Layout({"": root})
     parent, folders = _without_wrapper(found, root)
-    named = _named(folders)
+    named = splits_by_name(folders)
     if not named:
-        _refuse_unnamed_splits(found, folders)
+        _refuse_unsplits_by_name(found, folders)
         return Layout({"": root}, [("", folder) for folder in folders])
     return _named_splits(found, parent, folders, named)
 
 
-def _named(folders: Iterable[str]) -> dict[str, str]:
-    """Folder -> split, of the folders with a split's name."""
+def splits_by_name(folders: Iterable[str]) -> dict[str, str]:
+    """Folder -> 'train', 'validation' or 'test', of the folders with a split's name."""
     splits = {folder: split for folder in folders if (split := split_of(Path(folder).name))}
     meaning = "validation" if "test" in splits.values() else "test"
     return {folder: meaning if split == "evaluation" else split for folder, split in splits.items()}
@@ -75,12 +75,12 @@ def _without_wrapper(found: Scan, root: str) -> tuple[str, list[str]]:
     """The folder that holds the splits, and its folders: the root, or a folder in it that archives have around them."""
     parent, folders = root, found.contents(root)[0]
     for _ in range(MAX_WRAPPERS):
-        if "train" in _named(folders).values() or len(folders) != 1:
+        if "train" in splits_by_name(folders).values() or len(folders) != 1:
             break
         parent, (folders, files) = folders[0], found.contents(folders[0])
         if files:
             break
-    if "train" not in _named(folders).values() or parent == root:
+    if "train" not in splits_by_name(folders).values() or parent == root:
         return root, found.subfolders(root)
     while root != parent:
         found.subfolders(root)
@@ -181,7 +181,7 @@ def _check_named(found: Scan, parent: str, named: Mapping[str, str], others: Seq
         )
 
 
-def _refuse_unnamed_splits(found: Scan, folders: Sequence[str]) -> None:
+def _refuse_unsplits_by_name(found: Scan, folders: Sequence[str]) -> None:
     """Add a problem if the folders hold no images but the same folders: they are splits, or classes of splits."""
     inner, files = [], 0
     for folder in folders:
@@ -213,7 +213,7 @@ def _chosen_splits(found: Scan, setting: Mapping[str, str]) -> Layout:
     """The layout that `source.splits={train: FOLDER, ...}` names; other folders are skipped."""
     root, splits, top = str(found.root), {}, found.subfolders(str(found.root))
     for key, name in setting.items():
-        split, path = _named([str(key)]).get(str(key), ""), found.root / str(name)
+        split, path = splits_by_name([str(key)]).get(str(key), ""), found.root / str(name)
         inside = path.is_dir() and path.resolve().is_relative_to(found.root)
         if not split or split in splits:
             found.problems.append(
