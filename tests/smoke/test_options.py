@@ -17,7 +17,7 @@ from mnistlab.training import models
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
-NEEDED = {("source", option): ["source.path=own"] for option in ("npz", "csv", "idx", "directory")}
+NEEDED = {("source", option): ["source.path=own"] for option in ("npz", "csv", "idx", "cifar", "directory")}
 
 
 def of_group(group: str) -> list[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import io
+import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import pytest
 
 from mnistlab.config import ConfigError
 from mnistlab.data import sources
+from mnistlab.data.arrays.cifar_files import BatchUnpickler
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)
 NUMBERS = np.arange(12) % 3
@@ -207,3 +211,80 @@ def test_idx_files_that_are_missing_or_damaged(tmp_path) -> None:
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(ConfigError, match="Missing: y_test; it holds: t10k-images-idx3-ubyte, train-images-idx3-ubyte"):
         sources.idx(str(tmp_path))
+
+
+COLOUR = np.random.default_rng(1).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+PLANES = np.moveaxis(COLOUR, -1, 1).reshape(6, -1)
+
+
+def write_cifar(folder: Path, protocol: int = 2, **replaced: Any) -> Path:
+    """Small batches as the files of CIFAR-10 are: dictionaries with bytes as keys."""
+    folder = folder / "cifar-10-batches-py"
+    folder.mkdir(exist_ok=True)
+    for file in [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]:
+        content = {b"data": PLANES, b"labels": [0, 1, 2, 0, 1, 2], b"filenames": [b"a.png"] * 6}
+        (folder / file).write_bytes(pickle.dumps(replaced.get(file, content), protocol))
+    names = {b"label_names": ["airplane", "automobile", "bird"]}
+    (folder / "batches.meta").write_bytes(pickle.dumps(names, protocol))
+    return folder
+
+
+class Harmful:
+    """An object whose pickle would create a file."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("harm_was_done",)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_the_batches_of_cifar(tmp_path, protocol: int) -> None:
+    images = sources.cifar(str(write_cifar(tmp_path, protocol)))
+    assert images.name == "cifar-10"
+    assert images.class_names == ("airplane", "automobile", "bird")
+    assert np.array_equal(images.train.images, np.tile(COLOUR, (5, 1, 1, 1)))
+    assert images.train.labels.tolist() == [0, 1, 2] * 10
+    assert images.test is not None
+    assert np.array_equal(images.test.images, COLOUR)
+
+
+def test_bytes_in_the_pickles_of_old_protocols() -> None:
+    content = pickle.dumps({"data": PLANES, "labels": [0, 1]}, protocol=2)
+    assert b"_codecs" in content
+    assert np.array_equal(BatchUnpickler(io.BytesIO(content), encoding="latin1").load()["data"], PLANES)
+
+
+def test_cifar_100(tmp_path) -> None:
+    for file in ("train", "test"):
+        content = {b"data": PLANES, b"fine_labels": [5, 4, 3, 2, 1, 0], b"coarse_labels": [0] * 6}
+        (tmp_path / file).write_bytes(pickle.dumps(content))
+    (tmp_path / "meta").write_bytes(pickle.dumps({b"fine_label_names": list("abcdef"), b"coarse_label_names": ["z"]}))
+    images = sources.cifar(str(tmp_path))
+    assert (images.name, images.class_names) == ("cifar-100", tuple("abcdef"))
+    assert images.train.labels.tolist() == [5, 4, 3, 2, 1, 0]
+
+
+def test_batches_that_are_damaged_or_hold_other_objects(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="must be the folder cifar-10-batches-py .* nowhere, which is no folder."):
+        sources.cifar("nowhere")
+    with pytest.raises(ConfigError, match="which holds none of these files."):
+        sources.cifar(str(tmp_path))
+    folder = write_cifar(tmp_path, data_batch_3={b"data": Harmful()})
+    with pytest.raises(ConfigError) as error:
+        sources.cifar(str(folder))
+    assert "data_batch_3 cannot be read as a CIFAR batch: it holds posix.mkdir, which" in str(error.value)
+    assert not (tmp_path / "harm_was_done").exists()
+    for replaced, expected in [
+        ([1, 2], "must hold a dictionary. Received: list."),
+        ({b"labels": [0]}, "must hold data. Received: labels."),
+        ({b"data": PLANES}, "must hold labels. Received: data."),
+    ]:
+        with pytest.raises(ConfigError) as error:
+            sources.cifar(str(write_cifar(tmp_path, data_batch_2=replaced)))
+        assert expected in str(error.value)
+    (write_cifar(tmp_path) / "test_batch").write_bytes(b"\x80\x02}")
+    with pytest.raises(ConfigError, match="test_batch cannot be read as a CIFAR batch"):
+        sources.cifar(str(folder))
+    (folder / "test_batch").unlink()
+    with pytest.raises(ConfigError, match="must hold all batches. Missing: test_batch."):
+        sources.cifar(str(folder))
