@@ -181,3 +181,15 @@ def test_classes_without_images_are_named(tmp_path) -> None:
 )
 def test_names_of_splits(name, split) -> None:
     assert split_of(name) == split
+
+
+def test_one_paragraph_says_how_the_folders_were_read(tmp_path) -> None:
+    fill(tmp_path, both("Training", 3) | both("test_set") | {"test_set/cats": 4})
+    (tmp_path / "readme.txt").touch()
+    dataset = prepare(directory(str(tmp_path), image_size=[4, 5]))
+    assert dataset.notes[-1] == (
+        f"How your data were read: 12 image files of {tmp_path}, labelled by their folders (train = Training, test = "
+        "test_set). They are resized to 4 x 5 (nearest). Files and folders that are not used: 1. Images: 4 x 5 pixels "
+        "(height x width), 1 channel, uint8 from 0 to 1. Split: 4 train, 2 validation (held out of the training "
+        "images), 6 test. 2 classes (images in train/validation/test): cats 2/1/4, dogs 2/1/2."
+    )

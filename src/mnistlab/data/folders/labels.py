@@ -55,6 +55,7 @@ def add_labelled_files(found: Scan, labels: str, on_bad_image: str) -> None:
     file = _labels_file(found, labels)
     if file is None:
         return
+    found.labelled_by = file.name
     stamps = dict(found.images_below(str(found.root)))
     if file.is_relative_to(found.root):
         found.skipped.pop(file.relative_to(found.root).as_posix(), None)

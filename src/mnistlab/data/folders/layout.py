@@ -38,6 +38,8 @@ def scan(path: str | Path, follow_links: bool = False, splits: str | Mapping[str
     for split, class_folder in layout.classes:
         found.add_class(class_folder, split)
     found.listed.clear()
+    named = [f"{split} = {found.relative(folder) or '.'}" for split, folder in layout.splits.items() if split]
+    found.labelled_by = f"their folders ({', '.join(named)})" if named else "their folders"
     _check_classes(found, layout)
     return found
 

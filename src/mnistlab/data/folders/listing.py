@@ -43,7 +43,8 @@ class Scan:
 
     class_names: the sorted folder names; files: sorted by split and `ImageFile.order`; problems: errors for the user;
     notes: other messages for the user; skipped: path -> why the file is not part of the data set;
-    num_images: (split, class name) -> number of image files; listed: folder -> its entries, until they are used.
+    num_images: (split, class name) -> number of image files; labelled_by: what gives the labels and splits;
+    listed: folder -> its entries, until they are used.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Scan:
     notes: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     num_images: dict[tuple[str, str], int] = field(default_factory=dict)
+    labelled_by: str = "their folders"
     listed: dict[str, list[os.DirEntry[str]]] = field(default_factory=dict, repr=False)
 
     def subfolders(self, folder: str) -> list[str]:

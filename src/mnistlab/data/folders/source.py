@@ -188,6 +188,20 @@ def _trait_notes(folder: Folder) -> Iterator[str]:
             yield f"Images with {name}: {len(paths):,} ({examples}); {as_in_keras}{treatment}."
 
 
+def _how_read(found: Scan, folder: Folder) -> Iterator[str]:
+    """Sentences for the report on how the data were read."""
+    usable = [known for known in folder.facts if not known.problem]
+    sizes, decoding = {(known.height, known.width) for known in usable}, folder.decoding
+    yield f"{len(usable):,} image files of {found.root}, labelled by {found.labelled_by}."
+    if sizes != {decoding.size}:
+        cropped = ", cropped to keep their proportions" if decoding.keep_aspect_ratio else ""
+        yield f"They are resized to {decoding.size[0]} x {decoding.size[1]} ({decoding.interpolation}){cropped}."
+    if any("deep" in known.traits for known in usable):
+        yield f"16 bits become 8: {SIXTEEN_BIT_NOTES[decoding.sixteen_bit]}."
+    if found.skipped:
+        yield f"Files and folders that are not used: {len(found.skipped):,}."
+
+
 def _as_images(found: Scan, folder: Folder, notes: Sequence[str]) -> Images:
     """The splits that the folders make; a test or validation set without a folder is None."""
     label_of = {name: label for label, name in enumerate(found.class_names)}
@@ -209,4 +223,5 @@ def _as_images(found: Scan, folder: Folder, notes: Sequence[str]) -> Images:
         validation=split("validation") if "validation" in split_of else None,
         notes=tuple(notes),
         skipped=tuple({"path": path, "reason": reason} for path, reason in sorted(found.skipped.items())),
+        how_read=tuple(_how_read(found, folder)),
     )
