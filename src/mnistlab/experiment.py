@@ -15,7 +15,7 @@ import numpy as np
 
 from mnistlab import data, evaluation, training
 from mnistlab.config import Config
-from mnistlab.config.build import build
+from mnistlab.config.build import build, check_without_data
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
@@ -58,6 +58,7 @@ def run(config: Config) -> Result:
         ConfigError: the configuration cannot work; nothing was recorded.
     """
     started = time.perf_counter()
+    check_without_data(config)
     training.start_job(config.seed, config.deterministic)
 
     dataset = load_dataset(config)
@@ -86,7 +87,7 @@ def run(config: Config) -> Result:
             write_reports(record, evaluated.reports(), evaluated.table())
             model_address = save(record, config, model, dataset)
             draw_figures(record, dataset, trained, evaluated)
-        record_outcome(record, trained, reading)
+        record_outcome(record, trained, reading, num_steps=int(model.optimizer.iterations))
         record.log_metrics(metrics, max(1, len(trained.history)))
         result = Result(
             name=record.name,
@@ -204,8 +205,10 @@ def plan_fit(config: Config, model: keras.Model, dataset: Dataset) -> FitPlan:
 def describe_run(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, plan: FitPlan) -> None:
     """Record everything that is known before the training; log one line of it."""
     order = data.epoch_order(len(dataset.train), plan.seed, 0)
+    planned = plan.tags()
     tags = {
-        **plan.tags(),
+        "steps_planned": planned.pop("steps"),
+        **planned,
         "num_parameters": str(model.count_params()),
         "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
         "hash.batch_order": fingerprint.hash_of_arrays([order]),
@@ -249,9 +252,9 @@ def read_curves(
     )
 
 
-def record_outcome(record: Recorder, trained: TrainingResult, reading: CurveReading) -> None:
-    """Record whether the training succeeded or diverged, and what its curves show."""
-    outcome = trained.outcome(learned=reading.verdict != "diverged")
+def record_outcome(record: Recorder, trained: TrainingResult, reading: CurveReading, num_steps: int) -> None:
+    """Record whether the training succeeded or diverged, the steps that it took, and what its curves show."""
+    outcome = {"steps": num_steps, **trained.outcome(learned=reading.verdict != "diverged")}
     record.set_tags({"fit_reading": reading.verdict, "fit_reading.sentence": reading.sentence, **outcome})
     if trained.diverged:
         log.warning("Diverged: %s", trained.diverged)

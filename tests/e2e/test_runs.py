@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from conftest import Finished, Store, run_command
 
+from mnistlab.config import Config, ConfigError
+from mnistlab.config.compose import compose_config
+from mnistlab.tracking.initial_weights import initial_weights_file
+
 QUICK = ("source=mnist_5k", "data.limit=256", "fit.epochs=2")
 
 
@@ -151,11 +155,28 @@ def test_init_from_a_file(untracked, train, tmp_path) -> None:
     assert "(784, 128)" in done.err
 
 
+def from_run(root: Path, reference: str) -> Config:
+    return compose_config([f"paths.root={root}", f"init.from='{reference}'"])
+
+
 @pytest.mark.slow
 def test_init_from_a_run(train, tmp_path) -> None:
-    assert train(*QUICK, "optimizer.learning_rate=0.001").code == 0
+    shown = train(*QUICK, "optimizer.learning_rate=0.001", "run.name=mine").out
     (first,) = Store(tmp_path).runs()
-    done = train(*QUICK, "fit.epochs=1", "optimizer.learning_rate=0", f"init.from={first.info.run_id}")
+    assert first.info.run_name == "mine"
+    run_id = first.info.run_id
+    places = {line.split()[0]: line.split()[-1] for line in shown.splitlines() if line.startswith("  ")}
+    assert places["model"].startswith("models:/m-")
+    references = [run_id, run_id[:6], "mine", f"runs:/{run_id}", f"runs:/{run_id}/model_files/model.keras"]
+    references += [places["model"], places["open"], places["folder"], f"{places['folder']}/model_files"]
+    contents = {initial_weights_file(from_run(tmp_path, reference)).read_bytes() for reference in references}
+    assert contents == {(Path(places["folder"]) / "model_files" / "model.keras").read_bytes()}
+    for reference in ("mind", run_id[:3], "runs:/" + "0" * 32, "models:/m-0", f"runs:/{run_id}/model_files/none.h5"):
+        with pytest.raises(ConfigError, match=r"^init\.from"):
+            initial_weights_file(from_run(tmp_path, reference))
+    with pytest.raises(ConfigError, match="no such run in .* Did you mean mine?"):
+        initial_weights_file(from_run(tmp_path, "mind"))
+    done = train(*QUICK, "fit.epochs=1", "optimizer.learning_rate=0", "init.from=mine")
     assert done.code == 0, done.err
     (second,) = (run for run in Store(tmp_path).runs() if run.info.run_id != first.info.run_id)
     assert second.data.metrics["test_loss"] == pytest.approx(first.data.metrics["test_loss"], rel=1e-5)

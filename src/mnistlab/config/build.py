@@ -53,6 +53,21 @@ def build(node: Mapping[str, Any], name: str, **run_arguments: Any) -> Any:
         raise ConfigError(_refusal(node, name, cause)) from error
 
 
+def check_without_data(config: Config) -> None:
+    """Build what needs no data, so that a wrong argument is found before they are loaded: the optimizer and layers of
+    Keras that the model lists. It draws random numbers: seed afterwards.
+
+    Raises:
+        ConfigError: as `build`.
+    """
+    layers = config.model.get("layers")
+    listed = {f"model.layers.{index}": layer for index, layer in enumerate(layers if isinstance(layers, list) else ())}
+    for name, node in {"optimizer": config.optimizer, **listed}.items():
+        targets = [target for _, target in _targets(node, name)]
+        if targets and all(target.startswith("keras.") for target in targets):
+            build(node, name)
+
+
 def locate(target: str, name: str) -> Any:
     """The object that a dotted path names.
 

@@ -182,12 +182,13 @@ def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Pa
 
     open_store(store)
     folder.mkdir(parents=True, exist_ok=True)
-    uri = f"{address.rstrip('/')}/data/model.keras"
     try:
         with fluent_store(store.uri):
-            file = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder))
+            found = mlflow.artifacts.download_artifacts(artifact_uri=address.rstrip("/"), dst_path=str(folder))
     except Exception as error:
-        raise ConfigError(
-            f"init.from={address}: no such Keras model in {hide_passwords(store.uri)} ({str(error).splitlines()[0]})."
-        ) from error
-    return Path(file)
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ConfigError(f"init.from={address}: no such model in {hide_passwords(store.uri)} ({reason}).") from error
+    file = Path(found) / "data" / "model.keras"
+    if not file.is_file():
+        raise ConfigError(f"init.from={address} must be a Keras model in one file. It has no data/model.keras.")
+    return file
