@@ -92,16 +92,13 @@ def _compare() -> None:
 
 def _chosen(root: str, settings: dict[str, str]) -> tuple[StoreAddress | None, SweepResults]:
     """The runs to compare, and the store that has them; None for a sweep with tracking=none."""
-    try:
-        store = _store(settings)
-        if "filter" in settings:
-            return store, earlier.filtered_runs(store, settings["filter"])
-        return store, earlier.stored_sweep(store, settings.get("sweep"))
-    except ConfigError:
-        results = None if "filter" in settings else earlier.untracked_sweep(root, settings.get("sweep"))
-        if results is None:
-            raise
-        return None, results
+    untracked = None if "filter" in settings else earlier.untracked_sweep(root, settings.get("sweep"))
+    if untracked is not None:
+        return None, untracked
+    store = _store(settings)
+    if "filter" in settings:
+        return store, earlier.filtered_runs(store, settings["filter"])
+    return store, earlier.stored_sweep(store, settings.get("sweep"))
 
 
 def _asked(results: SweepResults, settings: dict[str, str]) -> SweepResults:

@@ -21,7 +21,7 @@ from small_data import copy_empty_database
 from mnistlab import experiment, train
 from mnistlab.config import Config, parameters
 from mnistlab.data import loading
-from mnistlab.tracking import fingerprint
+from mnistlab.tracking import fingerprint, user_code
 from mnistlab.tracking.description import open_record
 from mnistlab.tracking.recorder import recording
 from mnistlab.tracking.stores import StoreAddress
@@ -104,6 +104,7 @@ class Trainer:
 
         loading._prepared.cache_clear()
         loading._loaded.cache_clear()
+        user_code.read_again()
         job.failures.clear()
         self.monkeypatch.setattr(sys, "argv", ["mnistlab.train", *words])
         self.capfd.readouterr()

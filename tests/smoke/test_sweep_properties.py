@@ -43,7 +43,6 @@ SETTINGS: dict[str, list[str]] = {
     "+optimizer.weight_decay": ["null", "0.01"],
     "optimizer.learning_rate": ["0.001", "0.01", "0.1"],
     "seed": ["0", "1", "2"],
-    "deterministic": ["false", "true"],
     "save.which": ["auto", "best", "last"],
     "save.formats": ["[keras]", "[keras,h5]"],
     "fit.metrics": ["[accuracy]", "[accuracy,mae]"],

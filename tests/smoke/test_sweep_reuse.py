@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from stand_in import Trainer
+from stand_in import Trainer, train_nothing
 from test_sweep_properties import write_images
+
+from mnistlab import experiment
+from mnistlab.config import Config
 
 BASE = ("source=npz", "source.path=a.npz", "sweep.preflight=false", "fit.epochs=2")
 MODEL = """import layers_of_mine
@@ -150,6 +153,82 @@ def test_the_parent_run_shows_all_results_and_marks_the_reused(trainer: Trainer)
     assert trainer("--multirun", *BASE, "optimizer=sgd,adam,rmsprop").code == 0
     jobs = {job["name"]: job["run"] for job in trainer.sweep()["jobs"]}
     assert jobs["adam"] == earlier.run_id
+
+
+def break_second_job(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """The next sweep trains its first job and raises this error in the second."""
+    calls: list[str] = []
+
+    def run(config: Config) -> experiment.Result:
+        calls.append(config.sweep_job.name)
+        if len(calls) == 2:
+            raise error
+        return train_nothing(config)
+
+    monkeypatch.setattr(experiment, "run", run)
+
+
+@pytest.mark.parametrize("tracking", ["mlflow", "none"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken on purpose")], ids=["stopped", "failed"])
+def test_only_runs_of_this_start_are_its_results(
+    trainer: Trainer, monkeypatch, error: BaseException, tracking: str
+) -> None:
+    """Earlier runs of the same sweep, which `force` or changed code made obsolete, stand for no job that did not run."""
+    words = ("--multirun", *BASE, "optimizer=momentum,adam,rmsprop", f"tracking={tracking}")
+    assert trainer(*words).code == 0
+    break_second_job(monkeypatch, error)
+    ended = trainer(*words, "sweep.force=true")
+    stopped = isinstance(error, KeyboardInterrupt)
+    assert ended.code == (130 if stopped else 1)
+    jobs = {job["name"]: job for job in trainer.sweep()["jobs"]}
+    assert (jobs["momentum"]["status"], jobs["momentum"]["error"]) == ("FINISHED", "")
+    assert jobs["adam"]["run"] == ""
+    assert jobs["adam"]["error"] == ("did not run" if stopped else "OSError: broken on purpose")
+    table = options(trainer)
+    failed = {name: row["num_failed"] for name, row in table.items()}
+    assert failed == ({"momentum": "0"} if stopped else {"momentum": "0", "adam": "1", "rmsprop": "0"})
+    assert {name for name, row in table.items() if row["mean"]} == {"momentum"} | (set() if stopped else {"rmsprop"})
+
+
+def test_another_question_has_a_parent_run_of_its_own(trainer: Trainer) -> None:
+    words = ("--multirun", *BASE, "optimizer=momentum,adam")
+    assert trainer(*words).code == 0
+    first = trainer.sweep()
+    assert trainer(*words, "sweep.objective=best_val_loss").code == 0
+    second = trainer.sweep()
+    assert second["sweep"] != first["sweep"]
+    assert [job["source"] for job in second["jobs"]] == ["reused", "reused"]
+    assert [job["run"] for job in second["jobs"]] == [job["run"] for job in first["jobs"]]
+    assert len(trainer.trained()) == 2
+    assert trainer(*words, "sweep.targets=[0.5]").code == 0  # no other question: the same parent, nothing reused
+    assert [job["source"] for job in trainer.sweep()["jobs"]] == ["trained", "trained"]
+
+
+def test_settings_that_only_the_swept_options_have(trainer: Trainer) -> None:
+    ended = trainer("--multirun", *BASE, "optimizer=momentum,nesterov", "optimizer.momentum=0.8")
+    assert ended.code == 0, ended.err
+    assert [job["settings"].get("optimizer.momentum", 0.8) for job in trainer.sweep()["jobs"]] == [0.8, 0.8]
+
+
+def test_the_run_folder_is_no_setting(trainer: Trainer) -> None:
+    ended = trainer("--multirun", *BASE, "optimizer=momentum,adam", "callbacks=default")
+    assert ended.code == 0, ended.err
+    sweep = trainer.sweep()
+    settings = {**sweep["settings"], **sweep["jobs"][0]["settings"]}
+    assert settings["callbacks.model_checkpoint.filepath"].startswith("${paths.run}/")
+    assert "filepath" not in (sweep["folder"] / "report.md").read_text()
+
+
+def test_the_file_of_a_schedule(trainer: Trainer, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(trainer.root))
+    (trainer.root / "schedule_of_mine.py").write_text("def rate(path): return float(open(path).read())\n")
+    (trainer.root / "rate.csv").write_text("0.01")
+    rate = "optimizer.learning_rate={_target_:schedule_of_mine.rate,path:rate.csv}"
+    words = ("--multirun", *BASE, rate, "seed=0,1")
+    assert trainer(*words).code == 0
+    assert run_again(trainer, *words) == {}
+    (trainer.root / "rate.csv").write_text("0.02")
+    assert run_again(trainer, *words) == dict.fromkeys(("seed0", "seed1"), "rate.csv changed")
 
 
 def test_a_report_that_fails_costs_no_training(trainer: Trainer) -> None:

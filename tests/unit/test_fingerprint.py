@@ -21,7 +21,7 @@ import pytest
 from mnistlab.config import FILLED_IN, Config, ConfigError, SweepJobInfo, conf_folder, flatten
 from mnistlab.config.checks import setting_names
 from mnistlab.config.compose import compose_config
-from mnistlab.tracking import fingerprint
+from mnistlab.tracking import fingerprint, user_code
 
 DATA = {"train": "a", "validation": "b", "test": "c", "classes": "d", "loader": "resident"}
 RESOLVED = {
@@ -46,6 +46,17 @@ LEFT_OUT = (
     *("data.validation", "data.validation_*", "data.test_fraction"),
     *("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "deterministic", "save.which", "init.from"),
 )
+
+
+@pytest.fixture(autouse=True)
+def each_call_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each call were made by another command: a process keeps what it has read first."""
+
+    class Forgetful(dict):
+        def __contains__(self, key: object) -> bool:
+            return False
+
+    monkeypatch.setattr(user_code, "_sources", Forgetful())
 
 
 def of(config: Config, start_from: Path | None = None) -> dict[str, str]:

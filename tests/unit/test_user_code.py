@@ -19,6 +19,17 @@ from mnistlab.tracking.user_code import used_modules
 Write = Callable[..., Path]
 
 
+@pytest.fixture(autouse=True)
+def each_call_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each call were made by another command: a process keeps what it has read first."""
+
+    class Forgetful(dict):
+        def __contains__(self, key: object) -> bool:
+            return False
+
+    monkeypatch.setattr(user_code, "_sources", Forgetful())
+
+
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Write files, path -> text, below a folder that Python imports from. Returns the folder."""
@@ -230,3 +241,14 @@ def test_the_distributions_are_read_only_for_installed_packages_that_count(write
     used_modules(["sklearn.svm.SVC"])
     used_modules(["sklearn.svm.SVC", "yaml.load"])
     assert user_code._distributions.cache_info().misses == 1
+
+
+def test_a_process_keeps_what_it_read_first(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python keeps the module that it imported, also if the file is edited while a long sweep runs."""
+    monkeypatch.setattr(user_code, "_sources", {})
+    file = write({"model.py": "def build(): ...\n"}) / "model.py"
+    before = used_modules(["model.build"])
+    file.write_text("def build(): return 1\n")
+    assert used_modules(["model.build"]) == before
+    user_code.read_again()
+    assert used_modules(["model.build"]) != before

@@ -164,8 +164,15 @@ def check_command(arguments: Namespace) -> Command:
 
 
 def _fixed(overrides: Sequence[Override]) -> list[str]:
-    """The overrides with one value."""
-    return [entry.input_line or "" for entry in overrides if not entry.is_sweep_override()]
+    """The overrides with one value; of those that list values, the first: others may depend on it, as
+    optimizer.momentum=0.8 depends on optimizer=momentum,nesterov."""
+    return [
+        f"{entry.get_key_element()}={next(iter(entry.sweep_string_iterator()))}"
+        if entry.is_sweep_override()
+        else entry.input_line or ""
+        for entry in overrides
+        if _listable(entry)
+    ]
 
 
 def _repeats(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:

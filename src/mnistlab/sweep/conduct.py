@@ -90,7 +90,8 @@ def _overrides(sweep: Sweep) -> str:
 
 def write_plan(sweep: Sweep) -> Path:
     """Write the file that tells each job its name, its parent run, and whether it has to run."""
-    file = sweep.folder / f"plan-{time.time_ns()}.json"
+    sweep.start = f"{time.time_ns():x}"
+    file = sweep.folder / f"plan-{sweep.start}.json"
     jobs = {}
     for number, job in enumerate(sweep.jobs, start=1):
         objective = job.run.metrics.get(job.config.sweep.objective) if job.run else None
@@ -99,6 +100,7 @@ def write_plan(sweep: Sweep) -> Path:
         jobs[job.key] |= {"objective": objective, "line": line}
     content = {
         "sweep": sweep.id,
+        "start": sweep.start,
         "process": provenance.process_name(),
         "parent": sweep.parent.run_id if sweep.parent else None,
         "folder": str(sweep.folder),
@@ -112,15 +114,14 @@ def write_plan(sweep: Sweep) -> Path:
 
 
 def find_results(sweep: Sweep) -> SweepResults:
-    """Give each job its run: the one that it reuses, the newest that was trained for it, or that of an equal job."""
+    """Give each job its run: the one that it reuses, the one of this start, or that of an equal job."""
     sweep.store_errors |= wait_for_all()
-    newest: dict[str, StoredRun] = {}
-    for run in sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'job'"):
-        newest.setdefault(run.tags.get("sweep.job", ""), run)
+    started = sweep.find(f"tags.`sweep.start` = '{sweep.start}'") if sweep.start else []
+    runs = {run.tags["sweep.job"]: run for run in started}
     first = sweep.jobs[0].config.sweep
     results: dict[str, JobResult] = {}
     for job in sweep.jobs:
-        results[job.key] = _result(sweep, job, newest.get(job.key), results)
+        results[job.key] = _result(sweep, job, runs.get(job.key), results)
     jobs = list(results.values())
     return SweepResults(sweep.id, sweep.axes, first.objective, sweep.direction, list(first.targets), jobs)
 
@@ -131,14 +132,16 @@ def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[st
         same = results[job.same_as.key]
         return JobResult(*asked, same.run, f"same as {same.name}", same.status, same.error, same.metrics)
     if job.is_done and job.run is not None:
-        trained_here = (job.run.tags.get("sweep.id"), job.run.tags.get("sweep.job")) == (sweep.id, job.key)
-        source = "trained" if trained_here else "reused"
+        parent_id = sweep.parent.run_id if sweep.parent else ""
+        beneath = (job.run.tags.get("mlflow.parentRunId"), job.run.tags.get("sweep.job")) == (parent_id, job.key)
+        source = "trained" if beneath else "reused"
         return JobResult(*asked, job.run.run_id, source, "FINISHED", "", job.run.metrics)
     failed, done = sweep.folder / "failures" / job.key, sweep.folder / "done" / job.key
     if sweep.store is None:
         folder = done.read_text(encoding="utf-8") if done.is_file() else ""
         error = failed.read_text(encoding="utf-8") if failed.is_file() else "" if folder else "did not run"
-        return JobResult(*asked, folder, "trained", "FAILED" if error else "FINISHED", error)
+        status = "FAILED" if failed.is_file() else "FINISHED" if folder else ""
+        return JobResult(*asked, folder, "trained", status, error)
     status, known = (
         ("", ()) if run is None else (run.status, (sweep.store_errors.get(run.run_id), run.tags.get("error")))
     )

@@ -54,15 +54,12 @@ def stored_sweep(store: StoreAddress, wanted: str | None = None) -> SweepResults
 
 
 def untracked_sweep(root: str, wanted: str | None = None) -> SweepResults | None:
-    """A sweep with tracking=none, from its folder: this one, or the latest; None if there is none."""
-    files = sorted(
-        (Path(root) / "runs" / "sweeps").glob(f"{wanted or '*'}/{FILE_NAME}"), key=lambda f: f.stat().st_mtime
-    )
-    for file in reversed(files):
-        with contextlib.suppress(*UNREADABLE):
-            results = read_results(file)
-            if all(Path(job.run).is_absolute() for job in results.jobs if job.run):
-                return results
+    """A sweep with tracking=none, from its folder: this one, or the latest sweep; None if that one was tracked."""
+    files = list((Path(root) / "runs" / "sweeps").glob(f"{wanted or '*'}/{FILE_NAME}"))
+    with contextlib.suppress(*UNREADABLE):
+        results = read_results(max(files, key=lambda file: file.stat().st_mtime))
+        if all(Path(job.run).is_absolute() for job in results.jobs if job.run):
+            return results
     return None
 
 

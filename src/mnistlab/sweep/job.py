@@ -87,7 +87,7 @@ def _read_plan(config: Config) -> dict[str, Any]:
     entry: dict[str, Any] = plan["jobs"].get(key, {})
     if any((file.parent / kind / key).exists() for kind in ("done", "failures")):  # listed twice: optimizer=adam,adam
         entry |= {"runs": False}
-    tags = {"sweep.id": plan["sweep"], "sweep.kind": "job", "sweep.job": key}
+    tags = {"sweep.id": plan["sweep"], "sweep.kind": "job", "sweep.job": key, "sweep.start": plan["start"]}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
     config.sweep_job = SweepJobInfo(entry.get("name", ""), tags, key, wait=plan["process"] != process_name())

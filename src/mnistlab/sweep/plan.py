@@ -1,6 +1,5 @@
 """The plan of a sweep: its jobs, checked; which of them are done or the same; why and how long the others will run."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +58,8 @@ class Sweep:
     """A sweep that is under way.
 
     direction: 'higher' or 'lower' objectives are better; store: None without tracking; parent: its run in the store;
-    finished: earlier runs, to estimate from; store_errors: run id -> why its record is incomplete.
+    start: identifies this start of its jobs; finished: earlier runs, to estimate from; store_errors: run id -> why its
+    record is incomplete.
     """
 
     jobs: list[SweepJob]
@@ -69,6 +69,7 @@ class Sweep:
     id: str
     store: StoreAddress | None = None
     parent: RunProxy | None = None
+    start: str = ""
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
 
@@ -89,11 +90,11 @@ def plan_sweep(command: Command) -> Sweep:
     first = command.configs[0]
     swept = [key.lstrip("+~").split("@")[0] for key in command.swept]
     jobs = _jobs(command.configs, swept, list(questions.question_problems(command.configs, swept)))
-    asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
-    key = hashlib.sha256(" ".join(asked).encode()).hexdigest()[:12]
     axes = first.sweep.axes or [axis for axis in swept if axis != "seed"] or ["optimizer"]
-    folder = Path(first.paths.root) / "runs" / "sweeps" / key
-    sweep = Sweep(jobs, axes, questions.direction(first) or "higher", folder, key)
+    direction = questions.direction(first) or "higher"
+    asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
+    key = fingerprint.hash_of([asked, axes, first.sweep.objective, direction])[:12]
+    sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key)
     if first.tracking.backend == "mlflow":
         sweep.store = stores.checked_address(first.tracking, first.paths.root)
         background.call_or_run_here(history.close_orphaned_runs, sweep.store)
@@ -129,7 +130,11 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
 
 def _job(config: Config, swept: Sequence[str]) -> SweepJob:
     given = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in config.overrides}
-    settings = parameters(config)
+    run_folder = config.paths.run or "none"  # of a job only known when it starts
+    settings = {
+        name: value.replace(run_folder, "${paths.run}") if isinstance(value, str) else value
+        for name, value in parameters(config).items()
+    }
     # A mapping ('data.keep={3:0.1}') is no setting itself, its entries are: the value is then the text that was given.
     values = {axis: settings[axis] if axis in settings else given.get(axis) for axis in swept}
     dataset = loading.load(config)

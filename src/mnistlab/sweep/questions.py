@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from mnistlab.config import Config, parameters, suggest
+from mnistlab.config.metric_names import metric_names
 from mnistlab.tracking import background
 
 NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra")
@@ -13,11 +14,16 @@ def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterat
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
+    if len({config.deterministic for config in configs}) > 1:
+        yield (
+            "deterministic must be the same in all jobs: TensorFlow cannot switch its determinism off again in a "
+            "process. Run two sweeps, with deterministic=true and deterministic=false."
+        )
 
 
 def recorded_metrics(config: Config) -> list[str]:
     """The metrics that a run will record and that may be an objective: of the best epoch, not of the test set."""
-    names = ("loss", *config.fit.metrics)
+    names = ("loss", *metric_names(config.fit.metrics))
     return [*(f"best_{prefix}{name}" for prefix in ("val_", "") for name in names), "train_seconds"]
 
 
@@ -59,7 +65,8 @@ def _objective_problems(configs: Sequence[Config]) -> Iterator[str]:
 def _target_problems(configs: Sequence[Config]) -> Iterator[str]:
     """Only targets that the user gave: the default ones are left out of the report where they have no meaning."""
     given = any(override.split("=")[0] == "sweep.targets" for override in configs[0].overrides)
-    if given and configs[0].sweep.targets and not all("accuracy" in config.fit.metrics for config in configs):
+    recorded = [metric_names(config.fit.metrics) for config in configs]
+    if given and configs[0].sweep.targets and not all("accuracy" in names for names in recorded):
         yield (
             "sweep.targets are validation accuracies, which not every job records: "
             "add accuracy to fit.metrics, or set sweep.targets=[]."

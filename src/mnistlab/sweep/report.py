@@ -85,8 +85,10 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[R
     records = []
     for job in jobs:
         if job.run:
-            params = job.settings or runs[job.run].params
-            records.append(dataclasses.replace(runs[job.run], name=job.name, params=params))
+            run = runs[job.run]
+            status: Any = "FAILED" if job.status == "FAILED" else run.status
+            asked = job.settings or run.params
+            records.append(dataclasses.replace(run, name=job.name, params=asked, status=status))
         elif job.status == "FAILED":
             records.append(RunRecord("", job.name, "FAILED", job.settings, tags={"error": job.error}))
     return records

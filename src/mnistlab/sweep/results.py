@@ -59,8 +59,8 @@ class SweepResults:
 
 
 def job_key(overrides: Sequence[str]) -> str:
-    """What identifies a job within its sweep: a hash of its overrides, in any order, without the plan's address."""
-    kept = sorted(entry for entry in overrides if not entry.startswith(("sweep.plan=", "hydra.")))
+    """What identifies a job within its sweep: a hash of its overrides, in any order, without those of the sweep."""
+    kept = sorted(entry for entry in overrides if not entry.lstrip("+").startswith(("sweep.", "hydra.")))
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:16]
 
 

@@ -100,14 +100,33 @@ def _add(name: str, spec: ModuleSpec, used: dict[str, str]) -> list[str] | None:
         return None
     if _is_standard(spec) or (_is_installed(spec) and top_level in ELSEWHERE):
         return None
-    try:
-        content = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]
-    except (OSError, AttributeError):
+    content = _source(spec)
+    if content is None:
         return None
     used[_file_name(name, spec)] = hashlib.sha256(content).hexdigest()[:16]
     if not str(spec.origin).endswith(".py"):
         return []
     return list(_absolute(_imports(content, is_package), name if is_package else name.rpartition(".")[0]))
+
+
+_sources: dict[str, bytes | None] = {}
+
+
+def _source(spec: ModuleSpec) -> bytes | None:
+    """The content of a module's file as this process saw it first: the code that is imported, whatever is edited while
+    a long sweep runs. None if it cannot be read."""
+    origin = str(spec.origin)
+    if origin not in _sources:
+        try:
+            _sources[origin] = spec.loader.get_data(origin)  # type: ignore[union-attr]
+        except (OSError, AttributeError):
+            _sources[origin] = None
+    return _sources[origin]
+
+
+def read_again() -> None:
+    """Forget what was read of the modules; for processes that import them again."""
+    _sources.clear()
 
 
 def _is_standard(spec: ModuleSpec) -> bool:
