@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -61,9 +61,10 @@ def learning_rate(optimizer: keras.Optimizer) -> float:
 
 
 class KeepEpoch(keras.callbacks.Callback):
-    """Keeps the weights of one epoch in memory.
+    """Keeps the weights of one epoch in memory: those that were validated, whatever callbacks do before and after.
 
-    `epoch` counts from 1; it is None while no epoch has had a finite value, and after a last epoch that has none.
+    It must stand before all callbacks that change weights. `epoch` counts from 1; it is None while no epoch has had a
+    finite value, and after a last epoch that has none.
 
     Args:
         monitor: the metric that names the best epoch.
@@ -77,6 +78,10 @@ class KeepEpoch(keras.callbacks.Callback):
         self.epoch: int | None = None
         self.value = math.nan
         self.weights: list[np.ndarray] = []
+        self.validated: list[np.ndarray] = []
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        self.validated = self.model.get_weights()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         values = logs or {}
@@ -88,11 +93,57 @@ class KeepEpoch(keras.callbacks.Callback):
             self.epoch = epoch + 1
         else:
             return
-        self.value, self.weights = value, self.model.get_weights()
+        self.value, self.weights = value, self.validated or self.model.get_weights()
 
     def restore(self) -> None:
-        if self.weights:
-            self.model.set_weights(self.weights)
+        """Give the model the weights of the kept epoch; warn if it ended with weights that no validation has seen."""
+        if not self.weights:
+            return
+        final = self.model.get_weights()
+        if not any(_are_same(final, known) for known in (self.weights, self.validated)):
+            log.warning(
+                "A callback changed the weights after the last validation. The model gets the weights of epoch %s, as "
+                "they were validated (save.which, save.monitor).",
+                self.epoch,
+            )
+        self.model.set_weights(self.weights)
+
+
+def _are_same(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return len(some) == len(others) and all(
+        one.tobytes() == other.tobytes() for one, other in zip(some, others, strict=True)
+    )
+
+
+class FinalWeights(keras.callbacks.Callback):
+    """Gives the model, from each validation to the end of the epoch, the weights that the optimizer would end with.
+
+    An optimizer with `use_ema` trains one set of weights and ends with another, their average; others overwrite Keras's
+    `finalize_variable_values` with a rule of their own. Keras applies it once, after the last epoch: the validations
+    would be those of other weights. This callback stands first, so that all others see the final weights;
+    `continues` stands last and goes back to the weights that the training continues from.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: list[tuple[Any, np.ndarray]] = []
+        self.continues = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self._put_back())
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        self.before = [(variable, variable.numpy()) for variable in variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def _put_back(self) -> None:
+        for variable, value in self.before:
+            variable.assign(value)
+        self.before = []
+
+
+def ends_with_other_weights(optimizer: keras.Optimizer) -> bool:
+    """Whether the optimizer gives the model other weights after the last step than it trains: their average."""
+    own_rule = type(optimizer).finalize_variable_values is not keras.Optimizer.finalize_variable_values
+    return bool(optimizer.use_ema) or own_rule
 
 
 class Progress(keras.callbacks.Callback):

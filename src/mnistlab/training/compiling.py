@@ -1,56 +1,140 @@
 """Compiles a model and checks loss, metrics and callbacks before the first epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from mnistlab.config import ConfigError, suggest
+from mnistlab.config.build import argument_names, build
+from mnistlab.config.metric_names import metric_name, metric_names
 from mnistlab.runtime.keras_internals import learning_rate_or_schedule
+from mnistlab.training.callbacks import ends_with_other_weights
 
 LOSSES = {
     "one_hot": "categorical_crossentropy",
     "integer": "sparse_categorical_crossentropy",
     "binary": "binary_crossentropy",
 }
+NO_LOSS_OR_METRIC = ("get", "serialize", "deserialize")  # functions in Keras's modules that are something else
+
+Entry = str | Mapping[str, Any]
 
 
 def compile_model(
-    model: keras.Model, optimizer: keras.Optimizer, *, loss: str, metrics: Sequence[str], labels: str
+    model: keras.Model, optimizer: keras.Optimizer, *, loss: Entry, metrics: Sequence[Entry], labels: str
 ) -> None:
     """Compile in place.
 
     Args:
-        loss: a Keras loss by name, or 'auto' for the cross-entropy that fits `labels`.
+        loss: a Keras loss by name, a mapping with `_target_` and arguments, or 'auto' for the cross-entropy that fits
+            `labels`.
+        metrics: Keras's metrics by name, or mappings with `_target_` and arguments.
         labels: 'one_hot', 'integer' or 'binary', as in `Dataset.labels`.
 
     Raises:
-        ConfigError: Keras knows no such loss or metric.
+        ConfigError: Keras knows no such loss or metric, or it does not accept such labels and the model's outputs.
     """
-    for name in metrics:
-        if name not in ("accuracy", "acc", "crossentropy"):
-            _check_known_to_keras(keras.metrics, "fit.metrics", name)
-    if loss != "auto":
-        _check_known_to_keras(keras.losses, "fit.loss", loss)
-    model.compile(optimizer=optimizer, loss=LOSSES[labels] if loss == "auto" else loss, metrics=list(metrics))
+    names = metric_names(metrics)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(
+            f"fit.metrics must have different names. Received twice: {', '.join(repeated)}. "
+            "Add `name: NAME` to the mapping with `_target_`."
+        )
+    built_loss = LOSSES[labels] if loss == "auto" else _loss(loss)
+    built_metrics = [_metric(entry, f"fit.metrics.{index}") for index, entry in enumerate(metrics)]
+    model.compile(optimizer=optimizer, loss=built_loss, metrics=built_metrics)
+    _check_shapes(model, labels, loss, names)
 
 
-def _check_known_to_keras(module: Any, setting: str, name: str) -> None:
+def _loss(entry: Entry) -> Any:
+    if isinstance(entry, str):
+        return _known_to_keras(keras.losses, "fit.loss", entry, ["auto"])
+    loss = _built(entry, "fit.loss")
+    if not callable(loss):
+        raise ConfigError(f"fit.loss must be a keras.losses.Loss or a function. Received: {loss!r}.")
+    return loss
+
+
+def _metric(entry: Entry, setting: str) -> Any:
+    """What Keras takes for one entry of `fit.metrics`, with the name that `metric_name` gives."""
+    if isinstance(entry, str):
+        return _known_to_keras(keras.metrics, "fit.metrics", entry, ["accuracy", "acc", "crossentropy"])
+    name = metric_name(entry)
+    metric = _built(entry, setting)
+    if isinstance(metric, keras.metrics.Metric):
+        metric.name = name  # Keras counts: the second AUC of a process would be auc_1
+        return metric
+    if not callable(metric):
+        raise ConfigError(f"{setting} must be a keras.metrics.Metric or a function. Received: {metric!r}.")
+    named = getattr(metric, "__name__", "") == name
+    return metric if named else keras.metrics.MeanMetricWrapper(metric, name=name)
+
+
+def _built(entry: Any, setting: str) -> Any:
+    if not isinstance(entry, Mapping):
+        raise ConfigError(f"{setting} must be a name or a mapping with _target_. Received: {entry!r}.")
+    target = entry.get("_target_")
+    takes_no_name = isinstance(target, str) and "name" in entry and "name" not in (argument_names(target) or {"name"})
+    return build({key: value for key, value in entry.items() if key != "name" or not takes_no_name}, setting)
+
+
+def _known_to_keras(module: Any, setting: str, name: str, more: Sequence[str]) -> str:
+    """The name itself.
+
+    Raises:
+        ConfigError: it is neither the name of a loss or metric in Keras's module nor one of `more`.
+    """
+    if name in more:
+        return name
     try:
         module.get(name)
     except ValueError as error:
-        names = [entry for entry in dir(module) if entry.islower() and not entry.startswith("_")]
+        public = {entry for entry in dir(module) if entry.islower() and callable(getattr(module, entry))}
+        names = {entry for entry in public if not entry.startswith("_")} - set(NO_LOSS_OR_METRIC) | set(more)
         raise ConfigError(f"{setting}={name} is not known to Keras.{suggest(name, names)}") from error
+    return name
+
+
+def _check_shapes(model: keras.Model, labels: str, loss: Entry, names: Sequence[str]) -> None:
+    """Compute loss and metrics of two made-up images, as the first step would."""
+    if len(model.output_shape) != 2:
+        return
+    num_outputs = model.output_shape[-1]
+    targets = {
+        "one_hot": np.eye(2, num_outputs, dtype=np.float32),
+        "integer": np.zeros(2, np.int32),
+        "binary": np.zeros((2, 1), np.float32),
+    }[labels]
+    outputs = np.full((2, num_outputs), 1 / num_outputs, np.float32)
+    shown = loss if isinstance(loss, str) else loss.get("_target_")
+    _accepts(f"fit.loss={shown}", lambda: model.compute_loss(y=targets, y_pred=outputs), labels, num_outputs)
+    setting = f"fit.metrics=[{','.join(names)}]"
+    _accepts(setting, lambda: model.compute_metrics(None, targets, outputs), labels, num_outputs)
+    model.reset_metrics()
+
+
+def _accepts(setting: str, compute: Callable[[], Any], labels: str, num_outputs: int) -> None:
+    try:
+        compute()
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ConfigError(
+            f"{setting} does not accept labels of data.labels={labels} and a network with {num_outputs} outputs: "
+            f"{lines[0].rstrip('.')}."
+        ) from error
 
 
 def check_callbacks(
-    callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[str]
+    callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[Entry]
 ) -> None:
     """Check what Keras would notice during the training or never.
 
     Raises:
-        ConfigError: a callback monitors a metric that will not exist, or would change the learning rate of an
-            optimizer that has a schedule.
+        ConfigError: a callback monitors a metric that will not exist, would change the learning rate of an optimizer
+            that has a schedule, or needs averaged weights where the optimizer has none.
     """
     schedule = isinstance(learning_rate_or_schedule(model.optimizer), keras.optimizers.schedules.LearningRateSchedule)
     changes_rate = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
@@ -62,15 +146,17 @@ def check_callbacks(
                 f"callbacks.{name} changes the learning rate, but optimizer.learning_rate is a schedule that sets it "
                 "at every step. Use one of the two."
             )
+        if isinstance(callback, keras.callbacks.SwapEMAWeights) and not ends_with_other_weights(model.optimizer):
+            raise ConfigError(f"callbacks.{name} needs averaged weights: set +optimizer.use_ema=true.")
         check_monitor(f"callbacks.{name}.monitor", getattr(callback, "monitor", None), metrics)
 
 
-def check_monitor(setting: str, monitor: str | None, metrics: Sequence[str]) -> None:
+def check_monitor(setting: str, monitor: str | None, metrics: Sequence[Entry]) -> None:
     """Check that every epoch will have the monitored metric.
 
     Raises:
         ConfigError: it will not.
     """
-    known = [f"{prefix}{name}" for prefix in ("val_", "") for name in ("loss", *metrics)]
+    known = [f"{prefix}{name}" for prefix in ("val_", "") for name in ("loss", *metric_names(metrics))]
     if monitor is not None and monitor not in known:
         raise ConfigError(f"{setting} must be a metric of the training. Received: {monitor}.{suggest(monitor, known)}")

@@ -12,7 +12,8 @@ import numpy as np
 from mnistlab.data import Dataset, Split, epoch_order
 from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
-from mnistlab.training.callbacks import History, KeepEpoch, Progress
+from mnistlab.training.array_metrics import PerClassMetrics, scalar_metrics
+from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, Progress, ends_with_other_weights
 from mnistlab.training.engine import fused
 from mnistlab.training.plan import FitPlan
 from mnistlab.training.result import TrainingResult
@@ -67,25 +68,27 @@ def fit(
 
     Args:
         monitor: the metric that names the best epoch.
-        keep: the weights that the model has afterwards: 'best', of the best epoch, or 'last'. With 'last' and a
-            validation on the test images, the result's metrics are the last epoch's too, and so are the weights if a
-            callback has restored others.
-        callbacks: the user's; they see Keras's ordinary model and logs.
+        keep: the epoch whose weights the model has afterwards, also if a callback has restored others, and whose
+            metrics are the result's: 'best' or 'last'. The weights are those that were validated.
+        callbacks: the user's; they see Keras's ordinary model and logs. From the validation to the end of an epoch the
+            model has the weights that the optimizer would end with: `SwapEMAWeights` has nothing left to do.
         on_epoch: called after each epoch with its metrics and its number, from 1.
 
     Raises:
         OSError: an image file was removed or damaged since it was checked; the message names it.
     """
     started = time.perf_counter()
-    reported = "last" if keep == "last" and validates_on_test(dataset) else "best"
-    history, kept = History(on_epoch), KeepEpoch(monitor, reported)
-    observers = [history, kept, *callbacks, Progress(plan.epochs)]
+    history, kept = History(on_epoch), KeepEpoch(monitor, keep)
+    observers = [PerClassMetrics(dataset.class_names), history, kept, *callbacks, Progress(plan.epochs)]
+    if ends_with_other_weights(model.optimizer):
+        final = FinalWeights()
+        others = [callback for callback in observers if not isinstance(callback, keras.callbacks.SwapEMAWeights)]
+        observers = [final, *others, final.continues]
     fit_engine = _fit_fused if plan.engine == "fused" else _fit_keras
     diverged = fit_engine(model, dataset, plan, observers)
     seconds = time.perf_counter() - started
-    if keep == reported:
-        kept.restore()
-    return TrainingResult(history.rows, kept.epoch, seconds, plan.steps_per_epoch, diverged, reported)
+    kept.restore()
+    return TrainingResult(history.rows, kept.epoch, seconds, plan.steps_per_epoch, diverged, keep)
 
 
 def _fit_keras(
@@ -193,7 +196,7 @@ def predict(
             batches = functools.partial(file_batches.evaluation_batches, dataset, split)
             metrics = model.evaluate(batches(), verbose=0, return_dict=True)
             outputs = model.predict(batches(), verbose=0)
-    return {key: float(value) for key, value in metrics.items()}, dataset.probabilities(outputs)
+    return scalar_metrics(metrics, dataset.class_names, model), dataset.probabilities(outputs)
 
 
 class ShuffledBatches(keras.utils.PyDataset):

@@ -14,6 +14,8 @@ from mnistlab.training.engine import fused
 
 log = logging.getLogger("mnistlab")
 
+IMAGES_CHECKED = 4  # on which the fused engine must give the network's own loss and gradients
+
 
 @dataclass(frozen=True)
 class FitPlan:
@@ -126,7 +128,9 @@ def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gi
             )
         return "keras"
     try:
-        fused.program_for(model)
+        fused.check(
+            model, dataset.train.images[:IMAGES_CHECKED], dataset.targets(dataset.train.labels[:IMAGES_CHECKED])
+        )
     except fused.NotFusable as error:
         if engine == "fused":
             raise ConfigError(f"fit.engine=fused cannot train this model: {error}. Use fit.engine=auto.") from error

@@ -13,8 +13,8 @@ NOT_METRICS = ("learning_rate", "epoch_seconds")
 class TrainingResult:
     """history: per epoch a row of Keras's metrics, `learning_rate` and `epoch_seconds`; best_epoch: the epoch that is
     reported, from 1, None if it had no finite value of the monitored metric; seconds: of the training; diverged: the
-    first loss that was not finite, if there was one; reported: 'best', or 'last' where the validation images are the
-    test images, which must not choose an epoch: `best_epoch` is the last one then."""
+    first loss that was not finite, if there was one; reported: 'best' or 'last', the epoch that `best_epoch` is:
+    the one whose weights the model has."""
 
     history: list[dict[str, float]]
     best_epoch: int | None

@@ -8,6 +8,7 @@ are called step by step; losses and predictions are collected, and the metrics a
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,11 +20,12 @@ from mnistlab.training.engine.program import (
     Outcome,
     Program,
     Resident,
+    check,
     place_on_device,
     program_for,
 )
 
-__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "evaluate", "fit", "place_on_device", "program_for"]
+__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "check", "evaluate", "fit", "place_on_device", "program_for"]
 
 Order = Callable[[int], np.ndarray]
 
@@ -82,16 +84,17 @@ def fit(
     return history
 
 
-def evaluate(network: keras.Model, data: Resident, rows: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+def evaluate(network: keras.Model, data: Resident, rows: np.ndarray) -> tuple[dict[str, Any], np.ndarray]:
     """What `network.evaluate` and `network.predict` return for these rows, in one pass.
 
     Returns:
-        the metrics by name, and the network's outputs, shape (len(rows), classes).
+        the metrics by name, numbers or arrays, and the network's outputs, shape (len(rows), classes).
     """
     network.reset_metrics()
     outcome = program_for(network).evaluate(network, data, rows)
     logs = _update_metrics(network, data.labels, outcome)
-    return {name: float(value) for name, value in logs.items()}, outcome.predictions.numpy()
+    values = {name: keras.ops.convert_to_numpy(value) for name, value in logs.items()}
+    return {name: value if value.ndim else float(value) for name, value in values.items()}, outcome.predictions.numpy()
 
 
 class _Driver(keras.callbacks.Callback):

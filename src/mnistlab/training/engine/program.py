@@ -4,9 +4,7 @@
 optimizer slots and random seeds are inputs, so a later job of the same shape uses the compiled program.
 """
 
-import json
 import logging
-import random
 import time
 import warnings
 from collections import OrderedDict
@@ -18,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnistlab.runtime.keras_internals import all_layers
+from mnistlab.training.engine import copies
 
 Compiler = Literal["auto", "xla", "graph"]
 
@@ -92,7 +91,7 @@ class Program:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self.state = _state(model)
+        self.state = copies.state(model)
         self.plans: dict[tuple, Plan] = {}
         self._functions = {
             "xla": tf.function(self._run_block, jit_compile=True, autograph=False),
@@ -148,13 +147,13 @@ class Program:
     def load(self, network: keras.Model) -> None:
         """Copy the network's variables (weights, slots, step counter, random seeds) into the program."""
         if network is not self.model:
-            for ours, theirs in zip(self.state, _state(network), strict=True):
+            for ours, theirs in zip(self.state, copies.state(network), strict=True):
                 ours.assign(theirs)
 
     def unload(self, network: keras.Model) -> None:
         """Copy the program's variables back, so that callbacks see the trained network."""
         if network is not self.model:
-            for ours, theirs in zip(self.state, _state(network), strict=True):
+            for ours, theirs in zip(self.state, copies.state(network), strict=True):
                 theirs.assign(ours)
 
     def _run_block(
@@ -265,44 +264,42 @@ def program_for(network: keras.Model) -> Program:
         raise NotFusable(f"{type(network).__name__} has a train_step of its own")
     if not network.optimizer.built:
         network.optimizer.build(network.trainable_variables)
-    signature = _signature(network)
-    program = _programs.pop(signature, None) or Program(_copy(network) if isinstance(signature, str) else network)
+    signature = id(network) if id(network) in _programs else copies.signature(network)
+    program = _programs.pop(signature, None)
+    if program is None and isinstance(signature, str) and (copied := copies.copy(network)):
+        program = Program(copied)
+    return _keep(signature, program) if program else _keep(id(network), Program(network))
+
+
+def _keep(signature: str | int, program: Program) -> Program:
     _programs[signature] = program
     while len(_programs) > PROGRAMS_KEPT:
         _programs.popitem(last=False)
     return program
 
 
-def _state(network: keras.Model) -> list[tf.Variable]:
-    return [variable.value for variable in (*network.variables, *network.optimizer.variables)]
+def check(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> None:
+    """Make sure that the network's program computes the network's own loss and gradients on these images.
 
+    Where a copy of the network does not, the program uses the network itself.
 
-def _signature(network: keras.Model) -> str | int:
-    """Return all that a program depends on but its inputs, or the network's id if it cannot say (a Python function)."""
-    written_functions = (type(lambda: None),)  # two functions of one name need not be equal
-    if isinstance(network.loss, written_functions) or any(
-        isinstance(layer, keras.layers.Lambda) for layer in all_layers(network)
-    ):
-        return id(network)
+    Raises:
+        NotFusable: the network cannot be compiled, or gives other results at every call; the message names the layer.
+    """
+    program = program_for(network)
     try:
-        compiled = network.get_compile_config()
-        optimizer = compiled["optimizer"]["config"]
-        if isinstance(optimizer.get("learning_rate"), float):
-            optimizer["learning_rate"] = None  # a variable, an input of the program
-        return json.dumps([network.get_config(), compiled, [v.trainable for v in network.variables]])
-    except (TypeError, ValueError, NotImplementedError, KeyError):
-        return id(network)
-
-
-def _copy(network: keras.Model) -> keras.Model:
-    """Return a compiled copy with variables of its own, leaving Python's random numbers as they were."""
-    seeds = random.getstate()
-    copy = keras.models.clone_model(network)
-    random.setstate(seeds)
-    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
-    copy.compile(optimizer, loss=network.loss, loss_weights=network.get_compile_config()["loss_weights"])
-    optimizer.build(copy.trainable_variables)
-    return copy
+        own = copies.results(network, images, targets)
+        if program.model is not network:
+            program.load(network)
+            if copies.are_equal(copies.results(program.model, images, targets), own):
+                return
+            _keep(id(network), Program(network))
+        if copies.are_equal(copies.results(network, images, targets), own):
+            return
+        layer = copies.changing_layer(network, images)
+    except (tf.errors.OpError, ValueError, TypeError) as error:
+        raise NotFusable(_compile_error(network, error)) from error
+    raise NotFusable(f"{layer} has other results at each call, from random numbers or state in no variable of Keras")
 
 
 def _compile_error(model: keras.Model, error: Exception) -> str:

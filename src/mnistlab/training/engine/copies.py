@@ -1,0 +1,162 @@
+"""The copy of a network that the fused engine compiles, and the check that it computes what the network computes.
+
+A copy lets later jobs of the same shape use the compiled program. It has the network's configuration and variables. A
+layer may hold more: the statistics of an adapted `Normalization`, Python attributes, random numbers of TensorFlow.
+"""
+
+import contextlib
+import copy as python_copy
+import json
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from mnistlab.runtime.keras_internals import all_layers
+
+PLAIN_STATE = (bool, int, float, str, np.ndarray, np.random.Generator, np.random.RandomState, random.Random)
+TOLERANCE = 1e-4  # relative; equal networks differ by the order of a sum at most
+
+
+def state(network: keras.Model) -> list[tf.Variable]:
+    """The variables of a network and its optimizer: weights, slots, step counter, random seeds."""
+    listed = [variable.value for variable in (*network.variables, *network.optimizer.variables)]
+    return [*listed, *_unlisted_variables(network)]
+
+
+def must_not_be_copied(network: keras.Model) -> bool:
+    """Whether layers update state that a copy would update in their place: their metrics, variables of TensorFlow."""
+    return bool(_unlisted_variables(network)) or any(layer.metrics for layer in all_layers(network))
+
+
+def _unlisted_variables(network: keras.Model) -> list[tf.Variable]:
+    """The TensorFlow variables that are attributes of layers and that Keras does not list."""
+    found: dict[int, tf.Variable] = {}
+    for layer in all_layers(network):
+        for value in keras.tree.flatten([entry for entry in vars(layer).values() if not isinstance(entry, str)]):
+            if isinstance(value, tf.random.Generator):
+                found[id(value.state)] = value.state
+            elif isinstance(value, tf.Module):
+                found |= {id(variable): variable for variable in value.variables}
+            elif isinstance(value, tf.Variable):
+                found[id(value)] = value
+    listed = {id(variable.value) for variable in network.variables}
+    return [variable for key, variable in found.items() if key not in listed]
+
+
+def signature(network: keras.Model) -> str | int:
+    """All that a program depends on but its inputs, or the network's id if it must not be shared."""
+    written_functions = (type(lambda: None),)  # two functions of one name need not be equal
+    has_lambda = any(isinstance(layer, keras.layers.Lambda) for layer in all_layers(network))
+    if isinstance(network.loss, written_functions) or has_lambda or must_not_be_copied(network):
+        return id(network)
+    try:
+        compiled = network.get_compile_config()
+        optimizer = compiled["optimizer"]["config"]
+        if isinstance(optimizer.get("learning_rate"), float):
+            optimizer["learning_rate"] = None  # a variable, an input of the program
+        return json.dumps([network.get_config(), compiled, [v.trainable for v in network.variables]])
+    except (TypeError, ValueError, NotImplementedError, KeyError):
+        return id(network)
+
+
+def copy(network: keras.Model) -> keras.Model | None:
+    """Return a compiled copy with variables of its own, leaving Python's random numbers as they were.
+
+    None if Keras cannot copy it: a class of the user's within a layer, a loss or a metric is not registered with Keras.
+    """
+    seeds = random.getstate()
+    try:
+        copied = keras.models.clone_model(network)
+    except (TypeError, ValueError, NotImplementedError):
+        return None
+    finally:
+        random.setstate(seeds)
+    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
+    copied.compile(optimizer, loss=network.loss, loss_weights=network.get_compile_config()["loss_weights"])
+    optimizer.build(copied.trainable_variables)
+    return copied
+
+
+def results(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+    """The network's loss and gradients in training, and its outputs outside training; the network stays as it was."""
+    with _preserved(network):
+        with tf.GradientTape() as tape:
+            outputs = network(images, training=True)
+            loss = network.compute_loss(x=images, y=targets, y_pred=outputs)
+        gradients = tape.gradient(loss, network.trainable_weights)
+        values = [loss, network(images, training=False), *gradients]
+        return [np.zeros(0) if value is None else tf.convert_to_tensor(value).numpy() for value in values]
+
+
+def are_equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    """Whether two lists of arrays agree but for rounding."""
+    if len(some) != len(others):
+        return False
+    for one, other in zip(some, others, strict=True):
+        one, other = one.astype(np.float64), other.astype(np.float64)
+        scale = np.max(np.abs(other[np.isfinite(other)]), initial=0.0)
+        if one.shape != other.shape or not np.allclose(one, other, TOLERANCE, TOLERANCE * scale, equal_nan=True):
+            return False
+    return True
+
+
+def changing_layer(network: keras.Model, images: np.ndarray) -> str:
+    """Name the first layer, also within others, whose outputs differ between two calls of the network."""
+    first, second = (_outputs_of_layers(network, images) for _ in range(2))
+    for (layer, one), (_, other) in zip(first, second, strict=False):
+        if not are_equal(one, other):
+            return f"layer {layer.name} ({type(layer).__name__})"
+    return "the loss"
+
+
+def _outputs_of_layers(network: keras.Model, images: np.ndarray) -> list[tuple[keras.Layer, list[np.ndarray]]]:
+    """Each layer with its outputs, in the order in which they are complete, in training and outside."""
+    outputs: list[tuple[keras.Layer, list[np.ndarray]]] = []
+
+    def recording(layer: keras.Layer, call: Callable) -> Callable:
+        def record(*arguments: Any, **more: Any) -> Any:
+            value = call(*arguments, **more)
+            outputs.append((layer, [np.asarray(entry) for entry in keras.tree.flatten(value)]))
+            return value
+
+        return record
+
+    layers = [layer for layer in all_layers(network) if "call" not in vars(layer)]
+    with _preserved(network):
+        try:
+            for layer in layers:
+                vars(layer)["call"] = recording(layer, layer.call)
+            for training in (True, False):
+                network(images, training=training)
+        finally:
+            for layer in layers:
+                vars(layer).pop("call", None)
+    return outputs
+
+
+@contextlib.contextmanager
+def _preserved(network: keras.Model) -> Iterator[None]:
+    """Put back afterwards what a call may change: variables, Python attributes of layers, global random numbers."""
+    variables = [*(variable.value for variable in network.variables), *_unlisted_variables(network)]
+    values = [variable.numpy() for variable in variables]
+    attributes: list[tuple[Any, str, Any]] = [
+        (layer, name, python_copy.deepcopy(value))
+        for layer in all_layers(network)
+        if not type(layer).__module__.startswith("keras.")
+        for name, value in vars(layer).items()
+        if isinstance(value, PLAIN_STATE) and not name.startswith("_")
+    ]
+    random_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        for layer, name, value in attributes:
+            setattr(layer, name, value)
+        random.setstate(random_state)
+        np.random.set_state(numpy_state)
