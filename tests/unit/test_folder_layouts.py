@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,17 @@ def test_splits_are_found_by_their_names(tmp_path, case) -> None:
     assert all(f"/{file.class_name}/" in f"/{file.path}" for file in found.files)
 
 
+def test_files_beside_the_folders_do_not_hide_the_splits(tmp_path) -> None:
+    for folder in ("fold_a", "fold_b", "archive/dataset/train", "archive/dataset/test"):
+        fill(tmp_path, both(folder, 3))
+        (tmp_path / folder / "readme.txt").touch()
+    (tmp_path / "archive" / "license.md").touch()
+    found = scan(tmp_path / "archive")
+    assert (found.problems, len(found.files), found.num_images["test", "cats"]) == ([], 12, 3)
+    shutil.rmtree(tmp_path / "archive")
+    assert "hold the same class folders" in scan(tmp_path).problems[0]
+
+
 def test_a_class_may_be_called_train(tmp_path) -> None:
     found = scan(fill(tmp_path, {"car": 2, "plane": 3, "train": 4}))
     assert (found.problems, found.class_names) == ([], ("car", "plane", "train"))
@@ -118,7 +130,7 @@ PROBLEMS = {
     "one class beside a flat test": (
         {"control": 2, "test": 2},
         None,
-        "at least two class folders. Received: control. NOTE: the 2 files in ",
+        "at least two class folders. Received: control. NOTE: the 2 images in ",
     ),
     "unknown split": (both("a"), {"trian": "a"}, "Received: trian. Did you mean train?"),
     "unknown folder": (both("fold_a"), {"train": "fold_b"}, "Received: fold_b. Did you mean fold_a?"),
@@ -147,7 +159,7 @@ def test_unlabelled_test_images_are_left_aside_with_a_note(tmp_path) -> None:
     images = directory(str(fill(tmp_path, both("train", 3) | {"test": 5})))
     assert images.test is None
     assert (
-        f"NOTE: the 5 files in {tmp_path}/test are not used: they are in no class folder, so they have no labels."
+        f"NOTE: the 5 images in {tmp_path}/test are not used: they are in no class folder, so they have no labels."
         in images.notes
     )
     assert {"path": "test", "reason": "no labels"} in images.skipped

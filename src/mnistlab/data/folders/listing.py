@@ -75,6 +75,16 @@ class Scan:
                 files.append(entry)
         return folders, files
 
+    def images_in(self, folder: str) -> list[str]:
+        """The paths of the images directly in a folder."""
+        files = self.contents(folder)[1]
+        return [
+            entry.path
+            for entry in files
+            if leftovers.has_image_ending(entry.name)
+            or (entry.is_file() and leftovers.starts_like_an_image(entry.path))
+        ]
+
     def relative(self, folder: str) -> str:
         """A folder's path relative to the root, with slashes."""
         return folder[len(str(self.root)) + 1 :].replace(os.sep, "/")

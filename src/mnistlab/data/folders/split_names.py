@@ -77,8 +77,8 @@ def _without_wrapper(found: Scan, root: str) -> tuple[str, list[str]]:
     for _ in range(MAX_WRAPPERS):
         if "train" in splits_by_name(folders).values() or len(folders) != 1:
             break
-        parent, (folders, files) = folders[0], found.contents(folders[0])
-        if files:
+        parent, folders = folders[0], found.contents(folders[0])[0]
+        if found.images_in(parent):
             break
     if "train" not in splits_by_name(folders).values() or parent == root:
         return root, found.subfolders(root)
@@ -119,8 +119,12 @@ def _named_splits(found: Scan, parent: str, folders: Sequence[str], named: dict[
 
 def _inner(found: Scan, folder: str) -> str:
     """The folder itself, or the only folder in it if that has the split's name too: training_set/training_set."""
-    folders, files = found.contents(folder)
-    same = len(folders) == 1 and not files and split_of(Path(folders[0]).name) == split_of(Path(folder).name)
+    folders = found.contents(folder)[0]
+    same = (
+        len(folders) == 1
+        and not found.images_in(folder)
+        and split_of(Path(folders[0]).name) == split_of(Path(folder).name)
+    )
     return folders[0] if same else folder
 
 
@@ -134,23 +138,22 @@ def _with_classes(found: Scan, splits: dict[str, str], known: Mapping[str, Seque
 
 
 def _is_flat(found: Scan, folder: str) -> bool:
-    """Whether the folder holds files and no folders."""
-    folders, files = found.contents(folder)
-    return bool(files) and not folders
+    """Whether the folder holds images and no folders."""
+    return not found.contents(folder)[0] and bool(found.images_in(folder))
 
 
 def _leave_unlabelled_aside(found: Scan, folder: str, train_classes: set[str]) -> bool:
     """Whether the images of a test folder have no labels: they are in no class folder, or in one such as `unknown`."""
     inner = _inner(found, folder)
-    folders, files = found.contents(inner)
-    if len(folders) == 1 and not files and UNLABELLED.fullmatch(Path(folders[0]).name.casefold()):
+    folders = found.contents(inner)[0]
+    if len(folders) == 1 and not found.images_in(inner) and UNLABELLED.fullmatch(Path(folders[0]).name.casefold()):
         inner = folders[0]
     if not _is_flat(found, inner) or Path(inner).name in train_classes:
         return False
-    count = len(found.contents(inner)[1])
+    count = len(found.images_in(inner))
     found.skipped[found.relative(inner)] = "no labels"
     found.notes.append(
-        f"NOTE: the {count:,} files in {inner} are not used: they are in no class folder, so they have no labels."
+        f"NOTE: the {count:,} images in {inner} are not used: they are in no class folder, so they have no labels."
         + ("" if train_classes else f" If {Path(inner).name} is a class: source.splits=none.")
     )
     return True
@@ -183,13 +186,9 @@ def _check_named(found: Scan, parent: str, named: Mapping[str, str], others: Seq
 
 def _refuse_unsplits_by_name(found: Scan, folders: Sequence[str]) -> None:
     """Add a problem if the folders hold no images but the same folders: they are splits, or classes of splits."""
-    inner, files = [], 0
-    for folder in folders:
-        below, direct = found.contents(folder)
-        inner.append(below)
-        files += len(direct)
+    inner = [found.contents(folder)[0] for folder in folders]
     common = set.intersection(*({Path(path).name for path in below} for below in inner)) if inner else set()
-    if files or len(folders) < 2 or len(common) < 2:
+    if len(folders) < 2 or len(common) < 2 or any(found.images_in(folder) for folder in folders):
         return
     names, shown = _relative_names(found, folders), ", ".join(sorted(common)[:5])
     if all(map(split_of, common)):
