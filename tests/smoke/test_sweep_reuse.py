@@ -173,7 +173,7 @@ def break_second_job(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> N
 def test_only_runs_of_this_start_are_its_results(
     trainer: Trainer, monkeypatch, error: BaseException, tracking: str
 ) -> None:
-    """Earlier runs of the same sweep, which `force` or changed code made obsolete, stand for no job that did not run."""
+    """Earlier runs of the same sweep, obsolete by `force` or changed code, do not stand for jobs that did not run."""
     words = ("--multirun", *BASE, "optimizer=momentum,adam,rmsprop", f"tracking={tracking}")
     assert trainer(*words).code == 0
     break_second_job(monkeypatch, error)
