@@ -517,6 +517,12 @@ def test_the_report_on_how_the_data_were_read(tmp_path) -> None:
     only = prepare(sources.npz(save(tmp_path, x=arrays["x_train"], y=arrays["y_train"])), split="keras")
     assert "6 validation (held out of the training images), 6 test (the validation images)." in only.notes[-1]
     assert prepare(sources.mnist_5k()).notes == ()
+    own = sources.Images("own", sources.Split(PIXELS, NUMBERS % 2), None, ("a", "b"), "a user's function")
+    assert prepare(own).notes[-1] == (
+        "How your data were read: Images: 6 x 5 pixels (height x width), 1 channel, uint8 from 0 to 255. "
+        "Split: 8 train, 2 validation (held out of the training images), 2 test (held out of the training images). "
+        "2 classes (images in train/validation/test): a 6/1/1, b 2/1/1."
+    )
 
 
 @st.composite

@@ -145,7 +145,7 @@ def prepare(
     manifest, duplicates = build_manifest(splits, images.skipped)
     digests = {name: digest(split) for name, split in splits.items()}  # of files, not of their pixels in memory
     splits = _resident_in_memory(splits)
-    report = [reading_report(images, splits)] if images.how_read else []
+    report = [] if images.how_read is None else [reading_report(images, splits)]
     return Dataset(
         name=images.name,
         origin=images.origin,

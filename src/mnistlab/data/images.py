@@ -36,7 +36,7 @@ class Images:
     name: `mnist_5k` if that replaces MNIST; origin: a path, package or Keras module; warning: a message that the user
     must see, or empty; notes: other messages; test, validation: None if `prepare` must hold training images out;
     skipped: files that are not part of the data set, as rows with path and reason; how_read: sentences on how files
-    or arrays became images and classes, for `reading_report`; empty: no report, the data set is well known.
+    or arrays became images and classes, for `reading_report`; None: no report, because the data set is well known.
     """
 
     name: str
@@ -48,4 +48,4 @@ class Images:
     validation: "Split | None" = None
     notes: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
-    how_read: tuple[str, ...] = ()
+    how_read: tuple[str, ...] | None = ()

