@@ -16,6 +16,9 @@ from mnistlab.comparison.results import Comparison, Direction, Interaction, Lear
 from mnistlab.comparison.statistics import ALPHA
 from mnistlab.comparison.wording import describe_method, group_same_runs, verdict
 
+# Metrics of a run that do not measure its quality: left out of the choices.
+NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoch"}
+
 
 def compare(
     records: Iterable[RunRecord],
@@ -125,15 +128,21 @@ def _compare(
 def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:
     if not records:
         raise ValueError("records: nothing to compare. Received: an empty list")
-    if objective.startswith("test_"):
+    known = {name for record in records for name in record.metrics if not _is_test_metric(name)}
+    choices = ", ".join(sorted(known - NO_OBJECTIVES))
+    if _is_test_metric(objective):
         raise ValueError(
-            "objective: options are ranked on a validation metric; test metrics are shown but never ranked on. "
-            f"Received: {objective!r}"
+            "objective: options are ranked on a validation metric; test metrics are shown but never ranked on, because "
+            "the score of an option selected on the test set would be optimistic. "
+            f"Received: {objective!r}. Choices: {choices}"
         )
-    known = sorted({name for record in records for name in record.metrics if not name.startswith("test_")})
     if objective not in known and any(record.metrics for record in records):
-        raise ValueError(f"objective: no run has the metric {objective!r}. Choices: {', '.join(known)}")
+        raise ValueError(f"objective: no run has this metric. Received: {objective!r}. Choices: {choices}")
     check_axis(records, keys)
+
+
+def _is_test_metric(name: str) -> bool:
+    return name.removeprefix("best_").startswith("test_")
 
 
 def _verdict(

@@ -7,6 +7,7 @@ from mnistlab.comparison.results import OptionSummary, Pair
 from mnistlab.comparison.statistics import MAX_MORE_SEEDS, MODERATION_MIN_OPTIONS
 
 TWINS = " (the same runs as "
+ROUNDING = 1e-12  # smaller differences of means are floating-point rounding
 
 
 def is_fraction(objective: str) -> bool:
@@ -149,24 +150,53 @@ def _describe_winner(leader: str, value: str, beaten: Mapping[str, Pair], object
 
 def _describe_no_winner(leader: str, value: str, against: Mapping[str, Pair]) -> str:
     """The leader beats no other option."""
+    equal = [name for name, pair in against.items() if pair.advantage is not None and abs(pair.advantage) < ROUNDING]
+    names = join_names([leader, *equal], limit=3)
+    best = f"{names} share the best value, {value}" if equal else f"{leader} has the best value, {value}"
     if {pair.decision for pair in against.values()} <= {"one seed", "no shared seeds"}:
-        return f"One seed: no claim; {leader} has the best value, {value}; a test needs more seeds"
-    closest, pair = next(iter(against.items()))
-    names = f"{leader} and {closest}" if len(against) == 1 else f"the {len(against) + 1} options"
+        return f"One seed: no claim; {best}; a test needs more seeds"
+    undecided = {name: pair for name, pair in against.items() if pair.p is not None}
+    seeds = _describe_seeds(against.values())
+    if not undecided:
+        return f"No claim: no test is possible{_describe_untested(leader, against)} ({seeds}); {best}"
+    closest, pair = next(iter(undecided.items()))
+    compared = f"{leader} and {closest}" if len(undecided) == 1 else f"the {len(undecided) + 1} options"
+    if 1 < len(undecided) < len(against):
+        compared = f"{leader}, {join_names(list(undecided), limit=3)}"
     more = _describe_more_seeds(pair.more_seeds)
     more += f" (for {closest})" if more and len(against) > 1 else ""
-    seeds = _describe_seeds(against.values())
-    return f"No winner: {names} are not distinguishable ({seeds}){more}; {leader} has the best mean, {value}"
+    untested = _describe_untested(leader, against)
+    untested = f"; no test is possible{untested}" if untested else ""
+    best = best if equal else f"{leader} has the best mean, {value}"
+    return f"No winner: {compared} are not distinguishable ({seeds}){more}{untested}; {best}"
 
 
 def _describe_shared_lead(leader: str, value: str, against: Mapping[str, Pair], tied: Sequence[str]) -> str:
     """The leader beats some options, but not all."""
     num_beaten = len(against) - len(tied)
     rest = "the other option" if num_beaten == 1 else f"the other {num_beaten} options"
-    more = _describe_more_seeds(max(against[name].more_seeds or 0 for name in tied))
-    seeds = _describe_seeds(against.values())
-    others = f"{join_names(tied, limit=3)}{more}"
-    return f"{leader} leads with {value}, not distinguishable from {others}; it beats {rest} ({seeds})"
+    undecided = [name for name in tied if against[name].p is not None]
+    untested = _describe_untested(leader, against)
+    more = _describe_more_seeds(max((against[name].more_seeds or 0 for name in undecided), default=0))
+    others = [f"not distinguishable from {join_names(undecided, limit=3)}{more}"] if undecided else []
+    others += [f"no test is possible{untested}"] if untested else []
+    start = f"{leader} leads with {value}{',' if undecided else ';'} {'; '.join(others)}"
+    return f"{start}; it beats {rest} ({_describe_seeds(against.values())})"
+
+
+def _describe_untested(leader: str, against: Mapping[str, Pair]) -> str:
+    """ " between adam and momentum: the same difference for every seed, so zero variance"; "" if all were tested."""
+    reasons = {
+        "no spread": "the same difference for every seed, so zero variance",
+        "one seed": "one common seed",
+        "no shared seeds": "no common seed",
+    }
+    parts = []
+    for decision, reason in reasons.items():
+        names = [name for name, pair in against.items() if pair.decision == decision]
+        if names:
+            parts.append(f" between {leader} and {join_names(names, limit=3)}: {reason}")
+    return ";".join(parts)
 
 
 def _leader(ranked: Sequence[OptionSummary], pairs: Sequence[Pair]) -> OptionSummary:

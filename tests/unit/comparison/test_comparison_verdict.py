@@ -146,6 +146,31 @@ def test_the_sentence_of_a_pair_without_variance():
     assert "the same difference" in describe_pair(dataclasses.replace(same, advantage=0.1), "val_accuracy")
 
 
+def test_no_variance_makes_no_claim():
+    found = compare(scores_as_runs([[0.755, 0.755], [0.5475, 0.5475]]))
+    assert found.verdict == (
+        "No claim: no test is possible between a and b: the same difference for every seed, so zero variance "
+        "(2 seeds); a has the best value, 75.50 % best_val_accuracy."
+    )
+    equal = compare(scores_as_runs([[0.755, 0.755], [0.755, 0.755]])).verdict
+    assert equal.endswith("(2 seeds); a and b share the best value, 75.50 % best_val_accuracy.")
+    one_seed = compare(scores_as_runs([[0.755], [0.755], [0.5]])).verdict
+    assert one_seed.startswith("One seed: no claim; a and b share the best value, 75.50 %")
+
+
+def test_pairs_without_variance_beside_tested_ones():
+    a, b = [0.950, 0.951, 0.952, 0.953], [0.940, 0.941, 0.942, 0.943]
+    beaten, close = [0.900, 0.902, 0.901, 0.904], [0.9495, 0.9515, 0.953, 0.9515]
+    assert compare(scores_as_runs([a, b, beaten])).verdict == (
+        "a leads with 95.15 % best_val_accuracy; no test is possible between a and b: the same difference for every "
+        "seed, so zero variance; it beats the other option (4 seeds)."
+    )
+    verdict = compare(scores_as_runs([a, b, close])).verdict
+    assert verdict.startswith("No winner: a and c are not distinguishable (4 seeds); ")
+    assert "; no test is possible between a and b: the same difference" in verdict
+    assert verdict.endswith("; a has the best mean, 95.15 % best_val_accuracy.")
+
+
 def test_with_unequal_seeds_the_leader_is_an_option_that_no_other_beats():
     """b's mean is best only because it lacks the hard seeds; on the seeds both have, a is better."""
     easy, hard = 0.97, 0.90
@@ -180,7 +205,11 @@ def test_several_runs_of_one_seed_are_one_replicate():
     ("arguments", "message"),
     [
         ({"objective": "test_accuracy"}, "never ranked on"),
-        ({"objective": "val_acuracy"}, "Choices: best_epoch"),
+        ({"objective": "best_test_accuracy"}, "selected on the test set would be optimistic.*'best_test_accuracy'"),
+        (
+            {"objective": "val_acuracy"},
+            "Received: 'val_acuracy'. Choices: best_val_accuracy, best_val_loss, train_seconds$",
+        ),
         ({"axis": "optimiser"}, "no run has a setting 'optimiser'"),
         ({"axis": "seed"}, "seeds are replicates"),
         ({"axis": ()}, "name one or more settings"),
