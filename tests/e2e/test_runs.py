@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from conftest import Finished, Store, run_command
@@ -14,6 +15,7 @@ from conftest import Finished, Store, run_command
 from mnistlab.config import Config, ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.tracking.initial_weights import initial_weights_file
+from mnistlab.tracking.mlflow_models import fluent_store
 
 QUICK = ("source=mnist_5k", "data.limit=256", "fit.epochs=2")
 
@@ -169,6 +171,10 @@ def test_init_from_a_run(train, tmp_path) -> None:
     assert places["model"].startswith("models:/m-")
     references = [run_id, run_id[:6], "mine", f"runs:/{run_id}", f"runs:/{run_id}/model_files/model.keras"]
     references += [places["model"], places["open"], places["folder"], f"{places['folder']}/model_files"]
+    with fluent_store(f"sqlite:///{tmp_path}/mlruns/mlflow.db"):
+        mlflow.register_model(places["model"], "digits")
+    Store(tmp_path).client.set_registered_model_alias("digits", "champion", "1")
+    references += ["models:/digits/1", "models:/digits@champion"]
     contents = {initial_weights_file(from_run(tmp_path, reference)).read_bytes() for reference in references}
     assert contents == {(Path(places["folder"]) / "model_files" / "model.keras").read_bytes()}
     for reference in ("mind", run_id[:3], "runs:/" + "0" * 32, "models:/m-0", f"runs:/{run_id}/model_files/none.h5"):
