@@ -105,6 +105,14 @@ def test_a_class_that_only_one_split_has() -> None:
     assert read(labels=digits[digits < 5], images=PIXELS[digits < 5]).class_names == tuple("01234")
 
 
+def test_names_that_may_mean_one_class_are_a_warning() -> None:
+    images = read(labels=np.array(["cat", "Cat ", "dog"])[NUMBERS])
+    assert images.class_names == ("Cat ", "cat", "dog")
+    assert images.warning == (
+        "Classes that differ only in case or spaces: 'Cat ', 'cat'. Are they meant to be different?"
+    )
+
+
 NAMES = {
     "list": (NUMBERS, ["a", "b", "c"], [0, 1, 2]),
     "longer_list": (NUMBERS, ["a", "b", "c", "d"], [0, 1, 2]),

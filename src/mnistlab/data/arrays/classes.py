@@ -237,7 +237,7 @@ def _listed(values: list) -> str:
 
 
 def _warnings(arrays: list[str], labels: list[np.ndarray], names: tuple[str, ...]) -> list[str]:
-    """Classes without training images, which the network cannot learn."""
+    """Classes without training images, which the network cannot learn, and names that may mean one class."""
     counts = [np.bincount(array, minlength=len(names)) for array in labels]
     warnings = []
     for name, count in zip(arrays[1:], counts[1:], strict=True):
@@ -247,4 +247,10 @@ def _warnings(arrays: list[str], labels: list[np.ndarray], names: tuple[str, ...
     empty = [names[number] for number in np.flatnonzero(np.sum(counts, axis=0) == 0)]
     if empty:
         warnings.append(f"Classes without any image: {_listed(empty)}. They stay classes.")
+    folded = [name.strip().casefold() for name in names]
+    similar = [repr(name) for name, key in zip(names, folded, strict=True) if folded.count(key) > 1]
+    if similar:
+        warnings.append(
+            f"Classes that differ only in case or spaces: {_listed(similar)}. Are they meant to be different?"
+        )
     return warnings

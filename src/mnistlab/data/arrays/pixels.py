@@ -199,7 +199,7 @@ def _wrong_values(name: str, dtype: np.dtype, ranges: Mapping[str, tuple[float, 
     if low >= 0 and high <= 255:
         return f"{received}, with fractions. Save {name}.round().astype('uint8').{same}"
     if low >= 0:
-        white = 2 ** math.ceil(math.log2(joint_high + 1)) - 1
+        white = (1 << int(joint_high).bit_length()) - 1
         return (
             f"{received}. If {white} is white ({white.bit_length()} bits), save "
             f"({name} * (255 / {white})).round().astype('uint8').{same}"
