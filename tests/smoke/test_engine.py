@@ -228,6 +228,20 @@ def test_callbacks_see_the_plain_network_and_can_stop_it(tmp_path) -> None:
     network.fit(dataset.train.images[:64], dataset.targets(dataset.train.labels[:64]), verbose=0)
 
 
+def test_a_callback_may_evaluate_data_of_its_own() -> None:
+    dataset, network, measured = few_digits(), compiled(CASES["adam"]), []
+    images, targets = dataset.test.images[:250], dataset.targets(dataset.test.labels[:250])
+
+    def evaluate(epoch, logs) -> None:
+        measured.append(network.evaluate(images, targets, batch_size=40, verbose=0))
+
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=evaluate)
+    result = fit(network, dataset, epochs=2, batch_size=32, seed=0, engine="fused", callbacks=[watch])
+    unwatched = fit(compiled(CASES["adam"]), dataset, epochs=2, batch_size=32, seed=0, engine="fused")
+    assert measured[1] == pytest.approx(network.evaluate(images, targets, batch_size=40, verbose=0), rel=1e-5)
+    assert column(result, "val_loss") == column(unwatched, "val_loss")
+
+
 def test_a_reduced_learning_rate_takes_effect() -> None:
     network = compiled(CASES["minibatch_gd"])
     to_zero = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 if epoch == 0 else 0.0)

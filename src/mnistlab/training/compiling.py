@@ -19,6 +19,8 @@ LOSSES = {
 }
 NO_LOSS_OR_METRIC = ("get", "serialize", "deserialize")  # functions in Keras's modules that are something else
 
+FIT_ALL_LABELS = ("accuracy", "acc")
+
 Entry = str | Mapping[str, Any]
 
 
@@ -46,7 +48,8 @@ def compile_model(
     built_loss = LOSSES[labels] if loss == "auto" else _loss(loss)
     built_metrics = [_metric(entry, f"fit.metrics.{index}") for index, entry in enumerate(metrics)]
     model.compile(optimizer=optimizer, loss=built_loss, metrics=built_metrics)
-    _check_shapes(model, labels, loss, names)
+    if loss != "auto" or not set(names) <= set(FIT_ALL_LABELS):
+        _check_shapes(model, labels, loss, names)
 
 
 def _loss(entry: Entry) -> Any:

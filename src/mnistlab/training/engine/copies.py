@@ -35,7 +35,7 @@ def must_not_be_copied(network: keras.Model) -> bool:
 def _unlisted_variables(network: keras.Model) -> list[tf.Variable]:
     """The TensorFlow variables that are attributes of layers and that Keras does not list."""
     found: dict[int, tf.Variable] = {}
-    for layer in all_layers(network):
+    for layer in _users_layers(network):
         for value in keras.tree.flatten([entry for entry in vars(layer).values() if not isinstance(entry, str)]):
             if isinstance(value, tf.random.Generator):
                 found[id(value.state)] = value.state
@@ -82,13 +82,16 @@ def copy(network: keras.Model) -> keras.Model | None:
 
 
 def results(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
-    """The network's loss and gradients in training, and its outputs outside training; the network stays as it was."""
+    """The network's loss and gradients in training; with layers of the user's also its outputs outside training.
+
+    The network stays as it was.
+    """
     with _preserved(network):
         with tf.GradientTape() as tape:
             outputs = network(images, training=True)
             loss = network.compute_loss(x=images, y=targets, y_pred=outputs)
         gradients = tape.gradient(loss, network.trainable_weights)
-        values = [loss, network(images, training=False), *gradients]
+        values = [loss, *gradients, *([network(images, training=False)] if _users_layers(network) else [])]
         return [np.zeros(0) if value is None else tf.convert_to_tensor(value).numpy() for value in values]
 
 
@@ -138,6 +141,15 @@ def _outputs_of_layers(network: keras.Model, images: np.ndarray) -> list[tuple[k
     return outputs
 
 
+def _users_layers(network: keras.Model) -> list[keras.Layer]:
+    """The layers that are not Keras's, and those that call a function of the user's."""
+    return [
+        layer
+        for layer in all_layers(network)
+        if isinstance(layer, keras.layers.Lambda) or not type(layer).__module__.startswith("keras.")
+    ]
+
+
 @contextlib.contextmanager
 def _preserved(network: keras.Model) -> Iterator[None]:
     """Put back afterwards what a call may change: variables, Python attributes of layers, global random numbers."""
@@ -145,8 +157,7 @@ def _preserved(network: keras.Model) -> Iterator[None]:
     values = [variable.numpy() for variable in variables]
     attributes: list[tuple[Any, str, Any]] = [
         (layer, name, python_copy.deepcopy(value))
-        for layer in all_layers(network)
-        if not type(layer).__module__.startswith("keras.")
+        for layer in _users_layers(network)
         for name, value in vars(layer).items()
         if isinstance(value, PLAIN_STATE) and not name.startswith("_")
     ]
