@@ -126,7 +126,7 @@ def _verdict(interaction: Interaction, ranking: str) -> str:
     """Who leads where, then what is significant. ranking: the sentence on the ranks, if they mean something."""
     if is_one_option(interaction):
         return f"{interaction.sentence}."
-    if is_one_seed(interaction) and any(leader.leader for leader in interaction.leaders):
+    if is_one_seed(interaction) and any(cell.mean is not None for row in interaction.cells for cell in row):
         return f"One seed: no claim; {describe_leads(interaction).replace(' leads ', ' has the best value ', 1)}."
     sentences = [interaction.sentence, describe_tests(interaction)]
     if len(interaction.columns) >= MIN_DATA_SETS:

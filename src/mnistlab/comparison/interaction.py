@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistlab.comparison import statistics
-from mnistlab.comparison.interaction_wording import describe_contrast, describe_interaction
+from mnistlab.comparison.interaction_wording import SharedLead, describe_contrast, describe_interaction
 from mnistlab.comparison.records import natural_order, option_name
 from mnistlab.comparison.results import (
     ColumnLeader,
@@ -22,6 +23,7 @@ from mnistlab.comparison.results import (
     Pair,
     finite_or_none,
 )
+from mnistlab.comparison.wording import ROUNDING
 
 MAX_CONTRASTS = 300  # beyond: only those between the columns' leaders
 
@@ -101,7 +103,7 @@ def group_same_options(
 def _interaction(grid: Grid) -> Interaction:
     groups = group_same_options(grid.rows, grid.columns, grid.cells)
     distinct = [group[0] for group in groups]
-    leaders = [_column_leader(grid, distinct, column) for column in grid.columns]
+    leaders = [_column_leader(grid, groups, column) for column in grid.columns]
     contrasts, family = _contrasts(grid, distinct, leaders)
     found = Interaction(
         is_by_data=grid.is_by_data,
@@ -132,20 +134,29 @@ def _cell(grid: Grid, row: str, column: str) -> InteractionCell:
     return InteractionCell(row, column, option.mean, option.sd, option.interval, len(option.seeds))
 
 
-def _column_leader(grid: Grid, distinct: Sequence[str], column: str) -> ColumnLeader:
-    """The best mean that no other row beats, as in the verdict of a comparison."""
+def _column_leader(grid: Grid, groups: Sequence[Sequence[str]], column: str) -> ColumnLeader:
+    """The best mean that no other row beats, as in the verdict of a comparison; no leader if several rows share it.
+
+    groups: the rows, those with the same runs in every column together.
+    """
     sign = -1.0 if grid.direction == "higher" else 1.0
-    means = {row: option.mean for row in distinct if (option := grid.cells.get((row, column)))}
+    means = {group[0]: option.mean for group in groups if (option := grid.cells.get((group[0], column)))}
     trained = {row: sign * mean for row, mean in means.items() if mean is not None}
     ranked = sorted(trained, key=lambda row: (trained[row], row))
     if not ranked:
         return ColumnLeader(column, None, None, None, 0, 0)
     beaten = {other: [row for row in ranked if row != other and _beats(grid, row, other, column)] for other in ranked}
-    leader = next((row for row in ranked if not beaten[row]), ranked[0])
-    others = [row for row in ranked if row != leader]
+    unbeaten = [row for row in ranked if not beaten[row]] or ranked[:1]
+    leader = unbeaten[0]
+    equal = [row for row in unbeaten if math.isclose(trained[row], trained[leader], rel_tol=ROUNDING)]
+    others = [row for row in ranked if row not in equal]
+    num_beaten = sum(all(row in beaten[other] for row in equal) for other in others)
+    if len(equal) > 1:
+        shared = [name for group in groups if group[0] in equal for name in group]
+        tied = group_same_options(shared, [column], grid.cells)
+        return SharedLead(column, None, None, None, num_beaten, len(others), tied)
     tested = [pair for row in others if (pair := _pair(grid, leader, row, column)) and pair.p is not None]
     runner_up = others[0] if others else None
-    num_beaten = sum(leader in beaten[row] for row in others)
     beats = leader in beaten[runner_up] if runner_up and tested else None
     return ColumnLeader(column, leader, runner_up, beats, num_beaten, len(others))
 

@@ -1,6 +1,7 @@
 """The sentences on an interaction: who leads in which column, and whether the order depends on the column."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mnistlab.comparison.results import ColumnLeader, Contrast, Interaction
 from mnistlab.comparison.wording import describe_same_runs, format_difference, join_names, name_with_twins
@@ -11,6 +12,16 @@ METHOD = (
     "options' differences, paired by seed; p values Holm-corrected over all of them. That the order depends on the "
     "column is claimed if the test of two leaders is significant and each beats the other in its own column."
 )
+
+
+@dataclass(frozen=True)
+class SharedLead(ColumnLeader):
+    """A column without a leader: its best rows have the same mean.
+
+    tied: these rows, those with the same runs in this column together. num_beaten: rows that all of them beat.
+    """
+
+    tied: list[list[str]]
 
 
 def describe_contrast(contrast: Contrast, objective: str, is_by_data: bool) -> str:
@@ -35,12 +46,12 @@ def describe_interaction(found: Interaction, is_order_certain: bool) -> str:
 
     is_order_certain: whether of two leaders each beats the other in its column.
     """
-    if not any(leader.leader for leader in found.leaders):
+    if not any(cell.mean is not None for row in found.cells for cell in row):
         return "No result: no run of any option trained to the end"
     if is_one_option(found):
         return describe_one_option(found)
     leads = describe_leads(found)
-    if len(_distinct_leaders(found)) == 1:
+    if len(_distinct_leaders(found)) < 2:
         sentence = f"{leads}{_describe_same_leader(found)}"
     else:
         sentence = _describe_changing_leader(found, leads, is_order_certain)
@@ -48,20 +59,37 @@ def describe_interaction(found: Interaction, is_order_certain: bool) -> str:
 
 
 def describe_leads(found: Interaction) -> str:
-    """ "adam leads on both data sets (default, imbalanced)", "adam leads on default, momentum on imbalanced"."""
+    """ "adam leads on both data sets (default, imbalanced)", "adam leads on default, momentum on imbalanced".
+
+    Columns without a leader follow: "adam leads on default; adam and sgd tie on imbalanced".
+    """
     preposition = "on" if found.is_by_data else "with"
     columns_of: dict[str, list[str]] = {}
+    ties: dict[str, list[str]] = {}
     for leader in found.leaders:
         if leader.leader is not None:
             columns_of.setdefault(leader.leader, []).append(leader.column)
+        elif isinstance(leader, SharedLead):
+            ties.setdefault(_describe_tie(leader), []).append(leader.column)
+    tied = [f"{tie} {preposition} {_describe_columns(found, columns)}" for tie, columns in ties.items()]
     if len(columns_of) == 1:
         ((leader_name, columns),) = columns_of.items()
-        return f"{row_name(found, leader_name)} leads {preposition} {_describe_columns(found, columns)}"
+        leads = f"{row_name(found, leader_name)} leads {preposition} {_describe_columns(found, columns)}"
+        return "; ".join([leads, *tied])
     parts = [
         f"{row_name(found, name)}{'' if index else ' leads'} {preposition} {join_names(columns, MAX_NAMES)}"
         for index, (name, columns) in enumerate(columns_of.items())
     ]
-    return ("; " if any(len(columns) > 1 for columns in columns_of.values()) else ", ").join(parts)
+    separator = "; " if any(len(columns) > 1 for columns in columns_of.values()) else ", "
+    return "; ".join([separator.join(parts), *tied] if parts else tied)
+
+
+def _describe_tie(leader: SharedLead) -> str:
+    """ "adam and sgd tie", "minibatch_gd and sgd are the same runs": the best rows of a column."""
+    if len(leader.tied) > 1:
+        return f"{join_names([name_with_twins(group) for group in leader.tied], MAX_NAMES)} tie"
+    best = " and have the best value" if leader.num_others else ""
+    return f"{describe_same_runs(leader.tied[0])}{best}"
 
 
 def is_one_option(found: Interaction) -> bool:
@@ -109,11 +137,17 @@ def _distinct_leaders(found: Interaction) -> list[str]:
 
 
 def _describe_same_leader(found: Interaction) -> str:
-    """What follows where one row leads in every column."""
+    """What follows if no two columns have other leaders: a significant contrast, not with options that are one run."""
     if is_one_seed(found):
         return " (one seed: no claim)"
-    significant = next((contrast for contrast in found.contrasts if contrast.significant), None)
-    return f"; {significant.words}" if significant else ""
+    same = [
+        (leader.column, group) for leader in found.leaders if isinstance(leader, SharedLead) for group in leader.tied
+    ]
+    for contrast in found.contrasts:
+        columns, names = {contrast.column, contrast.other_column}, {contrast.first, contrast.second}
+        if contrast.significant and not any(column in columns and names <= set(group) for column, group in same):
+            return f"; {contrast.words}"
+    return ""
 
 
 def _describe_changing_leader(found: Interaction, leads: str, is_order_certain: bool) -> str:
@@ -152,7 +186,7 @@ def _describe_missing(missing: Sequence[str]) -> str:
 
 def describe_tests(found: Interaction) -> str:
     """What the leaders beat in their columns, as a sentence without its full stop; "" for one option."""
-    tested = [leader for leader in found.leaders if leader.num_others]
+    tested = [leader for leader in found.leaders if leader.num_others and (leader.leader or leader.num_beaten)]
     if is_one_seed(found) or not tested:
         return ""
     preposition = "on" if found.is_by_data else "with"
@@ -161,7 +195,7 @@ def describe_tests(found: Interaction) -> str:
         states.setdefault(_describe_test(found, leader), []).append(leader.column)
     each = "data set" if found.is_by_data else "value" if len(found.column_axis) == 1 else "combination"
     parts = [f"{preposition} {join_names(columns, MAX_NAMES)} {state}" for state, columns in states.items()]
-    if len(states) == 1 and len(found.columns) > 1:
+    if len(states) == 1 and len(found.columns) > 1 and len(tested) == len(found.columns):
         parts = [f"{preposition} each {each} {state}" for state in states]
     sentence = "; ".join(parts)
     return sentence[0].upper() + sentence[1:]
@@ -169,6 +203,11 @@ def describe_tests(found: Interaction) -> str:
 
 def _describe_test(found: Interaction, leader: ColumnLeader) -> str:
     """ "adam beats every other option", "adam is not distinguishable from momentum", "adam beats 2 of 4 others"."""
+    if isinstance(leader, SharedLead):
+        names = join_names([name_with_twins(group) for group in leader.tied], MAX_NAMES)
+        others = f"{leader.num_beaten} of the {leader.num_others} other options"
+        others = "every other option" if leader.num_beaten == leader.num_others else others
+        return f"{names} {'each beat' if len(leader.tied) > 1 else 'beats'} {others}"
     name = row_name(found, leader.leader or "")
     runner_up = row_name(found, leader.runner_up or "")
     if leader.num_beaten == leader.num_others:

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mnistlab.comparison.interaction_wording import SharedLead
 from mnistlab.comparison.records import RunRecord, outcome
 from mnistlab.comparison.results import (
     Comparison,
@@ -152,8 +153,10 @@ def leaders_table(found: Interaction) -> Table:
     rows = []
     for leader in found.leaders:
         cells = []
-        for name in (leader.leader, leader.runner_up):
-            cells += [name or "-", format_value(found.objective, means.get((name or "", leader.column)))]
+        tied = [name for group in leader.tied for name in group] if isinstance(leader, SharedLead) else []
+        for name, names in ((leader.leader or (tied or [""])[0], tied), (leader.runner_up or "", [])):
+            shown = join_names(names, 4) if names else name or "-"
+            cells += [shown, format_value(found.objective, means.get((name, leader.column)))]
         rows.append([leader.column, *cells, f"{leader.num_beaten} of {leader.num_others}"])
     header = [join_names(found.column_axis), "best", "mean", "second", "mean", "best beats"]
     return Table("The best of every column", header, rows)
@@ -176,9 +179,11 @@ def interaction_csv(found: Interaction) -> str:
 
 def is_leader(found: Interaction, cell: InteractionCell) -> bool:
     """Whether the cell is the best of its column, or has the same mean: the same runs, or by chance."""
-    best = next(leader.leader for leader in found.leaders if leader.column == cell.column)
+    leader = next(leader for leader in found.leaders if leader.column == cell.column)
+    if isinstance(leader, SharedLead):
+        return any(cell.row in group for group in leader.tied)
     column = [row[found.columns.index(cell.column)] for row in found.cells]
-    return cell.mean is not None and cell.mean in [one.mean for one in column if one.row == best]
+    return cell.mean is not None and cell.mean in [one.mean for one in column if one.row == leader.leader]
 
 
 def _interaction_cell(found: Interaction, cell: InteractionCell, most_seeds: int) -> str:
