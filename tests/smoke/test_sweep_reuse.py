@@ -168,8 +168,14 @@ def break_second_job(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> N
     monkeypatch.setattr(experiment, "run", run)
 
 
-@pytest.mark.parametrize("tracking", ["mlflow", "none"])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("broken on purpose")], ids=["stopped", "failed"])
+STOPPED, BROKEN = KeyboardInterrupt(), OSError("broken on purpose")
+
+
+@pytest.mark.parametrize(
+    ("tracking", "error"),
+    [("mlflow", STOPPED), ("none", STOPPED), ("mlflow", BROKEN)],
+    ids=["stopped", "none", "failed"],
+)
 def test_only_runs_of_this_start_are_its_results(
     trainer: Trainer, monkeypatch, error: BaseException, tracking: str
 ) -> None:
@@ -202,12 +208,6 @@ def test_another_question_has_a_parent_run_of_its_own(trainer: Trainer) -> None:
     assert len(trainer.trained()) == 2
     assert trainer(*words, "sweep.targets=[0.5]").code == 0  # no other question: the same parent, nothing reused
     assert [job["source"] for job in trainer.sweep()["jobs"]] == ["trained", "trained"]
-
-
-def test_settings_that_only_the_swept_options_have(trainer: Trainer) -> None:
-    ended = trainer("--multirun", *BASE, "optimizer=momentum,nesterov", "optimizer.momentum=0.8")
-    assert ended.code == 0, ended.err
-    assert [job["settings"].get("optimizer.momentum", 0.8) for job in trainer.sweep()["jobs"]] == [0.8, 0.8]
 
 
 def test_the_run_folder_is_no_setting(trainer: Trainer) -> None:

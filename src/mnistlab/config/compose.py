@@ -164,15 +164,8 @@ def check_command(arguments: Namespace) -> Command:
 
 
 def _fixed(overrides: Sequence[Override]) -> list[str]:
-    """The overrides with one value; of those that list values, the first: others may depend on it, as
-    optimizer.momentum=0.8 depends on optimizer=momentum,nesterov."""
-    return [
-        f"{entry.get_key_element()}={next(iter(entry.sweep_string_iterator()))}"
-        if entry.is_sweep_override()
-        else entry.input_line or ""
-        for entry in overrides
-        if _listable(entry)
-    ]
+    """The overrides with one value."""
+    return [entry.input_line or "" for entry in overrides if not entry.is_sweep_override()]
 
 
 def _repeats(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:
@@ -244,6 +237,9 @@ def explain(error: Exception, overrides: list[str]) -> str:
         return _no_such_key(found[1], overrides)
     if found := re.search(r"Error merging override (.*)", message):
         reason = re.sub(r"^field '.*' is not Optional", "null is not allowed here", cause.split("\n")[0])
+        if "Cannot merge DictConfig with ListConfig" in reason:
+            key, _, value = found[1].partition("=")
+            return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
         return f"{found[1]} does not fit: {reason}."
     if "Config group override must be" in message:
         return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
