@@ -67,6 +67,7 @@ def test_the_defaults() -> None:
         ("sweep.targets=[nan]", ["0 < value <= 1", "Received: nan."]),
         ("save.formats=[3]", ["save.formats must be a list of names, or one name. Received: [3]."]),
         ("sweep.targets=[a]", ["sweep.targets must be a list of numbers, or one number. Received: ['a']."]),
+        ("fit.metrics={_target_: a.B}", ["fit.metrics is a list: write 'fit.metrics=[{_target_: a.B}]'. Received: "]),
         ("fit.metrics=true", ["fit.metrics must be a list of Keras's metrics", "Received: True."]),
         ("model.units=abc", ["model.units must be a list of whole numbers >= 1", "or one number. Received: abc."]),
         ("model.units=[128,0]", ["model.units must be a list of whole numbers >= 1", "Received: [128, 0]."]),
