@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import math
+import re
 from typing import Any
 
 import keras
@@ -151,6 +153,13 @@ def test_an_array_is_recorded_per_class_and_as_its_mean(engine) -> None:
     assert rows[1]["val_f1_score"] == pytest.approx(np.mean(f1), abs=1e-6)
     assert stop.best == pytest.approx(max(row["val_f1_score"] for row in rows), abs=1e-6)
     assert all(isinstance(value, float) for row in rows for value in row.values())
+
+
+def test_the_line_of_an_epoch_has_the_mean_but_not_each_class(caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        history(compiled({"_target_": f"{METRICS}.F1Score"}), "fused")
+    (line,) = [message for message in caplog.messages if message.startswith("epoch 1/2")]
+    assert re.findall(r"([a-z0-9_.]+) [\d.]+(?=  |$)", line)[-4:] == ["loss", "val_loss", "f1_score", "val_f1_score"]
 
 
 def test_both_engines_record_the_same_arrays() -> None:

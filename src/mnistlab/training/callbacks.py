@@ -186,7 +186,7 @@ class Progress(keras.callbacks.Callback):
 
 
 def _shown(logs: Logs) -> str:
-    """The metrics on a line: the losses first, each next to its validation value."""
-    names = [name for name in logs or {} if name != "learning_rate"]
+    """The metrics on a line without those of single classes: the losses first, each next to its validation value."""
+    names = [name for name in logs or {} if name != "learning_rate" and "." not in name]
     names.sort(key=lambda name: ("loss" not in name, name.removeprefix("val_"), name.startswith("val_")))
     return "  ".join(f"{name} {float((logs or {})[name]):.4f}" for name in names)
