@@ -1,14 +1,12 @@
 """Measures a trained model on training images in the way that validation images are measured."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import keras
 import numpy as np
 
 from mnistlab.data import Dataset
 from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
+from mnistlab.training.array_metrics import scalar_metrics
 from mnistlab.training.engine import fused
 from mnistlab.training.fitting import EVALUATION_BATCH_SIZE, resident_of
 
@@ -26,7 +24,7 @@ def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) 
     if engine == "fused":
         resident, first_rows = resident_of(dataset)
         metrics, _ = fused.evaluate(model, resident, first_rows["train"][rows])
-        return _numbers(metrics), len(rows)
+        return scalar_metrics(metrics, dataset.class_names, model), len(rows)
     sample = dataset.train.take(rows)
     if sample.resident:
         batch = {"batch_size": EVALUATION_BATCH_SIZE, "verbose": 0}
@@ -35,9 +33,4 @@ def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) 
         with raise_original():
             batches = file_batches.evaluation_batches(dataset, sample)
             metrics = model.evaluate(batches, verbose=0, return_dict=True)
-    return _numbers(metrics), len(rows)
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Without the metrics whose value is an array."""
-    return {name: float(value) for name, value in metrics.items() if np.ndim(value) == 0}
+    return scalar_metrics(metrics, dataset.class_names, model), len(rows)
