@@ -1,5 +1,6 @@
 """The same options on several data sets: who leads where, ranks (Demsar 2006), and what was not compared."""
 
+import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,14 @@ import numpy as np
 from mnistlab.comparison.data_sets import data_difference
 from mnistlab.comparison.interaction import group_same_options, interaction_with_data
 from mnistlab.comparison.interaction_wording import describe_leads, describe_tests, is_one_option, is_one_seed
-from mnistlab.comparison.results import AcrossData, Comparison, Interaction, finite_or_none
+from mnistlab.comparison.options import compare_options
+from mnistlab.comparison.results import AcrossData, Comparison, Interaction, OptionSummary, Pair, finite_or_none
 from mnistlab.comparison.statistics import ALPHA, Floats, friedman
-from mnistlab.comparison.wording import describe_same_runs, join_names
+from mnistlab.comparison.wording import describe_same_runs, join_names, name_with_twins, verdict
 
 MIN_DATA_SETS = 3  # with fewer, no difference of ranks can be significant
 MAX_GROUPS = 3
 REASONS = {
-    "none": "their images are the same",
     "training images": "their training images differ (their validation images are the same)",
     "test images": "their test images differ (their training and validation images are the same)",
     "validation images": "their validation images differ",
@@ -30,7 +31,8 @@ def across_data(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> Acro
     """Compare the leaders of the data sets, and rank the options that have a mean on every one of them.
 
     Ranks: Friedman's test, then Holm's (Demsar 2006); a difference is significant if both p values are below alpha.
-    With few data sets, the power is low. Options with the same runs have one rank.
+    With few data sets, the power is low. Options with the same runs have one rank. Data sets with the same images
+    (other class weights, say) differ like options: the verdict compares their options with each other as well.
     """
     interaction = interaction_with_data(comparisons)
     ranked, incomplete = _ranked_options(comparisons)
@@ -46,7 +48,12 @@ def across_data(comparisons: Sequence[Comparison], alpha: float = ALPHA) -> Acro
     ranking = _ranking_sentence(mean_ranks, significant, comparisons)
     groups = {group[0]: group for group in ranked}
     return AcrossData(
-        verdict=_verdict(interaction, ranking if _are_independent(comparisons) else ""),
+        verdict=" ".join(
+            [
+                _verdict(interaction, ranking if _are_independent(comparisons) else ""),
+                *(_compare_same_images(group, alpha) for group in _groups_with_same_images(comparisons)),
+            ]
+        ),
         data=[comparison.data for comparison in comparisons],
         mean_ranks={name: rank for first_name, rank in mean_ranks.items() for name in groups[first_name]},
         p=finite_or_none(p),
@@ -134,14 +141,68 @@ def _verdict(interaction: Interaction, ranking: str) -> str:
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
+def _groups_with_same_images(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """The data sets with the same images, together; those that are the same runs are not among them."""
+    pairs = [
+        (one.data, other.data)
+        for one, other in itertools.combinations(comparisons, 2)
+        if one.identity and other.identity and data_difference(one.identity, other.identity) == "none"
+        if _runs(one) != _runs(other)
+    ]
+    return [[one for one in comparisons if one.data in group] for group in _groups_of_pairs(pairs)]
+
+
+def _compare_same_images(comparisons: Sequence[Comparison], alpha: float) -> str:
+    """The verdict on every option with each of these data sets: "adam balanced beats adam default by ..."."""
+    first, found = comparisons[0], _options_with_data(comparisons)
+    seeds = sorted({seed for option in found for seed in option.seeds})
+    scores = np.full((len(found), max(len(seeds), 1)), np.nan)
+    for row, option in enumerate(found):
+        scores[row, [seeds.index(seed) for seed in option.seeds]] = option.scores
+    pairs = compare_options([option.name for option in found], scores, first.objective, first.direction, alpha)
+    sign = -1.0 if first.direction == "higher" else 1.0
+    ranked = sorted(found, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
+    names = join_names([one.data for one in comparisons], 4)
+    sentence = verdict(ranked, pairs, first.objective)
+    start = f"{names} have the same images, so their options are compared with each other: {sentence}"
+    return start + _describe_same_option(found, pairs)
+
+
+def _options_with_data(comparisons: Sequence[Comparison]) -> list[OptionSummary]:
+    """Every option of every data set, its name followed by that of the data set; those with the same runs are one."""
+    named = [
+        dataclasses.replace(option, name=f"{option.name} {one.data}") for one in comparisons for option in one.options
+    ]
+    groups: dict[object, list[OptionSummary]] = defaultdict(list)
+    for option in named:
+        groups[tuple(option.run_ids) if any(option.run_ids) else option.name].append(option)
+    return [
+        dataclasses.replace(group[0], name=name_with_twins([option.name for option in group]))
+        for group in groups.values()
+    ]
+
+
+def _describe_same_option(options: Sequence[OptionSummary], pairs: Sequence[Pair]) -> str:
+    """The tested pairs of one option with two data sets, those with a claim first; "" if these are all the pairs."""
+    values = {option.name: option.values for option in options}
+    found = [pair for pair in pairs if pair.p is not None and values[pair.first] == values[pair.second]]
+    if len(found) == len(pairs) or not found:
+        return ""
+    found.sort(key=lambda pair: pair.decision != "better")
+    num_hidden = len(found) - MAX_GROUPS
+    more = f"; and {num_hidden} more such pairs" if num_hidden > 0 else ""
+    return f" Of one option: {'; '.join(pair.words for pair in found[:MAX_GROUPS])}{more}."
+
+
 def _not_compared(comparisons: Sequence[Comparison]) -> list[str]:
     """Why the data sets were not compared with each other: one sentence per reason."""
     pairs: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for one, other in itertools.combinations(comparisons, 2):
         if one.identity is not None and other.identity is not None:
             same = _runs(one) == _runs(other)
-            reason = "same runs" if same else REASONS[data_difference(one.identity, other.identity)]
-            pairs[reason].append((one.data, other.data))
+            difference = data_difference(one.identity, other.identity)
+            if same or difference != "none":
+                pairs["same runs" if same else REASONS[difference]].append((one.data, other.data))
     sentences = [f"{describe_same_runs(pair)}" for pair in pairs.pop("same runs", [])[:MAX_GROUPS]]
     for reason, found in pairs.items():
         groups = _groups_of_pairs(found)

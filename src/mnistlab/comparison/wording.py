@@ -144,7 +144,7 @@ def _describe_winner(leader: str, value: str, beaten: Mapping[str, Pair], object
     if len(beaten) == 1:
         return f"{sentence} ({leader.partition(TWINS)[0]}: {value}; {seeds})"
     difference = sentence.removeprefix(f"{leader} beats {closest} by ")
-    others = "the other option" if len(beaten) == 2 else f"all {len(beaten) - 1} others"
+    others = {2: "the other option", 3: "both others"}.get(len(beaten), f"all {len(beaten) - 1} others")
     return f"{leader} is best with {value}: it beats {closest} by {difference} and {others} ({seeds})"
 
 
