@@ -98,7 +98,7 @@ def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
     filtered = run_command(root, "filter=params.seed = '0'", module="mnistlab.compare")
     assert "2 runs" in filtered.out
     assert "one seed: no claim" in filtered.out.lower()
-    for mistake in ("filter=params.seed is 0", "axis=optimzer", "objective=test_accuracy", "sweep=0123", "nothing"):
+    for mistake in ("filter=params.seed is 0", "axis=optimzer", "objective=test_accuracy"):
         mistaken = run_command(root, mistake, module="mnistlab.compare")
         assert (mistaken.code, mistaken.err[:6], "Traceback" in mistaken.err) == (2, "Error:", False), mistaken.err
 
@@ -181,13 +181,3 @@ def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_pat
     assert {run.data.params["optimizer"] for run in jobs} == {"momentum", "adam"}
     for run in jobs:
         assert (Path(run.data.tags["run.folder"]) / "figures" / "confusion_matrix.png").is_file()
-
-
-@pytest.mark.slow
-def test_a_preset_without_tracking_still_ends_in_a_report(train, tmp_path) -> None:
-    done = train(*SMALL, "sweep=learning_rate", "optimizer=adam", "tracking=none", "fit.epochs=1")
-    assert done.code == 0, done.err
-    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
-    with (folder / "table.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 7
-    assert not (tmp_path / "mlruns").exists()

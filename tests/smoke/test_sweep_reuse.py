@@ -78,18 +78,11 @@ def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:
     assert len([run for run in trainer.runs() if run.tags.get("sweep.kind") == "parent"]) == 2
 
 
-@pytest.mark.parametrize("axis", ["data.limit=50,80", "data.keep=null,{1:0.5}"])
-def test_a_setting_of_the_data_is_an_axis_that_selects_data_sets(trainer: Trainer, axis: str) -> None:
-    ended = trainer("--multirun", *BASE, "optimizer=momentum,adam", axis)
-    assert ended.code == 0, ended.out + ended.err
-    texts = [file.read_text() for file in trainer.sweep()["folder"].glob("*table.csv")]
-    rows = [row for text in texts for row in csv.DictReader(text.splitlines())]
-    name, _, values = axis.removeprefix("data.").partition("=")
-    shown = [(row["option"], row["data"].replace(" ", "")) for row in rows]
-    assert sorted(shown) == sorted(
-        (one, f"{name}={value}") for one in ("adam", "momentum") for value in values.split(",")
-    )
-    assert len(trainer.trained()) == 4
+def test_a_preset_without_tracking_ends_in_a_report(trainer: Trainer) -> None:
+    ended = trainer(*BASE, "sweep=learning_rate", "optimizer=adam", "tracking=none")
+    assert ended.code == 0, ended.err
+    assert len(options(trainer)) == 7
+    assert trainer.runs() == []
 
 
 def test_equal_computations_run_once_and_that_is_said(trainer: Trainer) -> None:
