@@ -129,7 +129,7 @@ def test_several_processes_create_one_store(start, tmp_path) -> None:
 def test_two_sweeps_at_once_on_a_new_store(start, tmp_path) -> None:
     sweeps = [start("--multirun", *SMALL, words) for words in ("optimizer=momentum,adam", "optimizer=rmsprop,adagrad")]
     codes = [command.finish() for command in sweeps]
-    assert codes == [0, 0], [command.output for command in sweeps]
+    assert codes == [0, 0], "\n".join(command.output for command in sweeps)
     store = Store(tmp_path)
     parents = {run.info.run_id for run in store.runs("parent")}
     assert len(parents) == 2
