@@ -200,3 +200,15 @@ def make_folder(tmp_path: Path):
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture
+def each_call_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each fingerprint were another command's: a process keeps what it has read first of the user's modules."""
+    from mnistlab.tracking import user_code
+
+    class Forgetful(dict):
+        def __contains__(self, key: object) -> bool:
+            return False
+
+    monkeypatch.setattr(user_code, "_sources", Forgetful())

@@ -21,7 +21,7 @@ import pytest
 from mnistlab.config import FILLED_IN, Config, ConfigError, SweepJobInfo, conf_folder, flatten
 from mnistlab.config.checks import setting_names
 from mnistlab.config.compose import compose_config
-from mnistlab.tracking import fingerprint, user_code
+from mnistlab.tracking import fingerprint
 
 DATA = {"train": "a", "validation": "b", "test": "c", "classes": "d", "loader": "resident"}
 RESOLVED = {
@@ -48,15 +48,7 @@ LEFT_OUT = (
 )
 
 
-@pytest.fixture(autouse=True)
-def each_call_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if each call were made by another command: a process keeps what it has read first."""
-
-    class Forgetful(dict):
-        def __contains__(self, key: object) -> bool:
-            return False
-
-    monkeypatch.setattr(user_code, "_sources", Forgetful())
+pytestmark = pytest.mark.usefixtures("each_call_in_a_new_process")
 
 
 def of(config: Config, start_from: Path | None = None) -> dict[str, str]:

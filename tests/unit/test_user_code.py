@@ -19,15 +19,7 @@ from mnistlab.tracking.user_code import used_modules
 Write = Callable[..., Path]
 
 
-@pytest.fixture(autouse=True)
-def each_call_in_a_new_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if each call were made by another command: a process keeps what it has read first."""
-
-    class Forgetful(dict):
-        def __contains__(self, key: object) -> bool:
-            return False
-
-    monkeypatch.setattr(user_code, "_sources", Forgetful())
+pytestmark = pytest.mark.usefixtures("each_call_in_a_new_process")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mnistlab.comparison.interaction import interaction_of_axes
 from mnistlab.comparison.metric_names import metric_direction
 from mnistlab.comparison.options import compare_groups, option_summary, rank_options
 from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
-from mnistlab.comparison.results import Comparison, Direction, Interaction, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.statistics import ALPHA
 from mnistlab.comparison.wording import describe_method, group_same_runs, verdict
 
@@ -106,6 +106,7 @@ def _compare(
     defaults = default_learning_rates
     grid = learning_rate_grid(records, objective, direction, defaults, alpha) if is_grid else None
     notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    has_own_table = grid is not None and set(GRID_AXES) <= set(keys)
     return Comparison(
         verdict=_verdict(options, pairs, objective, grid),
         axis=list(keys),
@@ -121,7 +122,7 @@ def _compare(
         grid=grid,
         method=describe_method(len(group_same_runs(list(groups), pairs)), alpha),
         identity=data_identity(records),
-        interaction=_interaction(options, pairs, keys, objective, direction, alpha, grid),
+        interaction=None if has_own_table else interaction_of_axes(options, pairs, keys, objective, direction, alpha),
     )
 
 
@@ -166,21 +167,6 @@ def _resolve_direction(objective: str, direction: Literal["auto", "higher", "low
             "Choices: direction='higher', direction='lower'. Received: direction='auto'"
         )
     return known
-
-
-def _interaction(
-    options: Sequence[OptionSummary],
-    pairs: Sequence[Pair],
-    keys: Sequence[str],
-    objective: str,
-    direction: Direction,
-    alpha: float,
-    grid: LearningRateGrid | None,
-) -> Interaction | None:
-    """The interaction of the axes; None for one axis, and for a learning-rate grid, which has its own table."""
-    if grid and set(GRID_AXES) <= set(keys):
-        return None
-    return interaction_of_axes(options, pairs, keys, objective, direction, alpha)
 
 
 def _convergence(options: Sequence[OptionSummary], metric: str, direction: Direction) -> str:
