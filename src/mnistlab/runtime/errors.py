@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 from mnistlab.config import ConfigError
 from mnistlab.runtime import exits
-from mnistlab.runtime.versions import versions
 
 
 def run_command(command: Callable[[], int | None], usage: str = "") -> int:
@@ -16,6 +15,8 @@ def run_command(command: Callable[[], int | None], usage: str = "") -> int:
     """
     try:
         if "--version" in sys.argv[1:]:
+            from mnistlab.runtime.versions import versions  # reading metadata takes as long as all of this package
+
             print(versions())
             return 0
         if usage and {"-h", "--help"} & set(sys.argv):
