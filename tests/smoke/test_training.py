@@ -14,12 +14,13 @@ import pytest
 from small_data import digits, few_digits
 
 from mnistlab import experiment, training
+from mnistlab.comparison import metric_direction
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import compose_config
 from mnistlab.data import Dataset, epoch_order, prepare
 from mnistlab.tracking import background
 from mnistlab.training import TrainingResult, models, saved_epoch, saving
-from mnistlab.training.callbacks import KeepEpoch, is_better
+from mnistlab.training.callbacks import KeepEpoch, is_better, lower_is_better
 from mnistlab.training.engine.fused import NonFiniteLoss
 from mnistlab.training.fitting import ShuffledBatches
 from mnistlab.training.plan import resolve_batch_size
@@ -227,6 +228,16 @@ def test_better_is_lower_for_losses_and_higher_for_other_metrics() -> None:
     assert is_better("val_mean_absolute_error", 0.1, math.nan)
     assert not is_better("val_loss", math.inf, math.nan)
     assert not is_better("accuracy", 0.1, 0.2)
+
+
+def test_the_best_epoch_and_a_comparison_agree_on_the_direction_of_keras_metrics() -> None:
+    names = [name for name in dir(keras.metrics) if callable(getattr(keras.metrics, name)) and name[0] != "_"]
+    short = ["mse", "mae", "mape", "msle", "logcosh", "auc_1", "mae_2"]
+    known = {name: direction for name in (*names, *short) if (direction := metric_direction(name))}
+    assert {*short, "hinge", "KLDivergence", "Poisson", "AUC", "binary_accuracy"} <= set(known)
+    assert {f"val_{name}": lower_is_better(f"val_{name}") for name in known} == {
+        f"val_{name}": direction == "lower" for name, direction in known.items()
+    }
 
 
 ROWS = [

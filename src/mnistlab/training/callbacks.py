@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,12 @@ import numpy as np
 from mnistlab.runtime import terminal
 
 log = logging.getLogger("mnistlab")
+
+# As in comparison/metric_names.py, which imports nothing of this package; a test keeps the two together.
+LOWER_IS_BETTER = re.compile(
+    r"(^|_)(loss|errors?|r?mse|mae|mape|msle|cross_?entropy|bce|kld|divergence|hinge|poisson|log_?cosh|huber|"
+    r"perplexity|log_likelihood|nll|seconds|false_(positive|negative|discovery)s?)(_(score|rate|mean))?$"
+)
 
 Logs = dict[str, Any] | None
 
@@ -24,9 +31,9 @@ def is_better(metric: str, value: float, than: float) -> bool:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a lower value of this metric is better."""
-    name = metric.removeprefix("val_")
-    return name == "loss" or name.endswith(("error", "crossentropy", "divergence"))
+    """Whether a lower value of this metric is better, by Keras's names; an unknown metric counts as rising."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", metric)  # KLDivergence: KL_Divergence
+    return bool(LOWER_IS_BETTER.search(re.sub(r"_\d+$", "", words).lower()))
 
 
 class History(keras.callbacks.Callback):
