@@ -104,7 +104,7 @@ class Trainer:
 
         loading._prepared.cache_clear()
         loading._loaded.cache_clear()
-        user_code.read_again()
+        user_code._sources.clear()
         job.failures.clear()
         self.monkeypatch.setattr(sys, "argv", ["mnistlab.train", *words])
         self.capfd.readouterr()

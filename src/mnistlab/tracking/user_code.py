@@ -124,11 +124,6 @@ def _source(spec: ModuleSpec) -> bytes | None:
     return _sources[origin]
 
 
-def read_again() -> None:
-    """Forget what was read of the modules; for processes that import them again."""
-    _sources.clear()
-
-
 def _is_standard(spec: ModuleSpec) -> bool:
     origin = Path(spec.origin or "").resolve()
     return not _is_installed(spec) and any(origin.is_relative_to(folder) for folder in STANDARD_LIBRARY)
