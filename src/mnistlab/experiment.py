@@ -15,7 +15,7 @@ import numpy as np
 
 from mnistlab import data, evaluation, training
 from mnistlab.config import Config
-from mnistlab.config.build import build, check_without_data
+from mnistlab.config.build import check_without_data
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
@@ -24,7 +24,7 @@ from mnistlab.tracking import background, fingerprint
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
-from mnistlab.training import FitPlan, TrainingResult, augmentation, models, saving, training_sample
+from mnistlab.training import FitPlan, TrainingResult, building, saving, training_sample
 
 log = logging.getLogger("mnistlab")
 
@@ -63,8 +63,8 @@ def run(config: Config) -> Result:
 
     dataset = load_dataset(config)
     model = build_model(config, dataset)
-    callbacks = build_callbacks(config, model)
-    plan = plan_fit(config, model, dataset)
+    callbacks = building.build_callbacks(config, model)
+    plan = building.plan_fit(config, model, dataset)
 
     with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
         describe_run(record, config, dataset, model, plan)
@@ -141,65 +141,20 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: the first that fails.
     """
-    build_callbacks(config, build_model(config, loading.load(config)))
+    building.build_callbacks(config, build_model(config, loading.load(config)))
 
 
 def identity(config: Config, dataset: Dataset) -> dict[str, str]:
     """The run's fingerprint, and its parts: of two runs with the same, one is enough."""
-    resolved = training.resolved_settings(
-        dataset,
-        batch_size=config.fit.batch_size,
-        engine=config.fit.engine,
-        resident_gigabytes=config.fit.resident_gigabytes,
-        deterministic=config.deterministic,
-    )
-    resolved["saved_epoch"] = training.saved_epoch(config.save.which, dataset)
+    resolved = building.resolved_settings(config, dataset)
     files = {"init.from": initial_weights_file(config)} if config.init.get("from") else {}
     return fingerprint.fingerprint(config, dataset.content, resolved, files)
 
 
 def build_model(config: Config, dataset: Dataset) -> keras.Model:
-    """The network with its scaling in front, compiled; with the weights of a saved model if `init.from` names one."""
-    network = build(
-        config.model,
-        "model",
-        input_shape=dataset.image_shape,
-        num_outputs=dataset.num_outputs,
-        output_activation=dataset.output_activation,
-    )
-    scaling = config.data.rescale or config.data.scaling
-    augmenting = (
-        []
-        if dataset.loader == "generator"
-        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling))
-    )
-    model = models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
-    optimizer = build(config.optimizer, "optimizer")
-    training.compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
-    if config.init.get("from"):
-        saving.load_weights(model, initial_weights_file(config))
-    return model
-
-
-def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.Callback]:
-    """The chosen callbacks, checked against the metrics that the training will have."""
-    callbacks = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
-    training.check_callbacks(callbacks, model, config.fit.metrics)
-    training.check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
-    return list(callbacks.values())
-
-
-def plan_fit(config: Config, model: keras.Model, dataset: Dataset) -> FitPlan:
-    """Engine, batch size and steps of this configuration's training."""
-    return training.plan_fit(
-        model,
-        dataset,
-        epochs=config.fit.epochs,
-        batch_size=config.fit.batch_size,
-        seed=config.seed,
-        engine=config.fit.engine,
-        resident_gigabytes=config.fit.resident_gigabytes,
-    )
+    """The compiled model; with the weights of a saved model if `init.from` names one."""
+    weights = initial_weights_file(config) if config.init.get("from") else None
+    return building.build_model(config, dataset, weights)
 
 
 def describe_run(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, plan: FitPlan) -> None:

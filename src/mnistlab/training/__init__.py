@@ -1,7 +1,7 @@
 """The network and its training: models, augmentation layers, Keras's `fit` on the fused engine or plain, saved files.
 
-`plan_fit` decides how a compiled model is trained, `fit` trains it and returns a `TrainingResult`, `predict` gives
-metrics and probabilities of a split. `models` and `saving` build and save networks. Importing it loads TensorFlow.
+`building` makes what a configuration trains; `plan_fit` decides how, `fit` trains and returns a `TrainingResult`,
+`predict` gives metrics and probabilities of a split. `models` : networks, `saving`: files. Importing loads TensorFlow.
 """
 
 from mnistlab.training.augmentation import augmented_versions
