@@ -124,12 +124,14 @@ class Store:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
-        self.experiment = self.client.get_experiment_by_name("mnistlab").experiment_id
+        self.experiment = self.client.get_experiment_by_name("mnistlab")  # None before the first run
 
     def runs(self, kind: str | None = None) -> list:
         """All runs, or the sweeps' parents ('parent') or jobs ('job')."""
         condition = f"tags.`sweep.kind` = '{kind}'" if kind else ""
-        return self.client.search_runs([self.experiment], condition, max_results=1000)
+        if self.experiment is None:
+            return []
+        return self.client.search_runs([self.experiment.experiment_id], condition, max_results=1000)
 
     def statuses(self, kind: str | None = None) -> list[str]:
         return sorted(run.info.status for run in self.runs(kind))
@@ -139,6 +141,18 @@ class Store:
 def train(tmp_path: Path):
     """Run `python -m mnistlab.train`, or another module, in `tmp_path`."""
     return functools.partial(run_command, tmp_path)
+
+
+@pytest.fixture
+def train_here(tmp_path: Path, monkeypatch, capfd):
+    """Run the training command in this process, which may have loaded TensorFlow already; otherwise as `train`."""
+    from stand_in import Trainer
+
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    trainer = Trainer(tmp_path, monkeypatch, capfd)
+    trainer.train_for_real()
+    return trainer
 
 
 @pytest.fixture

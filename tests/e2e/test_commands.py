@@ -11,12 +11,10 @@ import subprocess
 import sys
 import urllib.request
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TIMEOUT, Store, environment, restore_interrupt
-from stand_in import Ended, Trainer
 
 from mnistlab.config.compose import check_command, parse_command_line
 
@@ -66,16 +64,8 @@ def write_example_option(folder: Path) -> None:
     (folder / "my_conf" / "optimizer" / f"{example[1]}.yaml").write_text(example[2])
 
 
-@pytest.fixture
-def run_here(tmp_path, monkeypatch, capfd) -> Callable[..., Ended]:
-    """Run the training command in this process, which has loaded TensorFlow already."""
-    trainer = Trainer(tmp_path, monkeypatch, capfd)
-    trainer.train_for_real()
-    return trainer
-
-
 @pytest.mark.parametrize("command", [command for command in COMMANDS if "--help" not in command])
-def test_documented_commands_run(run_here, tmp_path, make_npz, make_folder, command: str) -> None:
+def test_documented_commands_run(train_here, tmp_path, make_npz, make_folder, command: str) -> None:
     words = shlex.split(command)[3:]
     words += ["sweep.dry_run=true"] if set(words) & set(SWEPT_ELSEWHERE) else []
     given = {word.split("=")[0] for word in words}
@@ -89,7 +79,7 @@ def test_documented_commands_run(run_here, tmp_path, make_npz, make_folder, comm
         words.append(f"source.path={make_npz('fashion.npz', num_classes=10, shape=(28, 28))}")
     if "--config-dir" in words:
         write_example_option(tmp_path)
-    done = run_here(*words, *small)
+    done = train_here(*words, *small)
     assert done.code == 0, done.err
 
 

@@ -60,10 +60,10 @@ def test_exported_digits_train_to_the_accuracy_of_the_in_memory_run(train, tmp_p
 
 
 @pytest.mark.slow
-def test_two_unequal_classes_of_jpeg_beyond_the_memory_budget(train, tmp_path) -> None:
+def test_two_unequal_classes_of_jpeg_beyond_the_memory_budget(train_here, tmp_path) -> None:
     pets = shapes(tmp_path / "pets", {"low dogs": 30, "Straßenkätzchen": 90})
     (pets / "low dogs" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    done = train(
+    done = train_here(
         *("source=directory", "source.path=pets", "source.memory_budget_mb=0.5", "source.on_bad_image=skip"),
         *("data.image_size=[40,40]", "data.class_mode=binary", "data=augmented", "data.class_weight=balanced"),
         *("model=cnn", "model.filters=[8]", "model.units=8", "fit.epochs=4", "tracking=none"),
@@ -94,9 +94,9 @@ print("low dogs", float((model.predict(images, verbose=0) > 0.5).mean()))
     assert float(answer.stdout.split()[-1]) > 0.6, answer.stderr  # class 1 of the sorted names
 
 
-def test_the_guide_s_generator_with_its_own_split(train, tmp_path) -> None:
+def test_the_guide_s_generator_with_its_own_split(train_here, tmp_path) -> None:
     shapes(tmp_path / "pets", {"cat": 20, "dog": 20})
-    done = train(
+    done = train_here(
         *("source=directory", "source.path=pets", "source.loader=generator", "data.image_size=[30,30]"),
         *("data.class_mode=binary", "data.split=keras", "data.validation_fraction=0.2", "fit.epochs=2"),
         *("+data.augmentation.rotation_range=5", "tracking=none", "fit.batch_size=8"),
@@ -109,12 +109,12 @@ def test_the_guide_s_generator_with_its_own_split(train, tmp_path) -> None:
     assert {row["path"] for row in rows if row["split"] == "validation"} == expected
 
 
-def test_a_bad_folder_is_refused_before_training_and_leaves_no_run(train, tmp_path) -> None:
+def test_a_bad_folder_is_refused_before_training_and_leaves_no_run(train_here, tmp_path) -> None:
     pets = shapes(tmp_path / "pets", {"cat": 5, "dog": 5})
     (pets / "cat" / "zero.jpg").touch()
     (pets / "dog" / "cut.jpg").write_bytes((pets / "dog" / "IMG_0.jpg").read_bytes()[:700])
     (pets / "dog" / "notes.txt").touch()
-    done = train("source=directory", "source.path=pets", "data.image_size=[30,30]", "source.loader=generator")
+    done = train_here("source=directory", "source.path=pets", "data.image_size=[30,30]", "source.loader=generator")
     assert done.code == 2
     assert done.err.startswith("Errors:")
     for words in ("zero.jpg is empty", "cut.jpg is truncated", "2 of 12 images cannot be used"):

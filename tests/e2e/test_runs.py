@@ -188,8 +188,8 @@ def test_init_from_a_run(train, tmp_path) -> None:
     assert second.data.metrics["test_loss"] == pytest.approx(first.data.metrics["test_loss"], rel=1e-5)
 
 
-def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train, tmp_path) -> None:
-    done = train("data.limit=256", "fit.epochs=1")
+def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train_here, tmp_path) -> None:
+    done = train_here("data.limit=256", "fit.epochs=1")
     assert done.code == 0, done.err
     assert "EMBEDDED SUBSET mnist_5k" in done.out
     (run,) = Store(tmp_path).runs()
@@ -215,10 +215,10 @@ def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train, tmp_p
         (["paths.root=occupied"], ["cannot be written"]),
     ],
 )
-def test_a_mistake_is_explained_and_leaves_no_run(train, tmp_path, words, expected) -> None:
+def test_a_mistake_is_explained_and_leaves_no_run(train_here, tmp_path, words, expected) -> None:
     (tmp_path / "occupied").mkdir()
     (tmp_path / "occupied" / "mlruns").write_text("a file where a folder belongs")
-    done = train(*words)
+    done = train_here(*words)
     assert done.code == 2
     assert done.err.startswith("Error")
     assert "Traceback" not in done.err + done.out
@@ -227,35 +227,35 @@ def test_a_mistake_is_explained_and_leaves_no_run(train, tmp_path, words, expect
     assert_no_run(tmp_path / "occupied") if (tmp_path / "occupied" / "runs").exists() else None
 
 
-def test_a_damaged_npz_is_an_error(train, tmp_path, make_npz) -> None:
+def test_a_damaged_npz_is_an_error(train_here, tmp_path, make_npz) -> None:
     whole = make_npz()
     whole.write_bytes(whole.read_bytes()[:400])
-    done = train("source=npz", f"source.path={whole}")
+    done = train_here("source=npz", f"source.path={whole}")
     assert (done.code, "truncated" in done.err) == (2, True)
     assert_no_run(tmp_path)
 
 
-def test_the_users_colour_images_with_two_named_classes(train, tmp_path, make_npz) -> None:
+def test_the_users_colour_images_with_two_named_classes(train_here, tmp_path, make_npz) -> None:
     file = make_npz(shape=(9, 7, 3), num_classes=2, class_names=np.array(["cat", "dog"]))
-    done = train("source=npz", f"source.path={file}", "model=cnn", "fit.epochs=1", "fit.batch_size=1000")
+    done = train_here("source=npz", f"source.path={file}", "model=cnn", "fit.epochs=1", "fit.batch_size=1000")
     assert done.code == 0, done.err
     assert "more than the" in done.out
     (run,) = Store(tmp_path).runs()
     assert "test_recall.dog" in run.data.metrics
 
 
-def test_a_moved_target_of_a_saved_configuration_is_answered_with_the_new_one(train, tmp_path) -> None:
-    done = train("source._target_=mnistlab.sources.mnist_5k")
+def test_a_moved_target_of_a_saved_configuration_is_answered_with_the_new_one(train_here, tmp_path) -> None:
+    done = train_here("source._target_=mnistlab.sources.mnist_5k")
     assert done.code == 2
     assert "mnistlab.data.sources.mnist_5k" in done.err
     assert_no_run(tmp_path)
 
 
-def test_flags_stand_anywhere_on_the_command_line(train, tmp_path) -> None:
+def test_flags_stand_anywhere_on_the_command_line(train_here, tmp_path) -> None:
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     gentle = "_target_: keras.optimizers.SGD\nlearning_rate: 0.003\n"
     (tmp_path / "mine" / "optimizer" / "gentle.yaml").write_text(gentle)
     words = ("optimizer=gentle", "--multirun", "seed=0,1", "--config-dir", "mine", *QUICK, "sweep.dry_run=true")
-    done = train(*words)
+    done = train_here(*words)
     assert done.code == 0, done.err
     assert "2 jobs, 0 of them done" in done.out

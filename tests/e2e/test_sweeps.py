@@ -133,8 +133,10 @@ def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, 
 
 
 @pytest.mark.slow
-def test_divergence_is_an_outcome_not_an_error(train, tmp_path) -> None:
-    done = train("--multirun", *SMALL, "optimizer=minibatch_gd", "optimizer.learning_rate=0.01,1e30", "sweep.seeds=2")
+def test_divergence_is_an_outcome_not_an_error(train_here, tmp_path) -> None:
+    done = train_here(
+        "--multirun", *SMALL, "optimizer=minibatch_gd", "optimizer.learning_rate=0.01,1e30", "sweep.seeds=2"
+    )
     assert done.code == 0, done.err
     diverged = [run for run in Store(tmp_path).runs("job") if run.data.tags["outcome"] == "diverged"]
     assert [run.data.params["optimizer.learning_rate"] for run in diverged] == ["1e+30", "1e+30"]
@@ -150,8 +152,8 @@ def test_divergence_is_an_outcome_not_an_error(train, tmp_path) -> None:
     assert {name: option["num_diverged"] for name, option in options.items()} == {"lr=0.01": 0, "lr=1e+30": 2}
 
 
-def test_what_cannot_be_compared_is_an_error_before_the_first_job(train, tmp_path) -> None:
-    done = train("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.objective=val_acc", "sweep.axes=[model]")
+def test_what_cannot_be_compared_is_an_error_before_the_first_job(train_here, tmp_path) -> None:
+    done = train_here("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.objective=val_acc", "sweep.axes=[model]")
     assert (done.code, "Traceback" in done.err) == (2, False)
     assert "Received: val_acc. Did you mean best_val_accuracy?" in done.err
     assert "Received: model, which is mlp in every job. This sweep varies: optimizer." in done.err
@@ -159,9 +161,9 @@ def test_what_cannot_be_compared_is_an_error_before_the_first_job(train, tmp_pat
     assert list((tmp_path / "runs").glob("*/*-sweep")) == []
 
 
-def test_a_bad_job_ends_the_sweep_before_anything_starts(train, tmp_path) -> None:
+def test_a_bad_job_ends_the_sweep_before_anything_starts(train_here, tmp_path) -> None:
     bad = "callbacks.early_stopping.monitor=val_loss,val_los,nothing"
-    done = train("--multirun", *SMALL, "callbacks=early_stopping", bad)
+    done = train_here("--multirun", *SMALL, "callbacks=early_stopping", bad)
     assert done.code == 2
     assert "val_los." in done.err
     assert "nothing" in done.err  # all of them, not just the first

@@ -11,8 +11,9 @@ from small_data import few_digits
 
 from mnistlab import training
 from mnistlab.config import conf_folder
-from mnistlab.config.build import build
+from mnistlab.config.build import build, build_optimizer
 from mnistlab.config.compose import compose_config
+from mnistlab.runtime.keras_internals import learning_rate_or_schedule
 from mnistlab.training import models
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
@@ -35,7 +36,7 @@ def build_model(*overrides: str) -> keras.Model:
 
 def test_the_glob_finds_the_groups() -> None:
     assert len(of_group("optimizer")) >= 17
-    groups = {"source", "data", "model", "optimizer", "callbacks", "tracking", "experiment", "debug"}
+    groups = {"source", "data", "model", "optimizer", "schedule", "callbacks", "tracking", "experiment", "debug"}
     assert groups <= {group for group, _ in CHOICES}
 
 
@@ -65,6 +66,20 @@ def test_each_optimizer_learns(option: str) -> None:
         model.train_on_batch(images, targets)
     assert model.evaluate(images, targets, verbose=0)[0] < before
     assert all(np.isfinite(weights).all() for weights in model.get_weights())
+
+
+@pytest.mark.parametrize("option", of_group("schedule"))
+def test_each_schedule_starts_from_the_learning_rate(option: str) -> None:
+    config = compose_config([f"schedule={option}", "optimizer.learning_rate=0.5"])
+    optimizer = build_optimizer(config, steps_per_epoch=20)
+    schedule = learning_rate_or_schedule(optimizer)
+    if option == "constant":
+        assert schedule is optimizer.learning_rate
+        assert float(schedule) == 0.5
+        return
+    rates = [float(schedule(step)) for step in range(60)]
+    assert max(rates) == pytest.approx(0.5, rel=0.01)
+    assert 0 <= rates[-1] < 0.8 * max(rates)
 
 
 @pytest.mark.parametrize("option", of_group("model"))

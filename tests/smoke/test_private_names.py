@@ -86,6 +86,16 @@ def check_learning_rate_or_schedule(folder: Path) -> None:
     assert float(rate) == 0.25
 
 
+def check_last_scheduled_rate(folder: Path) -> None:
+    schedule = keras.optimizers.schedules.PolynomialDecay(1.0, 4, 0.0)
+    optimizer, weight = keras.optimizers.SGD(schedule, gradient_accumulation_steps=2), keras.Variable([0.0])
+    assert keras_internals.last_scheduled_rate(optimizer) is None
+    for rate in (1.0, 0.75, 0.5):
+        optimizer.apply([np.ones(1, np.float32)], [weight])
+        assert float(keras_internals.last_scheduled_rate(optimizer)) == rate
+    assert keras_internals.last_scheduled_rate(keras.optimizers.SGD(0.1)) is None
+
+
 def check_load_samples(folder: Path) -> None:
     for name, level in (("a", 10), ("b", 20), ("c", 30)):
         (folder / name).mkdir()
@@ -156,6 +166,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
+    "keras.Optimizer._iterations": check_last_scheduled_rate,
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,
