@@ -144,15 +144,24 @@ def train(tmp_path: Path):
 
 
 @pytest.fixture
-def train_here(tmp_path: Path, monkeypatch, capfd):
-    """Run the training command in this process, which may have loaded TensorFlow already; otherwise as `train`."""
+def commands_here(monkeypatch, capfd):
+    """Run mnistlab's commands in this process, which may have loaded TensorFlow already: `commands_here(root)(*words)`."""
     from stand_in import Trainer
 
-    for name, value in environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    trainer = Trainer(tmp_path, monkeypatch, capfd)
-    trainer.train_for_real()
-    return trainer
+    def commands(root: Path) -> Trainer:
+        for name, value in environment(root).items():
+            monkeypatch.setenv(name, value)
+        trainer = Trainer(root, monkeypatch, capfd)
+        trainer.train_for_real()
+        return trainer
+
+    return commands
+
+
+@pytest.fixture
+def train_here(commands_here, tmp_path: Path):
+    """As `train`, in this process."""
+    return commands_here(tmp_path)
 
 
 @pytest.fixture

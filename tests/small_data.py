@@ -29,10 +29,10 @@ def few_digits(limit: int = 300) -> Dataset:
 
 
 def copy_empty_database(root: Path) -> Path:
-    """A new database of MLflow's as the store of this root folder; MLflow takes seconds to create one."""
+    """A new database of MLflow's, if this root folder has none yet; MLflow takes seconds to create one."""
     file = root / "mlruns" / "mlflow.db"
-    file.parent.mkdir()
-    return Path(shutil.copyfile(empty_database(), file))
+    file.parent.mkdir(exist_ok=True)
+    return file if file.exists() else Path(shutil.copyfile(empty_database(), file))
 
 
 @functools.cache

@@ -18,7 +18,7 @@ import absl.logging
 import pytest
 from small_data import copy_empty_database
 
-from mnistlab import experiment, train
+from mnistlab import compare, experiment, train
 from mnistlab.config import Config, parameters
 from mnistlab.data import loading
 from mnistlab.tracking import fingerprint, user_code
@@ -98,7 +98,8 @@ class Trainer:
         self.trains = True
         self.monkeypatch.setattr(experiment, "run", REAL_RUN)
 
-    def __call__(self, *words: str) -> Ended:
+    def __call__(self, *words: str, module: str = "mnistlab.train") -> Ended:
+        """Run mnistlab.train or mnistlab.compare."""
         from mnistlab.runtime import errors
         from mnistlab.sweep import job
 
@@ -106,9 +107,9 @@ class Trainer:
         loading._loaded.cache_clear()
         user_code._sources.clear()
         job.failures.clear()
-        self.monkeypatch.setattr(sys, "argv", ["mnistlab.train", *words])
+        self.monkeypatch.setattr(sys, "argv", [module, *words])
         self.capfd.readouterr()
-        code = errors.run_command(train._run)
+        code = errors.run_command(train._run if module == "mnistlab.train" else compare._compare)
         out, err = self.capfd.readouterr()
         return Ended(code, out, err)
 

@@ -145,13 +145,13 @@ def test_deterministic_runs_have_identical_histories(untracked, train, tmp_path)
 
 
 @pytest.mark.slow
-def test_init_from_a_file(untracked, train, tmp_path) -> None:
+def test_init_from_a_file(untracked, train_here, tmp_path) -> None:
     saved = next((untracked[1] / "elsewhere" / "runs").glob("*/*/model_files/model.keras"))
-    done = train(*DETERMINISTIC, "fit.epochs=1", "optimizer.learning_rate=0", f"init.from={saved}")
+    done = train_here(*DETERMINISTIC, "fit.epochs=1", "optimizer.learning_rate=0", f"init.from={saved}")
     assert done.code == 0, done.err
     trained = rows_of(untracked[1] / "elsewhere")[-1]
     assert rows_of(tmp_path)[-1]["test_loss"] == pytest.approx(trained["test_loss"], rel=1e-5)
-    done = train(*QUICK, "model.units=[7]", f"init.from={saved}")
+    done = train_here(*QUICK, "model.units=[7]", f"init.from={saved}")
     assert done.code == 2
     assert "(784, 7)" in done.err
     assert "(784, 128)" in done.err
@@ -162,8 +162,8 @@ def from_run(root: Path, reference: str) -> Config:
 
 
 @pytest.mark.slow
-def test_init_from_a_run(train, tmp_path) -> None:
-    shown = train(*QUICK, "optimizer.learning_rate=0.001", "run.name=mine").out
+def test_init_from_a_run(train_here, tmp_path) -> None:
+    shown = train_here(*QUICK, "optimizer.learning_rate=0.001", "run.name=mine").out
     (first,) = Store(tmp_path).runs()
     assert first.info.run_name == "mine"
     run_id = first.info.run_id
@@ -182,7 +182,7 @@ def test_init_from_a_run(train, tmp_path) -> None:
             initial_weights_file(from_run(tmp_path, reference))
     with pytest.raises(ConfigError, match="no such run in .* Did you mean mine?"):
         initial_weights_file(from_run(tmp_path, "mind"))
-    done = train(*QUICK, "fit.epochs=1", "optimizer.learning_rate=0", "init.from=mine")
+    done = train_here(*QUICK, "fit.epochs=1", "optimizer.learning_rate=0", "init.from=mine")
     assert done.code == 0, done.err
     (second,) = (run for run in Store(tmp_path).runs() if run.info.run_id != first.info.run_id)
     assert second.data.metrics["test_loss"] == pytest.approx(first.data.metrics["test_loss"], rel=1e-5)

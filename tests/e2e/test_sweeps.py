@@ -89,17 +89,17 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
 
 
 @pytest.mark.slow
-def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep) -> None:
-    _, root = sweep
-    compared = run_command(root, module="mnistlab.compare")
+def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep, commands_here) -> None:
+    run = commands_here(sweep[1])
+    compared = run(module="mnistlab.compare")
     assert compared.code == 0, compared.err
     assert "4 runs" in compared.out
     assert "\x1b" not in compared.out
-    filtered = run_command(root, "filter=params.seed = '0'", module="mnistlab.compare")
+    filtered = run("filter=params.seed = '0'", module="mnistlab.compare")
     assert "2 runs" in filtered.out
     assert "one seed: no claim" in filtered.out.lower()
     for mistake in ("filter=params.seed is 0", "axis=optimzer", "objective=test_accuracy"):
-        mistaken = run_command(root, mistake, module="mnistlab.compare")
+        mistaken = run(mistake, module="mnistlab.compare")
         assert (mistaken.code, mistaken.err[:6], "Traceback" in mistaken.err) == (2, "Error:", False), mistaken.err
 
 
