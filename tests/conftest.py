@@ -145,7 +145,7 @@ def train(tmp_path: Path):
 
 @pytest.fixture
 def commands_here(monkeypatch, capfd):
-    """Run mnistlab's commands in this process, which may have loaded TensorFlow already: `commands_here(root)(*words)`."""
+    """Run commands in this process, which may have loaded TensorFlow already: `commands_here(root)(*words)`."""
     from stand_in import Trainer
 
     def commands(root: Path) -> Trainer:
