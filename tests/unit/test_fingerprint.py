@@ -37,7 +37,7 @@ RESOLVED = {
 # A new setting must be added to one of the lists.
 WITH_EFFECT = (
     *(f"data.{name}" for name in ("labels", "class_mode", "scaling", "rescale", "class_weight", "augmentation*")),
-    *("model.*", "optimizer.*", "callbacks*"),
+    *("model.*", "optimizer.*", "schedule*", "callbacks*"),
     *("fit.epochs", "fit.loss", "fit.metrics", "save.monitor", "save.formats", "seed"),
 )
 LEFT_OUT = (

@@ -20,14 +20,16 @@ from mnistlab.config import Config, ConfigError, model_values, suggest
 from mnistlab.config.options import callback_problems
 
 PACKAGE = Path(__file__).resolve().parents[1]
+ASSUMED_STEPS = 1000  # of an epoch, to check a schedule before the data are loaded
 # Where the callables of older configurations are now.
 MOVED = {
     "mnistlab.sources.": "mnistlab.data.sources.",
     "mnistlab.directory.": "mnistlab.data.folders.source.",
     "mnistlab.models.": "mnistlab.training.models.",
 }
-# The arguments of a model that the run adds to those in the YAML file.
+# The arguments of a model, and of a schedule, that the run adds to those in the YAML file.
 RUN_ARGUMENTS = {"input_shape", "num_outputs", "output_activation"}
+SCHEDULE_ARGUMENTS = {"learning_rate", "total_steps", "steps_per_epoch"}
 
 
 def build(node: Mapping[str, Any], name: str, **run_arguments: Any) -> Any:
@@ -66,6 +68,54 @@ def check_without_data(config: Config) -> None:
         targets = [target for _, target in _targets(node, name)]
         if targets and all(target.startswith("keras.") for target in targets):
             build(node, name)
+    if str(config.schedule.get("_target_")).startswith(("keras.", "mnistlab.")):
+        _build_schedule(config, ASSUMED_STEPS)
+
+
+def build_optimizer(config: Config, steps_per_epoch: int) -> Any:
+    """The optimizer, with the learning rate that `schedule` gives if one is chosen.
+
+    Raises:
+        ConfigError: as `build`; the optimizer takes no learning rate or has none to start from.
+    """
+    if not config.schedule:
+        return build(config.optimizer, "optimizer")
+    return build({**config.optimizer, "learning_rate": _build_schedule(config, steps_per_epoch)}, "optimizer")
+
+
+def _build_schedule(config: Config, steps_per_epoch: int) -> Any:
+    """The learning-rate schedule of `schedule`. Of the run's arguments its callable gets those that it takes; Keras's
+    classes have other names for them."""
+    from keras.optimizers.schedules import LearningRateSchedule
+
+    target, optimizer = config.schedule["_target_"], config.optimizer.get("_target_", "")
+    _check_start(config, optimizer)
+    rate, total_steps = config.optimizer["learning_rate"], steps_per_epoch * config.fit.epochs
+    offered = {"learning_rate": rate, "total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    offered |= {"initial_learning_rate": rate, "decay_steps": total_steps}
+    takes = argument_names(target) or set()
+    given = {name: value for name, value in offered.items() if name in takes and name not in config.schedule}
+    schedule = build(config.schedule, "schedule", **given)
+    if not isinstance(schedule, LearningRateSchedule):
+        raise ConfigError(
+            f"schedule._target_={target} must return a keras.optimizers.schedules.LearningRateSchedule. "
+            f"Received: {schedule!r}."
+        )
+    return schedule
+
+
+def _check_start(config: Config, optimizer: str) -> None:
+    known = argument_names(optimizer)
+    if known is not None and "learning_rate" not in known:
+        raise ConfigError(
+            "schedule needs an optimizer with the argument learning_rate. "
+            f"Received: {optimizer}, which has none. Set schedule=constant."
+        )
+    if not isinstance(config.optimizer.get("learning_rate"), int | float):
+        raise ConfigError(
+            "schedule needs the learning rate from which it starts. "
+            f"Received: {optimizer} without one. Add +optimizer.learning_rate=0.001."
+        )
 
 
 def locate(target: str, name: str) -> Any:
@@ -112,15 +162,18 @@ def _near(word: str, choices: list[str]) -> str:
     return hint if len(choices) <= 30 else hint.split(" Choices:")[0]
 
 
+def _nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each node with a `_target_`, also within others, with its dotted name."""
+    if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
+        yield name, node
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in inner:
+        yield from _nodes(value, f"{name}.{key}")
+
+
 def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, Mapping):
-        if isinstance(node.get("_target_"), str):
-            yield name, node["_target_"]
-        for key, value in node.items():
-            yield from _targets(value, f"{name}.{key}")
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _targets(value, f"{name}.{index}")
+    for path, inner in _nodes(node, name):
+        yield path, inner["_target_"]
 
 
 def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
@@ -132,18 +185,17 @@ def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
     reason = error.group(2).strip("'\"") if error else message
     target = located.group(1) if located else node["_target_"]
     unknown = [
-        f"{name}.{key} is not an argument of {target}.{suggest(key, known)}" for key, known in _unknown_arguments(node)
+        f"{path}.{key} is not an argument of {inner['_target_']}.{suggest(key, known)}"
+        for path, inner in _nodes(node, name)
+        for key, known in _unknown_arguments(inner)
     ]
     return "\n".join(unknown) or f"{name}: {target} rejected its arguments: {reason}"
 
 
 def _unknown_arguments(node: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     known = argument_names(node["_target_"])
-    if known is None:
-        return
-    for key in node:
-        if not key.startswith("_") and key not in known:
-            yield key, sorted(known)
+    if known is not None:
+        yield from ((key, sorted(known)) for key in node if not key.startswith("_") and key not in known)
 
 
 def argument_names(target: str) -> set[str] | None:
@@ -171,7 +223,9 @@ def argument_problems(config: Config) -> list[str]:
     A number where a model takes several becomes a list: model.units=128.
     """
     problems = list(callback_problems(config.callbacks))
-    for name, node, given in (("source", config.source, set()), ("model", config.model, RUN_ARGUMENTS)):
+    groups = {"source": (config.source, set()), "model": (config.model, RUN_ARGUMENTS)}
+    groups |= {"schedule": (config.schedule, SCHEDULE_ARGUMENTS)} if config.schedule else {}
+    for name, (node, given) in groups.items():
         target = node.get("_target_")
         if not isinstance(target, str):
             problems.append(f"{name}._target_ must name a callable, as in package.module.function.")

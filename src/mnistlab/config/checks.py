@@ -221,6 +221,15 @@ def _meaning_problems(config: Config) -> Iterator[str]:
         yield f"optimizer.learning_rate must be a number >= 0. Received: {rate}."
     elif isinstance(rate, str):
         yield f"optimizer.learning_rate must be a number >= 0, or a schedule. Received: {rate!r}."
+    elif config.schedule and isinstance(rate, Mapping):
+        yield "optimizer.learning_rate must be a number where a schedule is chosen. Write one, or schedule=constant."
+    for name, node in config.callbacks.items():
+        target = str(node.get("_target_")) if isinstance(node, Mapping) else ""
+        if config.schedule and target.endswith((".ReduceLROnPlateau", ".LearningRateScheduler")):
+            yield (
+                f"callbacks.{name} and schedule both set the learning rate. Use one of the two: add ~callbacks.{name}, "
+                "or schedule=constant."
+            )
     for word in config.save.formats:
         if word not in MODEL_FORMATS:
             yield f"save.formats lists file formats. Received: {word}.{suggest(word, MODEL_FORMATS)}"

@@ -18,8 +18,8 @@ from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.options import group_advice, option_advice, several_values_advice
 
-OPEN_GROUPS = ("source", "model", "optimizer", "callbacks")
-ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "tracking")
+OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
+ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
 OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
 

@@ -9,7 +9,7 @@ import yaml
 
 from mnistlab.config.schema import conf_folder, flatten
 
-GROUPS = ("source", "model", "optimizer", "callbacks")
+GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 LISTS = ("fit.metrics", "save.formats", "sweep.axes", "sweep.targets", "model.units", "model.filters", "model.layers")
 MAX_LISTED = 5
 

@@ -36,6 +36,10 @@ def run_name(config: Config, used_source: str | None = None) -> str:
 def _changed(config: Config) -> dict[str, Any]:
     """Overridden keys -> values that differ from what the chosen options and the defaults give."""
     settings = parameters(config)
+    mappings = {
+        key.removesuffix("._target_"): str(value) for key, value in settings.items() if key.endswith("._target_")
+    }
+    settings = {**{key: target.rpartition(".")[2] for key, target in mappings.items()}, **settings}
     keys = [override.lstrip("+~").split("=", 1)[0].split("@")[0] for override in config.overrides]
     keys = [key for key in dict.fromkeys(keys) if not key.startswith(NOT_IN_NAMES) or key.startswith("optimizer.")]
     if not keys:
@@ -84,6 +88,8 @@ def _word(key: str, value: Any) -> str:
         return f"{key}_{text}" if text in ("default", "none") else text
     if key == "init.from":
         return f"from_{_short_reference(str(value))}"
+    if last == "_target_":
+        return str(value).rpartition(".")[2]
     text = str(value).replace(" ", "").replace("'", "").strip("[]{}").replace("/", "_") or "none"
     return f"{SHORT.get(last, last)}{'' if text[:1].isdigit() else '_'}{text}"
 

@@ -1,8 +1,8 @@
 """The configuration's schema: each setting's name, type and range; the settings as flat parameters.
 
 Every setting that mnistlab's code reads is typed here. The arguments of a callable (`source`, `model`, `optimizer`,
-`callbacks`) are an open mapping: `build.py` checks them against the callable. Defaults stand in conf/; `checks.py`
-checks the values that are given. Importing this loads neither Hydra nor OmegaConf.
+`schedule`, `callbacks`) are an open mapping: `build.py` checks them against the callable. Defaults stand in conf/;
+`checks.py` checks the values that are given. Importing this loads neither Hydra nor OmegaConf.
 """
 
 import dataclasses
@@ -150,6 +150,7 @@ class Config:
     data: DataConfig
     model: dict[str, Any]
     optimizer: dict[str, Any]
+    schedule: dict[str, Any]
     callbacks: dict[str, Any]
     fit: FitConfig
     init: dict[str, Any]

@@ -10,7 +10,19 @@ def all_layers(model: Any) -> list[Any]:
 
 def learning_rate_or_schedule(optimizer: Any) -> Any:
     """What the optimizer was given: `optimizer.learning_rate` hides a schedule behind its present value."""
-    return getattr(optimizer, "_learning_rate", None)
+    return getattr(_inner(optimizer), "_learning_rate", None)
+
+
+def last_scheduled_rate(optimizer: Any) -> Any:
+    """The learning rate of the last step that a schedule gave, None without a schedule or a step. A schedule counts
+    every batch; the public `iterations` counts updates, fewer where gradients are accumulated."""
+    schedule, steps = learning_rate_or_schedule(optimizer), int(_inner(optimizer)._iterations)
+    return schedule(steps - 1) if hasattr(schedule, "get_config") and callable(schedule) and steps else None
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimizer that Keras wraps to scale the loss of float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def load_samples(iterator: Any, indices: Any) -> Any:

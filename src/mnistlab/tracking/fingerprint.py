@@ -37,7 +37,7 @@ THROUGH_RESOLVED = ("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "d
 THROUGH_FILES = ("init.from",)
 
 # The nodes whose `_target_`s are called.
-CALLED = ("source", "model", "optimizer", "callbacks", "fit")
+CALLED = ("source", "model", "optimizer", "schedule", "callbacks", "fit")
 PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")

@@ -5,7 +5,7 @@ from pathlib import Path
 import keras
 
 from mnistlab.config import Config
-from mnistlab.config.build import build
+from mnistlab.config.build import build, build_optimizer
 from mnistlab.data import Dataset
 from mnistlab.training import augmentation, models, plan, saving
 from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
@@ -35,7 +35,7 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
         else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling))
     )
     model = models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
-    optimizer = build(config.optimizer, "optimizer")
+    optimizer = build_optimizer(config, plan.steps_per_epoch(config.fit.batch_size, len(dataset.train)))
     compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
     if initial_weights is not None:
         saving.load_weights(model, initial_weights)

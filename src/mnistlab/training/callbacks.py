@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from mnistlab.runtime import terminal
+from mnistlab.runtime.keras_internals import last_scheduled_rate
 
 log = logging.getLogger("mnistlab")
 
@@ -37,7 +38,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 class History(keras.callbacks.Callback):
-    """Collects Keras's metrics of each epoch, the learning rate that it used, and its seconds.
+    """Collects Keras's metrics of each epoch, the learning rate of its last step, and its seconds.
 
     Args:
         on_epoch: called after each epoch with its row and its number, from 1.
@@ -57,6 +58,8 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         row = {name: float(value) for name, value in (logs or {}).items()}
+        if (scheduled := last_scheduled_rate(self.model.optimizer)) is not None:
+            self.learning_rate = _as_written(scheduled)
         row |= {"learning_rate": self.learning_rate, "epoch_seconds": time.perf_counter() - self.started}
         self.rows.append(row)
         self.on_epoch(row, epoch + 1)
@@ -64,7 +67,11 @@ class History(keras.callbacks.Callback):
 
 def learning_rate(optimizer: keras.Optimizer) -> float:
     """The current learning rate as it was written: 0.01, not float32's 0.0099999998."""
-    return float(str(np.float32(keras.ops.convert_to_numpy(optimizer.learning_rate))))
+    return _as_written(optimizer.learning_rate)
+
+
+def _as_written(value: Any) -> float:
+    return float(str(np.float32(keras.ops.convert_to_numpy(value))))
 
 
 class KeepEpoch(keras.callbacks.Callback):

@@ -64,7 +64,7 @@ def plan_fit(
     return FitPlan(
         engine=choose_engine(engine, model, dataset, resident_gigabytes),
         batch_size=images_per_step,
-        steps_per_epoch=math.ceil(len(dataset.train) / images_per_step),
+        steps_per_epoch=steps_per_epoch(batch_size, len(dataset.train)),
         epochs=epochs,
         seed=seed,
     )
@@ -73,6 +73,11 @@ def plan_fit(
 def resolve_batch_size(batch_size: int | str, num_images: int) -> int:
     """Images per step; 'all', or more than there are, is the whole training set."""
     return num_images if batch_size == "all" else min(int(batch_size), num_images)
+
+
+def steps_per_epoch(batch_size: int | str, num_images: int) -> int:
+    """Steps of one epoch, the smaller last batch included."""
+    return math.ceil(num_images / resolve_batch_size(batch_size, num_images))
 
 
 def engine_for_data(engine: str, dataset: Dataset, resident_gigabytes: float) -> str:

@@ -66,16 +66,16 @@ def signature(network: keras.Model) -> str | int:
 def copy(network: keras.Model) -> keras.Model | None:
     """Return a compiled copy with variables of its own, leaving Python's random numbers as they were.
 
-    None if Keras cannot copy it: a class of the user's within a layer, a loss or a metric is not registered with Keras.
+    None if Keras cannot copy it: a class of the user's in a layer, a loss, a metric or the optimizer is not registered.
     """
     seeds = random.getstate()
     try:
         copied = keras.models.clone_model(network)
+        optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
     except (TypeError, ValueError, NotImplementedError):
         return None
     finally:
         random.setstate(seeds)
-    optimizer = type(network.optimizer).from_config(network.optimizer.get_config())
     copied.compile(optimizer, loss=network.loss, loss_weights=network.get_compile_config()["loss_weights"])
     optimizer.build(copied.trainable_variables)
     return copied
