@@ -27,8 +27,9 @@ MOVED = {
     "mnistlab.directory.": "mnistlab.data.folders.source.",
     "mnistlab.models.": "mnistlab.training.models.",
 }
-# The arguments of a model, and of a schedule, that the run adds to those in the YAML file.
+# The arguments of a model and of a schedule that the run adds to those in the YAML file; what a schedule is.
 RUN_ARGUMENTS = {"input_shape", "num_outputs", "output_activation"}
+SCHEDULE = "keras.optimizers.schedules.LearningRateSchedule"
 SCHEDULE_ARGUMENTS = {"learning_rate", "total_steps", "steps_per_epoch"}
 
 
@@ -86,8 +87,6 @@ def build_optimizer(config: Config, steps_per_epoch: int) -> Any:
 def _build_schedule(config: Config, steps_per_epoch: int) -> Any:
     """The learning-rate schedule of `schedule`. Of the run's arguments its callable gets those that it takes; Keras's
     classes have other names for them."""
-    from keras.optimizers.schedules import LearningRateSchedule
-
     target, optimizer = config.schedule["_target_"], config.optimizer.get("_target_", "")
     _check_start(config, optimizer)
     rate, total_steps = config.optimizer["learning_rate"], steps_per_epoch * config.fit.epochs
@@ -96,11 +95,8 @@ def _build_schedule(config: Config, steps_per_epoch: int) -> Any:
     takes = argument_names(target) or set()
     given = {name: value for name, value in offered.items() if name in takes and name not in config.schedule}
     schedule = build(config.schedule, "schedule", **given)
-    if not isinstance(schedule, LearningRateSchedule):
-        raise ConfigError(
-            f"schedule._target_={target} must return a keras.optimizers.schedules.LearningRateSchedule. "
-            f"Received: {schedule!r}."
-        )
+    if not isinstance(schedule, locate(SCHEDULE, "schedule")):
+        raise ConfigError(f"schedule._target_={target} must return a {SCHEDULE}. Received: {schedule!r}.")
     return schedule
 
 
