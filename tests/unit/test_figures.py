@@ -33,6 +33,17 @@ def test_the_learning_curves_mark_the_epoch_that_counts() -> None:
         assert list(axes.lines[-1].get_xdata()) == [2, 2]
 
 
+def test_a_learning_rate_that_changes_has_a_panel() -> None:
+    def panels(*rates: float) -> list:
+        rows = [{**row, "learning_rate": rate} for row, rate in zip(EPOCHS, rates, strict=True)]
+        return figures.learning_curves(rows, 2).axes
+
+    assert len(panels(0.1, 0.1)) == 2
+    last = panels(0.1, 0.02)[2]
+    assert last.get_title() == "Learning rate at the end of each epoch"
+    assert list(last.lines[0].get_ydata()) == [0.1, 0.02]
+
+
 def test_an_error_is_logged_with_its_traceback_in_a_file(tmp_path, caplog) -> None:
     drawing.draw(tmp_path / "figures", {**SHOWN, "confusion_matrix": (None, ["a", "b"])})
     assert "figures are missing" in caplog.text

@@ -65,6 +65,44 @@ def curves_figure(
     return figure
 
 
+def learning_rates_figure(comparison: Comparison, records: Sequence[RunRecord]) -> Figure | None:
+    """Each option's learning rate at the end of each epoch, the mean over its seeds; None if no option changes it.
+
+    Where the options' highest rates differ by more than a factor of ten, the scale is logarithmic, over four decades.
+    """
+    groups = group_by_option(records, comparison.axis)
+    found = {name: _rates(groups[name]) for name in shown_options(comparison)}
+    rates = {name: values for name, values in found.items() if len(values)}
+    if not any(len(set(values)) > 1 for values in rates.values()):
+        return None
+    styles = option_styles(found)
+    highest = [float(values.max()) for values in rates.values()]
+    figure = layout.new_figure(3.5, "Learning rate at the end of each epoch", "Mean over seeds")
+    axes = layout.add_axes(figure, 0.75, 0.64, 0.42 + layout.text_inches(map(layout.shorten, rates), 8.5), 0.38)
+    if max(highest) > 10 * min(highest) > 0:
+        axes.set_yscale("log")
+        axes.set_ylim(max(highest) / 1e4, 1.5 * max(highest))
+    else:
+        axes.set_ylim(0, 1.05 * max(highest))
+    for name, values in rates.items():
+        times = np.arange(1, len(values) + 1)
+        every = max(1, len(values) // 8)
+        axes.plot(times, values, color=styles[name].colour, marker=styles[name].marker, markevery=every)
+    _epoch_scale(axes, max(map(len, rates.values())))
+    ends = {name: (float(len(values)), float(values[-1])) for name, values in rates.items()}
+    layout.label_curves(axes, ends, {name: layout.shorten(name) for name in rates}, styles, connect=True)
+    axes.set_xlabel("Epoch")
+    axes.grid(True)
+    return figure
+
+
+def _rates(group: Sequence[RunRecord]) -> Floats:
+    """The mean learning rate of each epoch; empty if no run recorded it."""
+    runs = [run for run in group if run.history.get("learning_rate")]
+    means = _column_means(_stack(runs, "learning_rate")) if runs else np.empty(0)
+    return means[np.isfinite(means)]
+
+
 def option_band(group: Sequence[RunRecord], metric: str, over: TimeUnit = "epochs") -> Band | None:
     """Trained runs if there are any, else the diverged ones; epochs that half of the runs reached."""
     logged = [run for run in group if run.history.get(f"val_{metric}")]
@@ -137,7 +175,11 @@ def _scale(axes: Axes, bands: Mapping[str, Band], span: layout.LimitedRange, met
     layout.format_values(axes.yaxis, metric)
     times = [time for band in bands.values() for time in band.times]
     if over == "epochs":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlim(1 - 0.04 * max(times), 1.04 * max(times))
+        _epoch_scale(axes, max(times))
     else:
         layout.set_time_scale(axes, times)
+
+
+def _epoch_scale(axes: Axes, last: float) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(1 - 0.04 * last, 1.04 * last)

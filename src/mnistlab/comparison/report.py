@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mnistlab.comparison import tables
 from mnistlab.comparison.across import across_data
-from mnistlab.comparison.curve_figures import curves_figure
+from mnistlab.comparison.curve_figures import curves_figure, learning_rates_figure
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
 from mnistlab.comparison.data_sets import group_by_data
 from mnistlab.comparison.figures import final_values_figure, learning_rate_figure, time_to_target_figure
@@ -211,6 +211,7 @@ def _render_figures(
                 "Validation accuracy over training time",
                 curves_figure(*both, "accuracy", "seconds"),
             ),
+            "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
             "interaction": ("Options by both axes", _interaction_figure(comparison)),
             "time_to_target": ("Time to target", time_to_target_figure(comparison)),
             "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(comparison)),

@@ -66,15 +66,23 @@ def learning_curves(
 ) -> Figure:
     """Loss and accuracy (or the first other metric) per epoch: training dashed, validation solid, best epoch marked.
 
+    The learning rate, that of each epoch's last step, is beside them if it changed.
     reported: 'best' or 'last', the epoch that `best_epoch` is.
     """
     names = [name for name in epochs[0] if f"val_{name}" in epochs[0]] or ["loss"]
     shown = ["loss", *[name for name in names if name != "loss"][:1]]
-    figure = Figure(figsize=(5.2 * len(shown), 4))
-    figure.subplots_adjust(left=0.075 if len(shown) > 1 else 0.15, right=0.98, bottom=0.13, top=0.88, wspace=0.25)
-    panels = np.atleast_1d(figure.subplots(1, len(shown)))
+    rates = [row.get("learning_rate", np.nan) for row in epochs]
+    num_panels = len(shown) + (len(set(rates)) > 1)
+    figure = Figure(figsize=(5.2 * num_panels, 4))
+    figure.subplots_adjust(left=0.15 / num_panels, right=0.98, bottom=0.13, top=0.88, wspace=0.25)
+    panels = np.atleast_1d(figure.subplots(1, num_panels))
     numbers = np.arange(1, len(epochs) + 1)
-    for axes, name in zip(panels, shown, strict=True):
+    if num_panels > len(shown):
+        panels[-1].plot(numbers, rates, "-o", color=BLUE, markersize=4)
+        panels[-1].set(xlabel="Epoch", ylabel="Learning rate", title="Learning rate at the end of each epoch", ylim=0)
+        panels[-1].xaxis.get_major_locator().set_params(integer=True)
+        panels[-1].grid(alpha=0.3)
+    for axes, name in zip(panels, shown, strict=False):
         for key, label, style, colour in ((name, "training", "--o", BLUE), (f"val_{name}", "validation", "-s", ORANGE)):
             if key in epochs[0]:
                 values = [row.get(key, np.nan) for row in epochs]

@@ -11,7 +11,7 @@ from synthetic_runs import MORE, STRATEGIES, diverged, flagship, make_run, make_
 from test_comparison_fairness import on_data
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, terminal_summary
-from mnistlab.comparison.curve_figures import option_band
+from mnistlab.comparison.curve_figures import learning_rates_figure, option_band
 from mnistlab.comparison.images import confusion_shares, disagreement_figure, most_disputed_images, prediction_shares
 from mnistlab.comparison.layout import limited_range, spread_out
 from mnistlab.comparison.report import write_report
@@ -154,6 +154,19 @@ def test_figures_without_data_are_omitted(tmp_path):
     assert "val_loss" in names and "val_loss_seconds" not in names and "disagreement" not in names
     bare = [RunRecord(run.run_id, params=run.params, metrics=run.metrics) for run in records]
     assert "final_values" in {path.stem for path in write_report(compare(bare), bare, tmp_path / "bare")}
+
+
+def test_learning_rates_that_change_are_drawn_per_option():
+    records = make_sweep(["adam", "sgd"], num_seeds=2)
+    assert learning_rates_figure(compare(records), records) is None
+    falling = [
+        make_run("adam", seed, history={"learning_rate": [0.2, 0.1, scale]}) for seed, scale in ((0, 0.01), (1, 0.03))
+    ]
+    records = [*falling, *make_sweep(["sgd"], num_seeds=2)]
+    axes = learning_rates_figure(compare(records), records).axes[0]
+    curves = {tuple(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) == 3}
+    assert curves == {(0.2, 0.1, 0.02), (0.01, 0.01, 0.01)}
+    assert axes.get_yscale() == "log"  # sgd's 0.01 is less than a tenth of adam's 0.2
 
 
 def test_an_options_style_depends_only_on_the_sorted_names():
