@@ -151,10 +151,50 @@ class Counter(layers.Layer):
         return inputs * (1.0 + 0.5 * (self.calls % 2))
 
 
+class PythonNoise(layers.Layer):
+    """Draws from Python's and NumPy's random numbers: once each time that the network is compiled."""
+
+    def __init__(self, draw: Callable[[], float], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.draw = draw
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * (1.0 + self.draw())
+
+
+class StateInContainers(layers.Layer):
+    """A factor in a list, a dictionary, an array and an object, all changed after the construction."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.listed, self.mapped, self.array, self.function = [1.0], {"factor": 1.0}, np.ones(1), lambda images: images
+
+    def call(self, inputs: Any) -> Any:
+        return self.function(inputs * self.listed[0] * self.mapped["factor"] * self.array[0])
+
+
+def changed_containers() -> list[keras.Layer]:
+    layer = StateInContainers()
+    layer.listed[0], layer.mapped["factor"], layer.array[0] = 2.0, 3.0, 0.5
+    layer.function = lambda images: images + 0.25
+    return [layer]
+
+
+def set_weights() -> list[keras.Layer]:
+    layer = layers.BatchNormalization()
+    layer.build((None, 28, 28, 1))
+    layer.set_weights([np.full(1, value, np.float32) for value in (2.0, 0.5, 0.3, 4.0)])
+    return [layer]
+
+
+FUSED |= {"Python state in containers": changed_containers, "weights set before": set_weights}
+OF_PYTHON = "draws random numbers of Python or NumPy: others each time that it is compiled"
 KERAS_ONLY: dict[str, Callable[[], list[keras.Layer]]] = {
     "layer noisy (TensorFlowNoise)": lambda: [TensorFlowNoise(name="noisy")],
     "layer unsure (NoiseInInference)": lambda: [NoiseInInference(name="unsure")],
     "layer dropping (Lambda)": lambda: [layers.Lambda(lambda images: tf.nn.dropout(images, 0.5), name="dropping")],
+    "layer python (PythonNoise)": lambda: [PythonNoise(random.random, name="python")],
+    "layer numpy (PythonNoise)": lambda: [PythonNoise(np.random.rand, name="numpy")],
     "layer inner (TensorFlowNoise)": lambda: [keras.Sequential([TensorFlowNoise(name="inner")], name="block")],
 }
 
@@ -196,7 +236,8 @@ def test_the_fused_engine_trains_the_same_network_as_keras(name, caplog) -> None
 @pytest.mark.parametrize("message", KERAS_ONLY)
 def test_a_layer_with_hidden_random_numbers_is_trained_by_keras_and_named(message, caplog) -> None:
     program._programs.clear()
-    reason = f"{message} has other results at each call, from random numbers or state in no variable of Keras"
+    hidden = "has other results at each call, from random numbers or state in no variable of Keras"
+    reason = f"{message} {OF_PYTHON if 'PythonNoise' in message else hidden}"
     with pytest.raises(ConfigError) as error:
         choose_engine("fused", new_model(KERAS_ONLY[message]), few_digits(), 4.0)
     assert str(error.value) == f"fit.engine=fused cannot train this model: {reason}. Use fit.engine=auto."

@@ -9,7 +9,7 @@ import copy as python_copy
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +19,9 @@ from mnistlab.runtime.keras_internals import all_layers
 
 PLAIN_STATE = (bool, int, float, str, np.ndarray, np.random.Generator, np.random.RandomState, random.Random)
 TOLERANCE = 1e-4  # relative; equal networks differ by the order of a sum at most
+# Layers of Keras that compute something else where the number of images in a batch is not known while compiling: plain
+# Keras's case. RandomElasticTransform then moves all images of a batch alike, against its documentation.
+DEPENDS_ON_KNOWN_BATCH_SIZE = ("RandomElasticTransform",)
 
 
 def state(network: keras.Model) -> list[tf.Variable]:
@@ -81,18 +84,33 @@ def copy(network: keras.Model) -> keras.Model | None:
     return copied
 
 
-def results(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+class Results(NamedTuple):
+    """values: loss, gradients and outputs; draws: whether they took random numbers of Python or NumPy."""
+
+    values: list[np.ndarray]
+    draws: bool
+
+
+def results(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> Results:
     """The network's loss and gradients in training; with layers of the user's also its outputs outside training.
 
     The network stays as it was.
     """
     with _preserved(network):
+        before = _random_states()
         with tf.GradientTape() as tape:
             outputs = network(images, training=True)
             loss = network.compute_loss(x=images, y=targets, y_pred=outputs)
         gradients = tape.gradient(loss, network.trainable_weights)
         values = [loss, *gradients, *([network(images, training=False)] if _users_layers(network) else [])]
-        return [np.zeros(0) if value is None else tf.convert_to_tensor(value).numpy() for value in values]
+        arrays = [np.zeros(0) if value is None else tf.convert_to_tensor(value).numpy() for value in values]
+        return Results(arrays, _random_states() != before)
+
+
+def _random_states() -> tuple:
+    """The states of Python's and NumPy's global random numbers."""
+    _, keys, *rest = np.random.get_state()
+    return random.getstate(), np.asarray(keys).tobytes(), *rest
 
 
 def are_equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
@@ -107,23 +125,50 @@ def are_equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
     return True
 
 
-def changing_layer(network: keras.Model, images: np.ndarray) -> str:
-    """Name the first layer, also within others, whose outputs differ between two calls of the network."""
+def why_results_differ(network: keras.Model, images: np.ndarray, draws: bool) -> str:
+    """Name the first layer, also within others, whose outputs differ between two calls of the network, or which takes
+    random numbers of Python or NumPy (`draws`); and say why."""
     first, second = (_outputs_of_layers(network, images) for _ in range(2))
-    for (layer, one), (_, other) in zip(first, second, strict=False):
-        if not are_equal(one, other):
-            return f"layer {layer.name} ({type(layer).__name__})"
-    return "the loss"
+    if draws:
+        layers = [layer for layer, _, draws_itself in first if draws_itself]
+        reason = "draws random numbers of Python or NumPy: others each time that it is compiled"
+    else:
+        pairs = zip(first, second, strict=False)
+        layers = [layer for (layer, one, _), (_, other, _) in pairs if not are_equal(one, other)]
+        reason = "has other results at each call, from random numbers or state in no variable of Keras"
+    return f"{_shown(layers[0]) if layers else 'the loss'} {reason}"
 
 
-def _outputs_of_layers(network: keras.Model, images: np.ndarray) -> list[tuple[keras.Layer, list[np.ndarray]]]:
-    """Each layer with its outputs, in the order in which they are complete, in training and outside."""
-    outputs: list[tuple[keras.Layer, list[np.ndarray]]] = []
+def layer_for_keras_only(network: keras.Model) -> str:
+    """Name a layer of DEPENDS_ON_KNOWN_BATCH_SIZE, '' if the network has none."""
+    layers = (layer for layer in all_layers(network) if type(layer).__name__ in DEPENDS_ON_KNOWN_BATCH_SIZE)
+    return next((_shown(layer) for layer in layers if type(layer).__module__.startswith("keras.")), "")
+
+
+def _shown(layer: keras.Layer) -> str:
+    """A layer's name and class for a message."""
+    return f"layer {layer.name} ({type(layer).__name__})"
+
+
+def compile_error(model: keras.Model, error: Exception) -> str:
+    """Name the layers that an error of the compiler mentions."""
+    message = str(error)
+    layers = [layer.name for layer in model.layers if f"/{layer.name}" in message]
+    reason = next((line for line in message.splitlines() if line.strip()), type(error).__name__)
+    return f"{' and '.join(layers) or 'the network'} cannot be compiled: {reason.strip()[:300]}"
+
+
+def _outputs_of_layers(network: keras.Model, images: np.ndarray) -> list[tuple[keras.Layer, list[np.ndarray], bool]]:
+    """Each layer with its outputs, in the order in which they are complete, in training and outside; and whether it
+    took random numbers of Python or NumPy."""
+    outputs: list[tuple[keras.Layer, list[np.ndarray], bool]] = []
 
     def recording(layer: keras.Layer, call: Callable) -> Callable:
         def record(*arguments: Any, **more: Any) -> Any:
+            before = _random_states()
             value = call(*arguments, **more)
-            outputs.append((layer, [np.asarray(entry) for entry in keras.tree.flatten(value)]))
+            arrays = [np.asarray(entry) for entry in keras.tree.flatten(value)]
+            outputs.append((layer, arrays, _random_states() != before))
             return value
 
         return record

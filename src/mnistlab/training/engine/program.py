@@ -22,7 +22,8 @@ Compiler = Literal["auto", "xla", "graph"]
 
 BLOCK_SECONDS = 0.4  # the longest that Ctrl-C, the progress bar and the NaN check wait
 BLOCK_IMAGES = 65_536  # the most predictions that are held for the metrics
-EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once
+EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once; where that changes variables, chunks are
+KERAS_EVALUATION_IMAGES = 1000  # as in plain Keras, so that as many random numbers are drawn
 PROGRAMS_KEPT = 8  # compiled programs that a process caches for later jobs of the same shape
 
 # On a CPU, XLA runs these layers 2 to 10 times faster than TensorFlow's kernels. All other layers run on the kernels:
@@ -93,6 +94,7 @@ class Program:
         self.model = model
         self.state = copies.state(model)
         self.plans: dict[tuple, Plan] = {}
+        self.changes_when_evaluated: bool | None = None
         self._functions = {
             "xla": tf.function(self._run_block, jit_compile=True, autograph=False),
             "graph": tf.function(self._run_block, autograph=False),
@@ -139,10 +141,21 @@ class Program:
         """Run the network on the rows without training."""
         self.load(network)
         chunk = int(np.clip(EVALUATION_PIXELS // np.prod(self.model.input_shape[1:]), 32, 2048))
+        if self.changes_when_evaluated is None:
+            self.changes_when_evaluated = self._assigns(data, rows[:chunk])
+        if self.changes_when_evaluated:
+            chunk = KERAS_EVALUATION_IMAGES
         chunks = [rows[start : start + chunk] for start in range(0, len(rows), chunk)]
         results = [self._forward(data.images, data.labels, tf.constant(rows, tf.int32)) for rows in chunks]
+        if self.changes_when_evaluated:
+            self.unload(network)
         losses, predictions = zip(*results, strict=True)
         return Outcome(tf.stack(losses), [len(rows) for rows in chunks], tf.concat(predictions, 0), rows)
+
+    def _assigns(self, data: Resident, rows: np.ndarray) -> bool:
+        """Whether evaluation changes variables, as random layers of Keras do that draw numbers they do not use."""
+        graph = self._forward.get_concrete_function(data.images, data.labels, tf.constant(rows, tf.int32)).graph
+        return b"Assign" in graph.as_graph_def().SerializeToString()
 
     def load(self, network: keras.Model) -> None:
         """Copy the network's variables (weights, slots, step counter, random seeds) into the program."""
@@ -224,7 +237,7 @@ class Program:
             try:
                 return Plan(compiler, len(order), self._seconds_per_step(self._functions[compiler], data, order))
             except (tf.errors.OpError, ValueError, TypeError) as error:
-                reason, cause = _compile_error(self.model, error), error
+                reason, cause = copies.compile_error(self.model, error), error
                 if compiler != compilers[-1]:
                     warnings.warn(f"{reason}; training with TensorFlow's own kernels instead", stacklevel=4)
             finally:
@@ -284,27 +297,21 @@ def check(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> None
     Where a copy of the network does not, the program uses the network itself.
 
     Raises:
-        NotFusable: the network cannot be compiled, or gives other results at every call; the message names the layer.
+        NotFusable: the network cannot be compiled, or compiled gives other results; the message names the layer.
     """
+    if layer := copies.layer_for_keras_only(network):
+        raise NotFusable(f"{layer} treats the images of a batch in another way there than in a compiled program")
     program = program_for(network)
     try:
         own = copies.results(network, images, targets)
         if program.model is not network:
             program.load(network)
-            if copies.are_equal(copies.results(program.model, images, targets), own):
+            if not own.draws and copies.are_equal(copies.results(program.model, images, targets).values, own.values):
                 return
             _keep(id(network), Program(network))
-        if copies.are_equal(copies.results(network, images, targets), own):
+        if not own.draws and copies.are_equal(copies.results(network, images, targets).values, own.values):
             return
-        layer = copies.changing_layer(network, images)
+        reason = copies.why_results_differ(network, images, own.draws)
     except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise NotFusable(_compile_error(network, error)) from error
-    raise NotFusable(f"{layer} has other results at each call, from random numbers or state in no variable of Keras")
-
-
-def _compile_error(model: keras.Model, error: Exception) -> str:
-    """Name the layers that an error of the compiler mentions."""
-    message = str(error)
-    layers = [layer.name for layer in model.layers if f"/{layer.name}" in message]
-    reason = next((line for line in message.splitlines() if line.strip()), type(error).__name__)
-    return f"{' and '.join(layers) or 'the network'} cannot be compiled: {reason.strip()[:300]}"
+        raise NotFusable(copies.compile_error(network, error)) from error
+    raise NotFusable(reason)
