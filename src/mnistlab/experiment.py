@@ -15,7 +15,6 @@ import numpy as np
 
 from mnistlab import data, evaluation, training
 from mnistlab.config import Config
-from mnistlab.config.build import check_without_data
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
@@ -25,6 +24,7 @@ from mnistlab.tracking.description import open_record, write_description, write_
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.training import FitPlan, TrainingResult, building, saving, training_sample
+from mnistlab.training.building import check_without_data
 
 log = logging.getLogger("mnistlab")
 
@@ -64,7 +64,7 @@ def run(config: Config) -> Result:
     dataset = load_dataset(config)
     model = build_model(config, dataset)
     callbacks = building.build_callbacks(config, model)
-    plan = building.plan_fit(config, model, dataset)
+    plan = building.plan_fit(config, model, dataset, callbacks)
 
     with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
         describe_run(record, config, dataset, model, plan)
@@ -74,7 +74,7 @@ def run(config: Config) -> Result:
             plan,
             monitor=config.save.monitor,
             keep=training.saved_epoch(config.save.which, dataset),
-            callbacks=callbacks,
+            callbacks=list(callbacks.values()),
             on_epoch=record.log_metrics,
         )
         metrics, model_address = trained.metrics(), None
@@ -141,6 +141,7 @@ def check(config: Config) -> None:
     Raises:
         ConfigError: the first that fails.
     """
+    check_without_data(config)
     building.build_callbacks(config, build_model(config, loading.load(config)))
 
 

@@ -19,6 +19,8 @@ from mnistlab.training import models
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
 NEEDED = {("source", option): ["source.path=own"] for option in ("npz", "csv", "idx", "cifar", "directory")}
+SCHEDULE = "callbacks.learning_rate_scheduler.schedule.path=operator.add"  # epoch + learning rate
+NEEDED |= {("callbacks", "learning_rate_scheduler"): [SCHEDULE]}
 
 
 def of_group(group: str) -> list[str]:
@@ -95,7 +97,7 @@ def test_each_model_trains_an_epoch_on_raw_pixels(option: str) -> None:
 
 @pytest.mark.parametrize("option", of_group("callbacks"))
 def test_each_callback_builds_and_passes_its_checks(option: str, tmp_path: Path) -> None:
-    config = compose_config([f"callbacks={option}", f"paths.run={tmp_path}"])
+    config = compose_config([f"callbacks={option}", f"paths.run={tmp_path}", *NEEDED.get(("callbacks", option), [])])
     built = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
     training.check_callbacks(built, build_model(), ["accuracy"])
     if option == "default":

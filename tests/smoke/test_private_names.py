@@ -159,6 +159,19 @@ def check_run_exit_functions(folder: Path) -> None:
     assert run_python(f"{code}exits._run_exit_functions(); print('end')") == "last\nend\n"
 
 
+def check_direction_error(folder: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile(loss="mse", metrics=["accuracy", keras.metrics.MeanMetricWrapper(lambda one, two: two, name="own")])
+    model.evaluate(np.ones((1, 2)), np.ones((1, 2)), verbose=0)
+    stops = {name: keras.callbacks.EarlyStopping(monitor=f"val_{name}") for name in ("loss", "accuracy", "own")}
+    errors = {name: keras_internals.direction_error(stop, model) for name, stop in stops.items()}
+    assert (
+        errors["loss"] == errors["accuracy"] == keras_internals.direction_error(keras.callbacks.History(), model) == ""
+    )
+    assert "isn't able to automatically determine" in errors["own"]
+    assert all(stop.monitor_op is None for stop in stops.values())  # asked of a copy
+
+
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
     "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
@@ -167,6 +180,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
     "keras.Optimizer._iterations": check_last_scheduled_rate,
+    "keras.callbacks.MonitorCallback._set_monitor_op, Callback._model": check_direction_error,
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,

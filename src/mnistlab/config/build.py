@@ -114,8 +114,10 @@ def _check_start(config: Config, optimizer: str) -> None:
         )
 
 
-def locate(target: str, name: str) -> Any:
+def locate(target: str, name: str, key: str = "_target_") -> Any:
     """The object that a dotted path names.
+
+    name, key: the node's place in the configuration and the path's name there, for error messages.
 
     Raises:
         ConfigError: names the module that is missing, or the names that the module has.
@@ -129,11 +131,11 @@ def locate(target: str, name: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
                 continue
-            raise ConfigError(f"{name}._target_={target}: importing {module_name} failed: {error}.") from error
+            raise ConfigError(f"{name}.{key}={target}: importing {module_name} failed: {error}.") from error
         except Exception as error:
-            raise ConfigError(f"{name}._target_={target}: importing {module_name} failed: {error!r}.") from error
-        return _attribute(found, parts[split:], target, name)
-    raise ConfigError(f"{name}._target_={target}: there is no module {parts[0]!r} in this environment.")
+            raise ConfigError(f"{name}.{key}={target}: importing {module_name} failed: {error!r}.") from error
+        return _attribute(found, parts[split:], target, f"{name}.{key}")
+    raise ConfigError(f"{name}.{key}={target}: there is no module {parts[0]!r} in this environment.")
 
 
 def refuse_moved(target: str, name: str) -> None:
@@ -143,12 +145,12 @@ def refuse_moved(target: str, name: str) -> None:
             raise ConfigError(f"{name}._target_={target} has moved. Write {name}._target_={target.replace(old, new)}.")
 
 
-def _attribute(found: Any, rest: list[str], target: str, name: str) -> Any:
+def _attribute(found: Any, rest: list[str], target: str, setting: str) -> Any:
     for part in rest:
         if not hasattr(found, part):
             public = [word for word in dir(found) if not word.startswith("_")]
             where = getattr(found, "__name__", target)
-            raise ConfigError(f"{name}._target_={target}: {where} has no {part!r}.{_near(part, public)}")
+            raise ConfigError(f"{setting}={target}: {where} has no {part!r}.{_near(part, public)}")
         found = getattr(found, part)
     return found
 
@@ -158,17 +160,17 @@ def _near(word: str, choices: list[str]) -> str:
     return hint if len(choices) <= 30 else hint.split(" Choices:")[0]
 
 
-def _nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each node with a `_target_`, also within others, with its dotted name."""
     if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
         yield name, node
     inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in inner:
-        yield from _nodes(value, f"{name}.{key}")
+        yield from nodes(value, f"{name}.{key}")
 
 
 def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:
-    for path, inner in _nodes(node, name):
+    for path, inner in nodes(node, name):
         yield path, inner["_target_"]
 
 
@@ -182,7 +184,7 @@ def _refusal(node: Mapping[str, Any], name: str, cause: BaseException) -> str:
     target = located.group(1) if located else node["_target_"]
     unknown = [
         f"{path}.{key} is not an argument of {inner['_target_']}.{suggest(key, known)}"
-        for path, inner in _nodes(node, name)
+        for path, inner in nodes(node, name)
         for key, known in _unknown_arguments(inner)
     ]
     return "\n".join(unknown) or f"{name}: {target} rejected its arguments: {reason}"

@@ -1,5 +1,6 @@
 """The private names of Keras that mnistlab uses, each with its reason. A test fails when Keras renames one."""
 
+import copy
 from typing import Any
 
 
@@ -8,23 +9,37 @@ def all_layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=False))
 
 
+def inner_optimizer(optimizer: Any) -> Any:
+    """The optimizer itself, or the one within Keras's LossScaleOptimizer."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def learning_rate_or_schedule(optimizer: Any) -> Any:
     """What the optimizer was given: `optimizer.learning_rate` hides a schedule behind its present value."""
-    return getattr(_inner(optimizer), "_learning_rate", None)
+    return getattr(inner_optimizer(optimizer), "_learning_rate", None)
 
 
 def last_scheduled_rate(optimizer: Any) -> Any:
     """The learning rate of the last step that a schedule gave, None without a schedule or a step. A schedule counts
     every batch; the public `iterations` counts updates, fewer where gradients are accumulated."""
-    schedule, steps = learning_rate_or_schedule(optimizer), int(_inner(optimizer)._iterations)
+    schedule, steps = learning_rate_or_schedule(optimizer), int(inner_optimizer(optimizer)._iterations)
     return schedule(steps - 1) if hasattr(schedule, "get_config") and callable(schedule) and steps else None
-
-
-def _inner(optimizer: Any) -> Any:
-    """The optimizer that Keras wraps to scale the loss of float16."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def load_samples(iterator: Any, indices: Any) -> Any:
     """(images, labels) of these rows of ImageDataGenerator's iterator, in this order; indexing gives whole batches."""
     return iterator._get_batches_of_transformed_samples(indices)
+
+
+def direction_error(callback: Any, model: Any) -> str:
+    """Keras's error if it does not know whether the metric that a callback monitors should rise; '' if it knows, or if
+    the callback monitors nothing. Keras asks at the end of the first epoch."""
+    if not hasattr(callback, "_set_monitor_op") or not any(getattr(entry, "metrics", ()) for entry in model.metrics):
+        return ""
+    probe = copy.copy(callback)
+    probe._model = model
+    try:
+        probe._set_monitor_op()
+    except ValueError as error:
+        return str(error)
+    return ""

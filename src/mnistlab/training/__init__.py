@@ -5,7 +5,8 @@
 """
 
 from mnistlab.training.augmentation import augmented_versions
-from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
+from mnistlab.training.callback_checks import check_callbacks, check_monitor
+from mnistlab.training.compiling import compile_model
 from mnistlab.training.fitting import fit, predict, saved_epoch, start_job, validates_on_test
 from mnistlab.training.plan import FitPlan, plan_fit, resolved_settings
 from mnistlab.training.result import TrainingResult

@@ -1,15 +1,31 @@
 """What a configuration trains: its model, callbacks and plan, and what settings and data decide about the training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 
 from mnistlab.config import Config
+from mnistlab.config import build as config_build
 from mnistlab.config.build import build, build_optimizer
+from mnistlab.config.targets import check_targets
 from mnistlab.data import Dataset
-from mnistlab.training import augmentation, models, plan, saving
-from mnistlab.training.compiling import check_callbacks, check_monitor, compile_model
+from mnistlab.training import augmentation, callback_checks, models, plan, saving
+from mnistlab.training.compiling import check_loss_and_metrics, compile_model
 from mnistlab.training.fitting import saved_epoch
+
+
+def check_without_data(config: Config) -> None:
+    """Check all that needs no data. It imports the user's modules and draws random numbers: seed afterwards.
+
+    Raises:
+        ConfigError: a callable cannot be imported or does not take its arguments; one of Keras rejects a value; a
+            callback needs a package, a metric or a folder that it will not have.
+    """
+    check_targets(config)
+    config_build.check_without_data(config)
+    check_loss_and_metrics(config.fit.loss, config.fit.metrics)
+    callback_checks.check_callback_settings(config)
 
 
 def build_model(config: Config, dataset: Dataset, initial_weights: Path | None = None) -> keras.Model:
@@ -42,15 +58,17 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
     return model
 
 
-def build_callbacks(config: Config, model: keras.Model) -> list[keras.callbacks.Callback]:
-    """The chosen callbacks, checked against the metrics that the training will have."""
-    callbacks = {name: build(node, f"callbacks.{name}") for name, node in config.callbacks.items()}
-    check_callbacks(callbacks, model, config.fit.metrics)
-    check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
-    return list(callbacks.values())
+def build_callbacks(config: Config, model: keras.Model) -> dict[str, keras.callbacks.Callback]:
+    """The chosen callbacks by name, checked against the metrics that the training will have."""
+    callbacks = {name: callback_checks.build_callback(node, name) for name, node in config.callbacks.items()}
+    callback_checks.check_callbacks(callbacks, model, config.fit.metrics)
+    callback_checks.check_monitor("save.monitor", config.save.monitor, config.fit.metrics)
+    return callbacks
 
 
-def plan_fit(config: Config, model: keras.Model, dataset: Dataset) -> plan.FitPlan:
+def plan_fit(
+    config: Config, model: keras.Model, dataset: Dataset, callbacks: Mapping[str, keras.callbacks.Callback]
+) -> plan.FitPlan:
     """Engine, batch size and steps of this configuration's training."""
     return plan.plan_fit(
         model,
@@ -60,6 +78,7 @@ def plan_fit(config: Config, model: keras.Model, dataset: Dataset) -> plan.FitPl
         seed=config.seed,
         engine=config.fit.engine,
         resident_gigabytes=config.fit.resident_gigabytes,
+        single_batches=callback_checks.needs_single_batches(callbacks),
     )
 
 

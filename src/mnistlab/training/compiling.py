@@ -9,8 +9,6 @@ import numpy as np
 from mnistlab.config import ConfigError, suggest
 from mnistlab.config.build import argument_names, build
 from mnistlab.config.metric_names import metric_name, metric_names
-from mnistlab.runtime.keras_internals import learning_rate_or_schedule
-from mnistlab.training.callbacks import ends_with_other_weights
 
 LOSSES = {
     "one_hot": "categorical_crossentropy",
@@ -50,6 +48,14 @@ def compile_model(
     model.compile(optimizer=optimizer, loss=built_loss, metrics=built_metrics)
     if loss != "auto" or not set(names) <= set(FIT_ALL_LABELS):
         _check_shapes(model, labels, loss, names)
+
+
+def check_loss_and_metrics(loss: Entry, metrics: Sequence[Entry]) -> None:
+    """Build those of Keras that have arguments, before there is a model; raise ConfigError if one rejects them."""
+    entries = {"fit.loss": loss, **{f"fit.metrics.{index}": entry for index, entry in enumerate(metrics)}}
+    for setting, entry in entries.items():
+        if isinstance(entry, Mapping) and str(entry.get("_target_")).startswith("keras."):
+            _built(entry, setting)
 
 
 def _loss(entry: Entry) -> Any:
@@ -128,38 +134,3 @@ def _accepts(setting: str, compute: Callable[[], Any], labels: str, num_outputs:
             f"{setting} does not accept labels of data.labels={labels} and a network with {num_outputs} outputs: "
             f"{lines[0].rstrip('.')}."
         ) from error
-
-
-def check_callbacks(
-    callbacks: Mapping[str, keras.callbacks.Callback], model: keras.Model, metrics: Sequence[Entry]
-) -> None:
-    """Check what Keras would notice during the training or never.
-
-    Raises:
-        ConfigError: a callback monitors a metric that will not exist, would change the learning rate of an optimizer
-            that has a schedule, or needs averaged weights where the optimizer has none.
-    """
-    schedule = isinstance(learning_rate_or_schedule(model.optimizer), keras.optimizers.schedules.LearningRateSchedule)
-    changes_rate = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
-    for name, callback in callbacks.items():
-        if not isinstance(callback, keras.callbacks.Callback):
-            raise ConfigError(f"callbacks.{name} must be a keras.callbacks.Callback. Received: {callback!r}.")
-        if schedule and isinstance(callback, changes_rate):
-            raise ConfigError(
-                f"callbacks.{name} changes the learning rate, but optimizer.learning_rate is a schedule that sets it "
-                "at every step. Use one of the two."
-            )
-        if isinstance(callback, keras.callbacks.SwapEMAWeights) and not ends_with_other_weights(model.optimizer):
-            raise ConfigError(f"callbacks.{name} needs averaged weights: set +optimizer.use_ema=true.")
-        check_monitor(f"callbacks.{name}.monitor", getattr(callback, "monitor", None), metrics)
-
-
-def check_monitor(setting: str, monitor: str | None, metrics: Sequence[Entry]) -> None:
-    """Check that every epoch will have the monitored metric.
-
-    Raises:
-        ConfigError: it will not.
-    """
-    known = [f"{prefix}{name}" for prefix in ("val_", "") for name in ("loss", *metric_names(metrics))]
-    if monitor is not None and monitor not in known:
-        raise ConfigError(f"{setting} must be a metric of the training. Received: {monitor}.{suggest(monitor, known)}")

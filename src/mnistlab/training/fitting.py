@@ -13,6 +13,7 @@ from mnistlab.data import Dataset, Split, epoch_order
 from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
 from mnistlab.training.array_metrics import PerClassMetrics, scalar_metrics
+from mnistlab.training.callback_checks import make_folders
 from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, Progress, ends_with_other_weights
 from mnistlab.training.engine import fused
 from mnistlab.training.plan import FitPlan
@@ -78,6 +79,7 @@ def fit(
         OSError: an image file was removed or damaged since it was checked; the message names it.
     """
     started = time.perf_counter()
+    make_folders(callbacks)
     history, kept = History(on_epoch), KeepEpoch(monitor, keep)
     observers = [PerClassMetrics(dataset.class_names), history, kept, *callbacks, Progress(plan.epochs)]
     if ends_with_other_weights(model.optimizer):

@@ -44,12 +44,14 @@ def plan_fit(
     seed: int,
     engine: str = "auto",
     resident_gigabytes: float = 4.0,
+    single_batches: str = "",
 ) -> FitPlan:
     """Decide how to train a compiled model.
 
     Args:
         batch_size: 'all', or more than there are, is the whole training set.
         engine: 'fused', 'keras' or 'auto': as `choose_engine` explains.
+        single_batches: what needs a call after every batch, for the message; '' if nothing does.
 
     Raises:
         ConfigError: the fused engine was asked for and cannot train this model.
@@ -62,7 +64,7 @@ def plan_fit(
             images_per_step,
         )
     return FitPlan(
-        engine=choose_engine(engine, model, dataset, resident_gigabytes),
+        engine=choose_engine(engine, model, dataset, resident_gigabytes, single_batches),
         batch_size=images_per_step,
         steps_per_epoch=steps_per_epoch(batch_size, len(dataset.train)),
         epochs=epochs,
@@ -109,12 +111,14 @@ def resolved_settings(
     }
 
 
-def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gigabytes: float) -> str:
+def choose_engine(
+    engine: str, model: keras.Model, dataset: Dataset, resident_gigabytes: float, single_batches: str = ""
+) -> str:
     """'fused' or 'keras'.
 
     Args:
-        engine: 'auto' takes the fused engine unless the images exceed `resident_gigabytes` or the network cannot be
-            compiled, and logs the reason.
+        engine: 'auto' takes the fused engine unless the images exceed `resident_gigabytes`, a callback acts after
+            single batches (`single_batches`) or the network cannot be compiled, and logs the reason.
 
     Raises:
         ConfigError: 'fused' was asked for and cannot train this model.
@@ -132,6 +136,12 @@ def choose_engine(engine: str, model: keras.Model, dataset: Dataset, resident_gi
                 resident_gigabytes,
             )
         return "keras"
+    if single_batches:
+        blocks = f"{single_batches}, but the fused engine calls callbacks after blocks of batches"
+        if engine == "auto":
+            log.warning("Training with plain Keras: %s (accept that with fit.engine=fused).", blocks)
+            return "keras"
+        log.warning("%s, whose length depends on the machine (fit.engine=keras: every batch).", blocks)
     try:
         fused.check(
             model, dataset.train.images[:IMAGES_CHECKED], dataset.targets(dataset.train.labels[:IMAGES_CHECKED])
