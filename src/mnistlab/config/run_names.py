@@ -1,15 +1,21 @@
 """A run's name: the optimizer, then every setting that differs from the defaults (`adam-lr0.001-cnn`)."""
 
+import dataclasses
 import functools
+import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from mnistlab.config import Config, ConfigError, conf_folder, parameters
 from mnistlab.config.compose import compose_config
+from mnistlab.config.metric_names import FUNCTION_GETTERS
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
+MAX_LENGTH = 200
+REMOVED = object()  # the value of a setting that the command line removes
 NOT_IN_NAMES = ("optimizer", "tracking", "run.", "paths.", "tracking.", "sweep", "source.path")
 
 
@@ -30,23 +36,57 @@ def run_name(config: Config, used_source: str | None = None) -> str:
         and config.choices.get("source") != "npz"
     ):
         words.append(used_source)
-    return "-".join(words)[:200]
+    name = re.sub(r"[^\w.,+@=()-]", "_", "-".join(words))
+    if len(name) <= MAX_LENGTH:
+        return name
+    return f"{name[: MAX_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """Overridden keys -> values that differ from what the chosen options and the defaults give."""
+    """Overridden keys -> values that differ from what the chosen options and the defaults give, mappings in short."""
     settings = parameters(config)
-    mappings = {
-        key.removesuffix("._target_"): str(value) for key, value in settings.items() if key.endswith("._target_")
-    }
-    settings = {**{key: target.rpartition(".")[2] for key, target in mappings.items()}, **settings}
     keys = [override.lstrip("+~").split("=", 1)[0].split("@")[0] for override in config.overrides]
     keys = [key for key in dict.fromkeys(keys) if not key.startswith(NOT_IN_NAMES) or key.startswith("optimizer.")]
     if not keys:
         return {}
     unchanged, defaults = _unchanged(_groups(config), config.config_dir)
     before = {**unchanged, **{key: defaults.get(key) for key in keys if key in config.choices}}
-    return {key: settings[key] for key in keys if key in settings and settings[key] != before.get(key)}
+    changed: dict[str, Any] = {}
+    for key in keys:
+        if key in settings:
+            changed |= {key: settings[key]} if settings[key] != before.get(key) else {}
+        elif (inside := _below(settings, key)) != _below(before, key):
+            changed[key] = _in_short(_node(config, key), key, settings) if inside else REMOVED
+    return changed
+
+
+def _below(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name.startswith(f"{key}.")}
+
+
+def _node(config: Config, key: str) -> Any:
+    """The mapping or list of a setting; None where there is none."""
+    node: Any = dataclasses.asdict(config)
+    for part in key.split("."):
+        node = {str(name): value for name, value in node.items()}.get(part) if isinstance(node, Mapping) else None
+    return node
+
+
+def _in_short(node: Any, key: str, settings: Mapping[str, Any]) -> str:
+    """A mapping as '3=0.1+cat=0.5', one with a `_target_` as 'F1Score(average=macro)', a list as 'accuracy,auc'. Values
+    as in the parameters, which have no secrets."""
+    if isinstance(node, list) and key not in settings:
+        return ",".join(_in_short(entry, f"{key}.{index}", settings) for index, entry in enumerate(node))
+    if not isinstance(node, Mapping) or key in settings:
+        return str(settings.get(key, node)).replace(" ", "").replace("'", "").strip("[]")
+    target = str(node.get("_target_", ""))
+    called = str(node.get("path")) if target in FUNCTION_GETTERS else target
+    left_out = ("_target_", "path") if target in FUNCTION_GETTERS else ("_target_",)
+    entries = [
+        f"{name}={_in_short(value, f'{key}.{name}', settings)}" for name, value in node.items() if name not in left_out
+    ]
+    arguments = "+".join(entries)
+    return f"{called.rpartition('.')[2]}({arguments})" if target and entries else called.rpartition(".")[2] or arguments
 
 
 def default_learning_rate(config: Config) -> Any:
@@ -83,15 +123,18 @@ def _unchanged(groups: tuple[str, ...], config_dir: str | None) -> tuple[dict[st
 
 def _word(key: str, value: Any) -> str:
     last = key.rpartition(".")[2]
-    if "." not in key and key != "seed":
+    if value is REMOVED:
+        return f"without_{last}"
+    if "." not in key and not isinstance(value, bool | int):
         text = str(value).strip("[]").replace(" ", "").replace(",", "+").replace("'", "")
         return f"{key}_{text}" if text in ("default", "none") else text
     if key == "init.from":
         return f"from_{_short_reference(str(value))}"
     if last == "_target_":
         return str(value).rpartition(".")[2]
-    text = str(value).replace(" ", "").replace("'", "").strip("[]{}").replace("/", "_") or "none"
-    return f"{SHORT.get(last, last)}{'' if text[:1].isdigit() else '_'}{text}"
+    text = str(value).replace(" ", "").replace("'", "").strip("[]{}") or "none"
+    joined = text[:1].isdigit() and "=" not in text
+    return f"{SHORT.get(last, last)}{'' if joined else '_'}{text}"
 
 
 def _short_reference(start_from: str) -> str:
