@@ -146,6 +146,50 @@ def test_settings_of_a_callback_alone_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["callbacks.slow_stop.patience=5"],
+            "callbacks.slow_stop.patience is a setting of callbacks=slow_stop, which is not chosen. "
+            "Write: callbacks=slow_stop callbacks.slow_stop.patience=5.",
+        ),
+        (
+            ["+callbacks.slow_stop.patience=5"],
+            "callbacks.slow_stop has settings but is not chosen. Write callbacks=slow_stop before them.",
+        ),
+        (["optimizer.epsilom=1"], "optimizer.epsilom is not a setting."),
+        (["optimizer=gentel"], "optimizer=gentel is not an option. Did you mean gentle?"),
+        (["optimizer=slow_stop"], "optimizer=slow_stop is not an option. It is an option of callbacks:"),
+        (["optimizer=gentle", "optimizer.momentun=1"], "optimizer.momentun is not a setting. Did you mean"),
+        (
+            ["model.width=3"],
+            "model.width is a setting of model=own, which is not chosen. Write: model=own model.width=3.",
+        ),
+    ],
+)
+def test_advice_knows_the_options_of_the_users_folder(overrides: list[str], message: str, tmp_path) -> None:
+    files = {
+        "callbacks/slow_stop": "slow_stop: {_target_: keras.callbacks.EarlyStopping, patience: 20}",
+        "optimizer/gentle": "{_target_: keras.optimizers.SGD, learning_rate: 0.003, momentum: 0.95}",
+        "model/own": "{_target_: my.network, width: 2}",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(content)
+    with pytest.raises(ConfigError) as error:
+        compose_config(overrides, config_dir=str(tmp_path))
+    assert str(error.value).startswith(message)
+
+
+def test_a_path_with_fields_shows_how_it_is_quoted() -> None:
+    message = problems("callbacks=model_checkpoint", "callbacks.model_checkpoint.filepath=a/{epoch}.keras")
+    written = 'callbacks.model_checkpoint.filepath="a/{epoch}.keras"'
+    assert message.endswith(f"Quote a value with braces twice: '{written}'.")
+    checkpoint = compose_config(["callbacks=model_checkpoint", written]).callbacks["model_checkpoint"]
+    assert checkpoint["filepath"] == "a/{epoch}.keras"
+
+
+@pytest.mark.parametrize(
     ("override", "message"),
     [
         ("optimizer=sgd,adam", "To compare them: --multirun optimizer=sgd,adam."),

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 from mnistlab.config.class_keys import quote_mappings
-from mnistlab.config.options import group_advice, option_advice, several_values_advice
+from mnistlab.config.options import config_folders, group_advice, option_advice, several_values_advice
 
 OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
@@ -46,12 +46,16 @@ def compose_config(overrides: list[str], config_name: str = "train", config_dir:
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
     """The composed configuration, including the `hydra` node."""
     register()
-    search = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     try:
         with hydra_internals.composing(str(conf_folder())):
-            return compose(config_name, overrides=[*overrides, *search], return_hydra_config=True)
+            return compose(config_name, overrides=[*overrides, *_search(config_dir)], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(explain(error, overrides)) from error
+        raise ConfigError(explain(error, overrides, config_dir)) from error
+
+
+def _search(config_dir: str | None) -> list[str]:
+    """The override that makes Hydra search the user's folder of config groups too."""
+    return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
 
 
 def checked(
@@ -66,12 +70,12 @@ def checked(
     if problems := list(_one_option_problems(choices, lists, overrides)):
         raise ConfigError(problems)
     config = typed(composed)
+    config.config_dir = config_dir
     given = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
     problems = [*apply_keras_names(config, given), *build.argument_problems(config)]
     if problems:
         raise ConfigError(problems)
     config.overrides = [entry for entry in overrides if not entry.lstrip("+~").startswith("hydra.")]
-    config.config_dir = config_dir
     config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
     config.choices.setdefault("callbacks", "+".join(config.callbacks))
@@ -222,19 +226,20 @@ def _listable(entry: Override) -> bool:
     return entry.is_discrete_sweep() or not entry.is_sweep_override()
 
 
-def explain(error: Exception, overrides: list[str]) -> str:
-    """An error of Hydra or OmegaConf in the user's terms, with the choices."""
+def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
+    """An error of Hydra or OmegaConf in the user's terms, with the choices, also those of the user's folder."""
     message, cause = str(error), str(error.__cause__ or "")
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
         listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-        choices = listed or [file.stem for file in (conf_folder() / (found[1] or "")).glob("*.yaml")]
+        folders = [folder / (found[1] or "") for folder in config_folders(config_dir)]
+        choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
         hint = suggest(found[2], choices)
-        elsewhere = "" if "Did you mean" in hint else group_advice(found[2], found[1] or "")
+        elsewhere = "" if "Did you mean" in hint else group_advice(found[2], found[1] or "", config_dir)
         return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
         return several_values_advice(found[1], found[2])
     if found := re.search(r"Could not override '([^'@]+)", message):
-        return _no_such_key(found[1], overrides)
+        return _no_such_key(found[1], overrides, config_dir)
     if found := re.search(r"Error merging override (.*)", message):
         reason = re.sub(r"^field '.*' is not Optional", "null is not allowed here", cause.split("\n")[0])
         if "Cannot merge DictConfig with ListConfig" in reason:
@@ -244,42 +249,46 @@ def explain(error: Exception, overrides: list[str]) -> str:
     if "Config group override must be" in message:
         return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
     if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
         quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
+        if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
+            quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
         return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
     return " ".join(line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line)
 
 
-def _no_such_key(key: str, overrides: list[str]) -> str:
+def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
     if key.startswith("data.augmentation."):
         elsewhere = NO_AUGMENTATIONS.get(key.rpartition(".")[2])
         if elsewhere:
             return f"{key} is not an augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
-    known = _known_keys(overrides)
+    known = _known_keys(overrides, config_dir)
     if key in known and "." in key:
         given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")
         return f"{key} has no such entries yet: to add them, write '+{given}'."
-    advice = option_advice(key, overrides)
+    advice = option_advice(key, overrides, config_dir)
     if advice and not any(name.rpartition(".")[2] == key for name in known):
         return advice
     message = no_such_setting(key, known)
     if " Did you mean" not in message:
-        message += group_advice(key.rpartition(".")[2])
+        message += group_advice(key.rpartition(".")[2], config_dir=config_dir)
     group = key.split(".")[0]
     if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
         return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
     return message
 
 
-def _known_keys(overrides: list[str]) -> list[str]:
+def _known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
     """All dotted settings of the chosen options, and the groups themselves."""
-    groups = [entry.name for entry in conf_folder().iterdir() if entry.is_dir() and entry.name != "hydra"]
+    folders = [entry for folder in config_folders(config_dir) for entry in folder.iterdir() if entry.is_dir()]
+    groups = list(dict.fromkeys(entry.name for entry in folders if entry.name != "hydra"))
     chosen = [override for override in overrides if override.split("=")[0] in groups]
     for choices in (chosen, []):
         try:
             with hydra_internals.composing(str(conf_folder())):
-                composed = compose("train", overrides=choices)
+                composed = compose("train", overrides=[*choices, *_search(config_dir)])
         except (HydraException, OmegaConfBaseException):
             continue
         settings = flatten(OmegaConf.to_container(composed, resolve=False))

@@ -3,6 +3,7 @@
 import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -14,16 +15,24 @@ LISTS = ("fit.metrics", "save.formats", "sweep.axes", "sweep.targets", "model.un
 MAX_LISTED = 5
 
 
-def option_advice(key: str, overrides: Sequence[str]) -> str:
+def config_folders(config_dir: str | None = None) -> list[Path]:
+    """The folders with config groups: mnistlab's, and the user's if there is one."""
+    users = [Path(config_dir).resolve()] if config_dir and Path(config_dir).is_dir() else []
+    return [conf_folder(), *users]
+
+
+def option_advice(key: str, overrides: Sequence[str], config_dir: str | None = None) -> str:
     """'It is a setting of optimizer=momentum. Write: ...' if options that are not chosen have the setting, else ''.
 
     Args:
         key: of the unknown setting: 'callbacks.early_stopping.patience', also without its group ('patience').
         overrides: of the command line: the value that was given and the chosen callbacks.
+        config_dir: the user's folder of config groups.
     """
     parent, _, last = key.rpartition(".")
     words = (last, key.split(".")[1]) if key.startswith("callbacks.") else (last,)
-    found = {group: _settings_of(group, words) for group in GROUPS}
+    folders = tuple(config_folders(config_dir))
+    found = {group: _settings_of(group, words, folders) for group in GROUPS}
     settings = {f"{group}.{name}": options for group, names in found.items() for name, options in names.items()}
     known = [name for name in settings if name == key or (not parent and name.rpartition(".")[2] == last)]
     callback = ".".join(key.split(".")[:2])
@@ -41,10 +50,10 @@ def option_advice(key: str, overrides: Sequence[str]) -> str:
     return f"{setting} is a setting of {group}={several}, which is not chosen. Write: {write}."
 
 
-def group_advice(option: str, group: str = "") -> str:
+def group_advice(option: str, group: str = "", config_dir: str | None = None) -> str:
     """' It is an option of callbacks: callbacks=early_stopping.' for the name of an option of another group than this,
     in any case; else ''."""
-    for file in sorted(conf_folder().glob("*/*.yaml")):
+    for file in (file for folder in config_folders(config_dir) for file in sorted(folder.glob("*/*.yaml"))):
         is_other = file.parent.name != group and file.stem not in ("default", "none")
         if is_other and file.stem == option.lower():
             return f" It is an option of {file.parent.name}: {file.parent.name}={file.stem}."
@@ -60,12 +69,14 @@ def several_values_advice(key: str, values: str) -> str:
     return f"{rule} {compare}"
 
 
-def callback_problems(callbacks: Mapping[str, Any]) -> Iterator[str]:
+def callback_problems(callbacks: Mapping[str, Any], config_dir: str | None = None) -> Iterator[str]:
     """Callbacks that have settings but were not chosen, as after +callbacks.early_stopping.patience=5 alone."""
     for name, node in callbacks.items():
         if not isinstance(node, Mapping):
             yield f"callbacks.{name} must be a mapping with _target_, the callback's class. Received: {node}."
-        elif "_target_" not in node and (conf_folder() / "callbacks" / f"{name}.yaml").is_file():
+        elif "_target_" not in node and any(
+            (folder / "callbacks" / f"{name}.yaml").is_file() for folder in config_folders(config_dir)
+        ):
             yield f"callbacks.{name} has settings but is not chosen. Write callbacks={name} before them."
         elif "_target_" not in node:
             yield f"callbacks.{name}._target_ must name the callback's class, as in keras.callbacks.EarlyStopping."
@@ -79,17 +90,19 @@ def _choice(group: str, option: str, overrides: Sequence[str]) -> str:
 
 
 @functools.cache
-def _settings_of(group: str, words: tuple[str, ...]) -> dict[str, list[str]]:
+def _settings_of(group: str, words: tuple[str, ...], folders: tuple[Path, ...]) -> dict[str, list[str]]:
     """Dotted setting without its group -> the options of the group whose YAML file has it. Only files that contain one
     of the words: to parse them all takes a tenth of the answer to a typo."""
     found: dict[str, list[str]] = {}
-    for file in sorted((conf_folder() / group).glob("*.yaml")):
+    for file in (file for folder in folders for file in sorted((folder / group).glob("*.yaml"))):
         text = file.read_text(encoding="utf-8")
         if not any(word in text for word in words):
             continue
         content: dict[str, Any] = yaml.safe_load(text) or {}
         content.pop("defaults", None)
-        for name in flatten(content.get(group, content)):
-            if name and not name.startswith("_") and "._" not in name:
-                found.setdefault(name, []).append(file.stem)
+        names = flatten(content.get(group, content))
+        for name in (name for name in names if name and not name.startswith("_") and "._" not in name):
+            options = found.setdefault(name, [])
+            if file.stem not in options:
+                options.append(file.stem)
     return found
