@@ -379,3 +379,11 @@ def test_keras_names_and_ours_are_one_setting() -> None:
 )
 def test_keras_names_are_checked(overrides: list[str], expected: str) -> None:
     assert expected in problems(*overrides)
+
+
+def test_more_epochs_than_any_training_takes_are_a_slip() -> None:
+    assert problems("fit.epochs=1000000") == (
+        "fit.epochs counts passes through all training images, not steps: at most 100,000. Received: 1000000. "
+        "To end when it no longer improves: callbacks=early_stopping fit.epochs=1000."
+    )
+    assert compose_config(["fit.epochs=100000"]).fit.epochs == 100_000

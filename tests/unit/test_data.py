@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -202,3 +203,23 @@ def test_epoch_order_depends_on_seed_and_epoch() -> None:
     assert all(sorted(order) == list(range(100)) for order in orders.values())
     assert len({order.tobytes() for order in orders.values()}) == 6
     assert np.array_equal(orders[1, 2], epoch_order(100, 1, 2))
+
+
+@pytest.mark.parametrize("setting", ["validation_fraction", "test_fraction"])
+def test_a_fraction_of_less_than_one_image_a_class_is_said_or_refused(setting) -> None:
+    source = dataclasses.replace(images([100, 100]), test=None)
+    dataset = prepare(source, **{setting: 0.006})  # 1.2 of 200 images, or of the 180 that a test set leaves
+    held_out = dataset.validation if setting == "validation_fraction" else dataset.test
+    assert np.bincount(held_out.labels).tolist() == [1, 1]
+    number = {"validation_fraction": 180, "test_fraction": 200}[setting]
+    assert (
+        f"data.{setting}=0.006 of {number} images is less than one a class: one of each is held out." in dataset.notes
+    )
+    with pytest.raises(ConfigError) as error:
+        prepare(source, **{setting: 0.001})
+    assert str(error.value) == (
+        f"data.{setting} must hold out images of every class. Received: 0.001 of {number} training images, less than "
+        f"one. Use at least {2 / number:.2g}."
+    )
+    tiny = prepare(dataclasses.replace(images([4, 4]), test=None))  # the defaults always split
+    assert [len(split) for split in tiny.splits.values()] == [4, 2, 2]

@@ -14,6 +14,7 @@ from mnistlab.config.class_keys import read_mapping
 from mnistlab.config.keras_names import name_problems
 from mnistlab.config.schema import KERAS_NAMES
 
+MAX_EPOCHS = 100_000  # a second each is more than a day
 MODEL_FORMATS = ("keras", "h5", "weights")
 # ImageDataGenerator's arguments that vary an image, and those that mnistlab sets elsewhere.
 AUGMENTATIONS = (
@@ -216,6 +217,12 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     whole = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size >= 1
     if not whole and batch_size != "all":
         yield f"fit.batch_size must be a whole number >= 1, or `all` (one step an epoch). Received: {batch_size}."
+    if config.fit.epochs > MAX_EPOCHS:
+        yield (
+            f"fit.epochs counts passes through all training images, not steps: at most {MAX_EPOCHS:,}. "
+            f"Received: {config.fit.epochs}. To end when it no longer improves: "
+            "callbacks=early_stopping fit.epochs=1000."
+        )
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int | float) and not (0 <= rate < math.inf):
         yield f"optimizer.learning_rate must be a number >= 0. Received: {rate}."

@@ -31,6 +31,7 @@ def split_images(
     advice = ", or validate on the test images: data.validation=test" if will_have_test and hold_out_validation else ""
     _check_sizes(train.labels, images.class_names, 1 + hold_out_test, hold_out_validation, advice)
     if hold_out_test:
+        notes += _few_held_out("data.test_fraction", test_fraction, train.labels)
         train, test = _hold_out(train, stratified(train.labels, test_fraction, np.random.default_rng([seed, 1])))
         notes.append(
             f"There is no test set, so {len(test):,} training images are held out for it "
@@ -44,6 +45,7 @@ def split_images(
         if rule == "keras":
             mask = first_of_each_class(train.labels, validation_fraction)
         else:
+            notes += _few_held_out("data.validation_fraction", validation_fraction, train.labels)
             mask = stratified(train.labels, validation_fraction, generator)
         train, validation_split = _hold_out(train, mask)
     if test is None:
@@ -71,6 +73,22 @@ def _check_sizes(
             f"Add images{advice if counts[label] >= num_splits else ' or a test set'}."
             for label in small
         )
+
+
+def _few_held_out(setting: str, fraction: float, labels: np.ndarray) -> list[str]:
+    """A note if a fraction is fewer images than classes; `stratified` then holds out one of each.
+
+    Raises:
+        ConfigError: it is not a single image, where a tenth would be.
+    """
+    num_images, num_classes = len(labels), len(np.unique(labels))
+    if fraction * num_images < 1 <= num_images / 10:
+        raise ConfigError(
+            f"{setting} must hold out images of every class. Received: {fraction:g} of {num_images:,} training images, "
+            f"less than one. Use at least {num_classes / num_images:.2g}."
+        )
+    few = round(fraction * num_images) < num_classes
+    return [f"{setting}={fraction:g} of {num_images:,} images is less than one a class: one of each is held out."] * few
 
 
 def _hold_out(split: Split, mask: np.ndarray) -> tuple[Split, Split]:
