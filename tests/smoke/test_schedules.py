@@ -95,7 +95,7 @@ def test_both_engines_train_as_plain_keras_with_this_schedule(engine: str, tmp_p
     rates = keras.optimizers.schedules.CosineDecay(0.01 / 25, 10.5, 4e-6, warmup_target=0.01, warmup_steps=3.5)
     plain.compile(keras.optimizers.Adam(rates), "categorical_crossentropy", metrics=["accuracy"])
 
-    history = fit(model, dataset, building.plan_fit(config, model, dataset), keep="last").history
+    history = fit(model, dataset, building.plan_fit(config, model, dataset, {}), keep="last").history
     images, targets = dataset.train.images, dataset.targets(dataset.train.labels)
     for epoch, row in enumerate(history):
         order = epoch_order(len(images), 0, epoch)

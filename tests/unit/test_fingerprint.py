@@ -44,7 +44,8 @@ LEFT_OUT = (
     *("run.*", "paths.*", "tracking.*", "sweep.*"),
     *("source.*", "data.split", "data.split_seed", "data.keep*", "data.limit", "data.*_size"),
     *("data.validation", "data.validation_*", "data.test_fraction"),
-    *("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "deterministic", "save.which", "init.from"),
+    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
+    *("deterministic", "save.which", "init.from"),
 )
 
 

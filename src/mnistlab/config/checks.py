@@ -15,6 +15,7 @@ from mnistlab.config.keras_names import name_problems
 from mnistlab.config.schema import KERAS_NAMES
 
 MAX_EPOCHS = 100_000  # a second each is more than a day
+PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")  # Keras's dtype policies
 MODEL_FORMATS = ("keras", "h5", "weights")
 # ImageDataGenerator's arguments that vary an image, and those that mnistlab sets elsewhere.
 AUGMENTATIONS = (
@@ -223,6 +224,12 @@ def _meaning_problems(config: Config) -> Iterator[str]:
             f"Received: {config.fit.epochs}. To end when it no longer improves: "
             "callbacks=early_stopping fit.epochs=1000."
         )
+    precision = config.fit.precision
+    if precision is not None and precision not in PRECISIONS:
+        near = {"16": "mixed_float16", "bf": "mixed_bfloat16", "64": "float64"}
+        found = [name for part, name in near.items() if part in precision]
+        hint = f" Did you mean {found[-1]}?" if found else ""
+        yield f"fit.precision={precision} is not an option.{hint} Choices: {', '.join(PRECISIONS)}."
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int | float) and not (0 <= rate < math.inf):
         yield f"optimizer.learning_rate must be a number >= 0. Received: {rate}."

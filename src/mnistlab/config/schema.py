@@ -73,6 +73,7 @@ class FitConfig:
     epochs: int = _number("value >= 1", lambda value: value >= 1)
     batch_size: Any
     engine: str = _choice("auto", "fused", "keras")
+    precision: str | None
     resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
     loss: Any
     metrics: Any = _list_of("metrics")

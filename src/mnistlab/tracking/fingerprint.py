@@ -32,7 +32,10 @@ THROUGH_DATA = (
     *(f"data.{name}" for name in ("validation", "validation_fraction", "validation_split", "test_fraction")),
 )
 # what these decide together with data and machine is in the part 'resolved';
-THROUGH_RESOLVED = ("fit.engine", "fit.resident_gigabytes", "fit.batch_size", "deterministic", "save.which")
+THROUGH_RESOLVED = (
+    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
+    *("deterministic", "save.which"),
+)
 # these name files, which the part 'files' has by content.
 THROUGH_FILES = ("init.from",)
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from mnistlab.runtime import terminal
-from mnistlab.runtime.keras_internals import last_scheduled_rate
+from mnistlab.runtime.keras_internals import inner_optimizer, last_scheduled_rate
 
 log = logging.getLogger("mnistlab")
 
@@ -156,6 +156,7 @@ class FinalWeights(keras.callbacks.Callback):
 
 def ends_with_other_weights(optimizer: keras.Optimizer) -> bool:
     """Whether the optimizer gives the model other weights after the last step than it trains: their average."""
+    optimizer = inner_optimizer(optimizer)
     own_rule = type(optimizer).finalize_variable_values is not keras.Optimizer.finalize_variable_values
     return bool(optimizer.use_ema) or own_rule
 

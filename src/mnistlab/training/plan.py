@@ -11,6 +11,7 @@ import tensorflow as tf
 from mnistlab.config import ConfigError
 from mnistlab.data import Dataset
 from mnistlab.training.engine import fused
+from mnistlab.training.precision import policy_name
 
 log = logging.getLogger("mnistlab")
 
@@ -94,7 +95,13 @@ def _gigabytes(dataset: Dataset) -> float:
 
 
 def resolved_settings(
-    dataset: Dataset, *, batch_size: int | str, engine: str, resident_gigabytes: float, deterministic: bool
+    dataset: Dataset,
+    *,
+    batch_size: int | str,
+    engine: str,
+    resident_gigabytes: float,
+    deterministic: bool,
+    precision: str | None = None,
 ) -> dict[str, str]:
     """What settings, data and machine decide about the computation of a training, for its fingerprint.
 
@@ -105,7 +112,7 @@ def resolved_settings(
     return {
         "engine": engine_for_data(engine, dataset, resident_gigabytes),
         "batch_size": str(resolve_batch_size(batch_size, len(dataset.train))),
-        "precision": str(keras.config.dtype_policy().name),
+        "precision": policy_name(precision),
         "device": "gpu" if tf.config.list_physical_devices("GPU") else "cpu",
         "deterministic": str(deterministic).lower(),
     }

@@ -59,6 +59,7 @@ def signature(network: keras.Model) -> str | int:
     try:
         compiled = network.get_compile_config()
         optimizer = compiled["optimizer"]["config"]
+        optimizer = optimizer.get("inner_optimizer", {"config": optimizer})["config"]
         if isinstance(optimizer.get("learning_rate"), float):
             optimizer["learning_rate"] = None  # a variable, an input of the program
         return json.dumps([network.get_config(), compiled, [v.trainable for v in network.variables]])

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistlab.runtime.keras_internals import all_layers
+from mnistlab.runtime.keras_internals import all_layers, inner_optimizer
 from mnistlab.training.engine import copies
 
 Compiler = Literal["auto", "xla", "graph"]
@@ -227,7 +227,7 @@ class Program:
         if compiler != "auto":
             return [compiler]
         kinds = {type(layer).__name__ for layer in all_layers(self.model)}
-        exact = type(self.model.optimizer).__name__ not in INEXACT_IN_XLA
+        exact = type(inner_optimizer(self.model.optimizer)).__name__ not in INEXACT_IN_XLA
         return ["xla", "graph"] if kinds <= set(FAST_IN_XLA) and exact and full_steps > 1 else ["graph"]
 
     def _plan(self, data: Resident, order: np.ndarray, compilers: list[str]) -> Plan:
