@@ -10,7 +10,7 @@ from mnistlab.config import build as config_build
 from mnistlab.config.build import build, build_optimizer
 from mnistlab.config.targets import check_targets
 from mnistlab.data import Dataset
-from mnistlab.training import augmentation, callback_checks, models, plan, saving
+from mnistlab.training import augmentation, callback_checks, models, plan, precision, saving
 from mnistlab.training.compiling import check_loss_and_metrics, compile_model
 from mnistlab.training.fitting import saved_epoch
 
@@ -37,25 +37,34 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
     Raises:
         ConfigError: network, optimizer, loss or metrics cannot be built, or the weights do not fit.
     """
-    network = build(
-        config.model,
-        "model",
-        input_shape=dataset.image_shape,
-        num_outputs=dataset.num_outputs,
-        output_activation=dataset.output_activation,
-    )
+    with precision.policy(config.fit.precision):
+        network = build(
+            config.model,
+            "model",
+            input_shape=dataset.image_shape,
+            num_outputs=dataset.num_outputs,
+            output_activation=dataset.output_activation,
+        )
+    network = precision.with_exact_output(network, config.fit.precision)
+    with precision.policy(precision.outer_policy(config.fit.precision)):
+        model = _with_preprocessing(network, config, dataset)
+    optimizer = build_optimizer(config, plan.steps_per_epoch(config.fit.batch_size, len(dataset.train)))
+    optimizer = precision.scaled(optimizer, config.fit.precision)
+    compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
+    if initial_weights is not None:
+        saving.load_weights(model, initial_weights)
+    return model
+
+
+def _with_preprocessing(network: keras.Model, config: Config, dataset: Dataset) -> keras.Model:
+    """The network with its scaling and augmentation in front."""
     scaling = config.data.rescale or config.data.scaling
     augmenting = (
         []
         if dataset.loader == "generator"
         else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling))
     )
-    model = models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
-    optimizer = build_optimizer(config, plan.steps_per_epoch(config.fit.batch_size, len(dataset.train)))
-    compile_model(model, optimizer, loss=config.fit.loss, metrics=config.fit.metrics, labels=dataset.labels)
-    if initial_weights is not None:
-        saving.load_weights(model, initial_weights)
-    return model
+    return models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
 
 
 def build_callbacks(config: Config, model: keras.Model) -> dict[str, keras.callbacks.Callback]:
@@ -94,6 +103,7 @@ def resolved_settings(config: Config, dataset: Dataset) -> dict[str, str]:
             engine=config.fit.engine,
             resident_gigabytes=config.fit.resident_gigabytes,
             deterministic=config.deterministic,
+            precision=config.fit.precision,
         ),
         "saved_epoch": saved_epoch(config.save.which, dataset),
     }
