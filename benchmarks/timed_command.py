@@ -34,7 +34,7 @@ TIMED = (
     ("mnistlab.data.loading", "load", "data"),
     ("mnistlab.training.fitting", "resident_of", "data"),
     ("mnistlab.experiment", "build_model", "model"),
-    ("mnistlab.experiment", "build_callbacks", "model"),
+    ("mnistlab.training.building", "build_callbacks", "model"),
     ("mnistlab.training.plan", "choose_engine", "compile"),
     ("mnistlab.training.engine.program", "Program.prepare", "compile"),
     ("mnistlab.training", "fit", "train"),
