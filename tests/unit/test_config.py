@@ -387,3 +387,10 @@ def test_more_epochs_than_any_training_takes_are_a_slip() -> None:
         "To end when it no longer improves: callbacks=early_stopping fit.epochs=1000."
     )
     assert compose_config(["fit.epochs=100000"]).fit.epochs == 100_000
+
+
+@pytest.mark.parametrize("group", ["optimizer", "schedule", "source"])
+def test_a_group_takes_an_option_not_a_mapping(group: str) -> None:
+    message = problems(f"{group}={{_target_: keras.optimizers.SGD}}")
+    assert message.startswith(f"{group} takes the name of an option, {group}=OPTION, ")
+    assert f"{group}.NAME=VALUE" in message

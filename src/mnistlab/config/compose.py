@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 from mnistlab.config.class_keys import quote_mappings
-from mnistlab.config.options import config_folders, group_advice, option_advice, several_values_advice
+from mnistlab.config.options import config_folders, group_advice, mapping_advice, option_advice, several_values_advice
 
 OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
@@ -96,6 +96,9 @@ def _one_option_problems(
 ) -> Iterator[str]:
     """Groups that have a list of options, which Hydra would merge into one. It names no choice for them."""
     for group in ONE_OPTION_GROUPS:
+        if any(override.lstrip("+").startswith(f"{group}={{") for override in overrides):
+            yield mapping_advice(group)
+            continue
         removed = any(override.split("=")[0] == f"~{group}" for override in overrides)
         if choices.get(group) or removed:
             continue
@@ -264,6 +267,8 @@ def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
             return f"{key} is not an augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
+    if key in ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
+        return mapping_advice(key)
     known = _known_keys(overrides, config_dir)
     if key in known and "." in key:
         given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")

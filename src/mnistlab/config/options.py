@@ -69,6 +69,13 @@ def several_values_advice(key: str, values: str) -> str:
     return f"{rule} {compare}"
 
 
+def mapping_advice(group: str) -> str:
+    """What to write for a group that is given a mapping, which Hydra would merge into the chosen option."""
+    single = f"settings one by one ({group}.NAME=VALUE, or +{group}.NAME=VALUE to add one)"
+    own = f"a class without an option has a file of its own: --config-dir FOLDER with FOLDER/{group}/NAME.yaml"
+    return f"{group} takes the name of an option, {group}=OPTION, and {single}; {own}. Received: a mapping."
+
+
 def callback_problems(callbacks: Mapping[str, Any], config_dir: str | None = None) -> Iterator[str]:
     """Callbacks that have settings but were not chosen, as after +callbacks.early_stopping.patience=5 alone."""
     for name, node in callbacks.items():
