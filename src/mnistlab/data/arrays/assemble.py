@@ -1,5 +1,6 @@
 """`Images` made of named arrays: the pixels converted, the labels counted as classes, the splits complete."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,16 @@ def images_from_arrays(
         ConfigError: shapes, values or lengths that do not match.
     """
     called = {role: (names or {}).get(role, role) for role in arrays}
+    counts = Counter(called.values())  # one array, or files of one name in two folders, may have two roles
+    called = {role: name if counts[name] == 1 else f"{name} ({role})" for role, name in called.items()}
     splits = [split for split in SPLITS if f"x_{split}" in arrays]
     for split in splits:
         images, labels = (f"{kind}_{split}" for kind in "xy")
-        counts = [arrays[role].shape[0] if arrays[role].ndim else 0 for role in (images, labels)]
-        if counts[0] != counts[1]:
+        lengths = [arrays[role].shape[0] if arrays[role].ndim else 0 for role in (images, labels)]
+        if lengths[0] != lengths[1]:
             raise ConfigError(
                 f"{called[images]} and {called[labels]} must have the same length. "
-                f"Received: {counts[0]} images, {counts[1]} labels, shapes {arrays[images].shape} and "
+                f"Received: {lengths[0]} images, {lengths[1]} labels, shapes {arrays[images].shape} and "
                 f"{arrays[labels].shape}."
             )
     if class_names is not None:
