@@ -25,9 +25,10 @@ WORDS = np.array(["cat", "dog", "owl"])
 Case = tuple[list[str], np.ndarray]
 
 
-def npz(folder: Path, images: np.ndarray, labels: np.ndarray, names: str = "x_train y_train x_test y_test") -> list:
-    folder: Path, images: np.ndarray, labels: np.ndarray, names: str = "x_train y_train x_test y_test"
-) -> list[str]:
+FOUR = "x_train y_train x_test y_test"
+
+
+def npz(folder: Path, images: np.ndarray, labels: np.ndarray, names: str = FOUR) -> list[str]:
     np.savez(folder / "own.npz", **dict(zip(names.split(), (images, labels, images, labels), strict=True)))
     return ["source=npz", f"source.path={folder}/own.npz"]
 
