@@ -89,6 +89,15 @@ def test_any_set_of_labels_is_a_set_of_classes(kind: str) -> None:
     assert sentence is None or sentence in images.how_read[-1]
 
 
+def test_axes_of_images_and_labels_as_other_programs_have_them(tmp_path) -> None:
+    images = read(images=np.moveaxis(COLOUR, 0, -1), labels=NUMBERS[np.newaxis])
+    assert np.array_equal(images.train.images, COLOUR)
+    assert images.train.labels.tolist() == NUMBERS.tolist()
+    assert images.how_read == ("The last axis of x_train counts the images and is now the first.",)
+    assert np.array_equal(read(images=SQUARE.reshape(12, 784, 1)).train.images, SQUARE)
+    assert "must have the same length. Received: 12 images, 6 labels" in error_of(PIXELS[..., 0], NUMBERS[:6])
+
+
 def test_a_class_that_only_one_split_has() -> None:
     """The classes are those of all splits together; ten classes of which one has no image stay ten."""
     labels = np.array([0, 2])[np.arange(12) % 2]

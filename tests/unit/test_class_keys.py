@@ -125,6 +125,7 @@ def two_classes(counts: tuple[int, int], test: bool) -> Images:
             "test images: data.validation=test.",
         ),
         ((9, 1), False, {}, "Received: 1 of dog. Add images or a test set."),
+        ((2, 1), False, {}, "Classes 0, 1 need at least 3 training images to be split. Received: 2 of cat, 1 of dog."),
         ((9, 1), True, {}, "Received: 1 of dog. Add images, or validate on the test images: data.validation=test."),
         (
             (9, 1),

@@ -27,10 +27,11 @@ def fail_with(error: BaseException):
         (lambda: exits.FAILED, 1, ""),
         (fail_with(ConfigError("seed must be a number.")), 2, "Error: seed must be a number.\n"),
         (fail_with(ConfigError(["one.", "two."])), 2, "Errors:\n  - one.\n  - two.\n"),
+        (fail_with(ConfigError(["bad."] * 45)), 2, "Errors:" + "\n  - bad." * 30 + "\n  ... and 15 more\n"),
         (fail_with(KeyboardInterrupt()), 130, "\nStopped.\n"),
         (fail_with(exits.Terminated()), 143, "\nStopped.\n"),
     ],
-    ids=["success", "failure", "one mistake", "two mistakes", "Ctrl-C", "SIGTERM"],
+    ids=["success", "failure", "one mistake", "two mistakes", "many mistakes", "Ctrl-C", "SIGTERM"],
 )
 def test_a_command_s_exit_status_and_message(command, status: int, text: str, capsys) -> None:
     assert errors.run_command(command) == status

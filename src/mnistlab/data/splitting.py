@@ -9,6 +9,8 @@ from mnistlab.config import ConfigError
 from mnistlab.data.class_keys import values_by_class
 from mnistlab.data.images import Images, Split
 
+MAX_SHOWN = 10  # classes in an error
+
 
 def split_images(
     images: Images,
@@ -67,11 +69,13 @@ def _check_sizes(
     needed = num_splits + hold_out_validation
     small = [label for label in range(len(class_names)) if 0 < counts[label] < needed]
     if small:
+        labels_shown = ", ".join(map(str, small[:MAX_SHOWN])) + (", ..." if small[MAX_SHOWN:] else "")
+        received = ", ".join(f"{counts[label]} of {class_names[label]}" for label in small[:MAX_SHOWN])
+        received += f", and {len(small) - MAX_SHOWN:,} more such classes" if small[MAX_SHOWN:] else ""
+        enough = min(counts[label] for label in small) >= num_splits
         raise ConfigError(
-            f"Class {label} needs at least {needed} training images to be split. "
-            f"Received: {counts[label]} of {class_names[label]}. "
-            f"Add images{advice if counts[label] >= num_splits else ' or a test set'}."
-            for label in small
+            f"Class{'es' if small[1:] else ''} {labels_shown} need{'' if small[1:] else 's'} at least {needed} training "
+            f"images to be split. Received: {received}. Add images{advice if enough else ' or a test set'}."
         )
 
 

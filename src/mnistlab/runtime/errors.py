@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from mnistlab.config import ConfigError
 from mnistlab.runtime import exits
 
+MAX_PROBLEMS = 30
+
 
 def run_command(command: Callable[[], int | None], usage: str = "") -> int:
     """Run a command, or print its usage for --help and versions for --version; print its problems, do not raise them.
@@ -44,6 +46,8 @@ def report_failures(failures: Sequence[tuple[str, Exception]]) -> int:
 
 
 def report_problems(problems: Sequence[str]) -> None:
-    """Print one problem on a line, several as a list."""
-    listed = "".join(f"\n  - {problem}" for problem in problems)
+    """Print one problem on a line, several as a list, very many as the first ones."""
+    shown = problems if len(problems) <= MAX_PROBLEMS else problems[:MAX_PROBLEMS]
+    listed = "".join(f"\n  - {problem}" for problem in shown)
+    listed += f"\n  ... and {len(problems) - len(shown):,} more" if len(problems) > len(shown) else ""
     print(f"Error: {problems[0]}" if len(problems) == 1 else f"Errors:{listed}", file=sys.stderr)

@@ -97,6 +97,7 @@ def images_from_arrays(
     counts = Counter(called.values())  # one array, or files of one name in two folders, may have two roles
     called = {role: name if counts[name] == 1 else f"{name} ({role})" for role, name in called.items()}
     splits = [split for split in SPLITS if f"x_{split}" in arrays]
+    arrays, turned = _with_images_first(arrays, called, splits)
     for split in splits:
         images, labels = (f"{kind}_{split}" for kind in "xy")
         lengths = [arrays[role].shape[0] if arrays[role].ndim else 0 for role in (images, labels)]
@@ -121,5 +122,21 @@ def images_from_arrays(
         origin,
         warning="\n".join(labelled.warnings),
         validation=made.get("val"),
-        how_read=(*sentences, *on_pixels, *labelled.sentences),
+        how_read=(*sentences, *turned, *on_pixels, *labelled.sentences),
     )
+
+
+def _with_images_first(
+    arrays: Mapping[str, np.ndarray], called: Mapping[str, str], splits: Sequence[str]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The arrays, where the last axis counts the images (as in MATLAB) or a row has the labels, as usual; and notes."""
+    turned, sentences = dict(arrays), []
+    for split in splits:
+        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if labels.ndim == 2 and labels.shape[0] == 1 < labels.shape[1]:
+            labels = turned[f"y_{split}"] = labels[0]
+        is_turned = images.ndim in (3, 4) and labels.ndim and images.shape[-1] == len(labels) > max(images.shape[:-1])
+        if is_turned:
+            turned[f"x_{split}"] = np.moveaxis(images, -1, 0)
+            sentences.append(f"The last axis of {called[f'x_{split}']} counts the images and is now the first.")
+    return turned, sentences

@@ -58,6 +58,8 @@ def _with_channels_last(array: np.ndarray, name: str, image_shape: Sequence[int]
     """The images with shape (n, height, width, channels), and a sentence if their axes were changed."""
     if image_shape is not None:
         return _with_given_shape(array, name, tuple(image_shape))
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]  # flat images with an axis for the channel
     if array.ndim == 3 and 0 not in array.shape[1:]:
         return array[..., np.newaxis], ""
     if array.ndim == 2 and (side := math.isqrt(array.shape[1])) >= MIN_FLAT_SIDE and side**2 == array.shape[1]:
