@@ -69,13 +69,14 @@ def _check_sizes(
     needed = num_splits + hold_out_validation
     small = [label for label in range(len(class_names)) if 0 < counts[label] < needed]
     if small:
-        labels_shown = ", ".join(map(str, small[:MAX_SHOWN])) + (", ..." if small[MAX_SHOWN:] else "")
+        shown = ", ".join(map(str, small[:MAX_SHOWN])) + (", ..." if small[MAX_SHOWN:] else "")
+        subject = f"Classes {shown} need" if small[1:] else f"Class {shown} needs"
         received = ", ".join(f"{counts[label]} of {class_names[label]}" for label in small[:MAX_SHOWN])
         received += f", and {len(small) - MAX_SHOWN:,} more such classes" if small[MAX_SHOWN:] else ""
         enough = min(counts[label] for label in small) >= num_splits
         raise ConfigError(
-            f"Class{'es' if small[1:] else ''} {labels_shown} need{'' if small[1:] else 's'} at least {needed} training "
-            f"images to be split. Received: {received}. Add images{advice if enough else ' or a test set'}."
+            f"{subject} at least {needed} training images to be split. Received: {received}. "
+            f"Add images{advice if enough else ' or a test set'}."
         )
 
 
