@@ -46,6 +46,21 @@ def test_a_value_that_info_does_not_have_is_a_usage_error(capsys: pytest.Capture
     assert "invalid choice: 'optimizer=sgd'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--epochs", "5"], "Did you mean fit.epochs=5?"),
+        (["--lr=0.1"], "Did you mean optimizer.learning_rate=0.1?"),
+        (["optimizer=sgd", "--batch-size"], "Did you mean fit.batch_size=VALUE?"),
+        (["-x"], "-x is not a flag; see --help. Settings are written without dashes: NAME=VALUE."),
+    ],
+)
+def test_a_setting_written_as_a_flag_is_answered_with_the_setting(words: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_command_line(words)
+    assert str(error.value).endswith(expected)
+
+
 def test_a_multirun_with_flags_between_its_overrides() -> None:
     arguments, _ = parse_command_line(["optimizer=sgd,adam", "--multirun", "fit.epochs=1", "sweep.seeds=2"])
     command = check_command(arguments)

@@ -13,10 +13,19 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import Config, ConfigError, build, conf_folder, flatten, hydra_internals, register, suggest
+from mnistlab.config import (
+    Config,
+    ConfigError,
+    build,
+    conf_folder,
+    flatten,
+    hydra_internals,
+    options,
+    register,
+    suggest,
+)
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
 from mnistlab.config.class_keys import quote_mappings
-from mnistlab.config.options import config_folders, group_advice, mapping_advice, option_advice, several_values_advice
 
 OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
@@ -79,9 +88,9 @@ def checked(
     config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
     config.choices.setdefault("callbacks", "+".join(config.callbacks))
-    for group, options in lists.items():
-        if options:
-            config.choices.setdefault(group, "+".join(options))
+    for group, names in lists.items():
+        if names:
+            config.choices.setdefault(group, "+".join(names))
     return config
 
 
@@ -97,16 +106,16 @@ def _one_option_problems(
     """Groups that have a list of options, which Hydra would merge into one. It names no choice for them."""
     for group in ONE_OPTION_GROUPS:
         if any(override.lstrip("+").startswith(f"{group}={{") for override in overrides):
-            yield mapping_advice(group)
+            yield options.mapping_advice(group)
             continue
         removed = any(override.split("=")[0] == f"~{group}" for override in overrides)
         if choices.get(group) or removed:
             continue
-        options = lists.get(group)
-        received = "a list in a YAML file" if options is None else f"{group}=[{','.join(options)}]"
-        advice = f"Write {group}={options[0] if options else 'OPTION'}"
-        if group != "tracking" and (options is None or len(options) > 1):
-            several = ",".join(options or ["OPTION", "OPTION"])
+        names = lists.get(group)
+        received = "a list in a YAML file" if names is None else f"{group}=[{','.join(names)}]"
+        advice = f"Write {group}={names[0] if names else 'OPTION'}"
+        if group != "tracking" and (names is None or len(names) > 1):
+            several = ",".join(names or ["OPTION", "OPTION"])
             advice = f"{advice}, or to compare them: --multirun {group}={several}"
         yield (
             f"{group} takes one option, not a list: the settings of several options would be merged into one. "
@@ -119,9 +128,14 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
 
     Returns:
         the arguments, and the flags with their values. Hydra itself reads them only after all overrides.
+
+    Raises:
+        ConfigError: a flag that Hydra does not have.
     """
     words = quote_mappings(words)
-    arguments = hydra_internals.argument_parser().parse_intermixed_args(list(words))
+    arguments, unknown = hydra_internals.argument_parser().parse_known_intermixed_args(list(words))
+    if unknown:
+        raise ConfigError(options.flag_advice(unknown[0], words, _known_keys([], None)))
     flags = list(reversed(words))
     for override in reversed(arguments.overrides):
         flags.remove(override)
@@ -234,13 +248,13 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
     message, cause = str(error), str(error.__cause__ or "")
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
         listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-        folders = [folder / (found[1] or "") for folder in config_folders(config_dir)]
+        folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
         choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
         hint = suggest(found[2], choices)
-        elsewhere = "" if "Did you mean" in hint else group_advice(found[2], found[1] or "", config_dir)
+        elsewhere = "" if "Did you mean" in hint else options.group_advice(found[2], found[1] or "", config_dir)
         return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
-        return several_values_advice(found[1], found[2])
+        return options.several_values_advice(found[1], found[2])
     if found := re.search(r"Could not override '([^'@]+)", message):
         return _no_such_key(found[1], overrides, config_dir)
     if found := re.search(r"Error merging override (.*)", message):
@@ -252,7 +266,9 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
     if "Config group override must be" in message:
         return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        key, equals, value = error.override.partition("=")
+        if not equals and re.fullmatch(r"[\w.+~@/]+", key):
+            return f"{key} needs a value: {key}=VALUE, or to remove it: ~{key}."
         quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
         if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
             quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
@@ -268,17 +284,17 @@ def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
     if key in ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
-        return mapping_advice(key)
+        return options.mapping_advice(key)
     known = _known_keys(overrides, config_dir)
     if key in known and "." in key:
         given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")
         return f"{key} has no such entries yet: to add them, write '+{given}'."
-    advice = option_advice(key, overrides, config_dir)
+    advice = options.option_advice(key, overrides, config_dir)
     if advice and not any(name.rpartition(".")[2] == key for name in known):
         return advice
     message = no_such_setting(key, known)
     if " Did you mean" not in message:
-        message += group_advice(key.rpartition(".")[2], config_dir=config_dir)
+        message += options.group_advice(key.rpartition(".")[2], config_dir=config_dir)
     group = key.split(".")[0]
     if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
         return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
@@ -287,7 +303,8 @@ def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
 
 def _known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
     """All dotted settings of the chosen options, and the groups themselves."""
-    folders = [entry for folder in config_folders(config_dir) for entry in folder.iterdir() if entry.is_dir()]
+    register()
+    folders = [entry for folder in options.config_folders(config_dir) for entry in folder.iterdir() if entry.is_dir()]
     groups = list(dict.fromkeys(entry.name for entry in folders if entry.name != "hydra"))
     chosen = [override for override in overrides if override.split("=")[0] in groups]
     for choices in (chosen, []):

@@ -69,6 +69,17 @@ def several_values_advice(key: str, values: str) -> str:
     return f"{rule} {compare}"
 
 
+def flag_advice(flag: str, words: Sequence[str], known: Sequence[str]) -> str:
+    """What to write for a flag that does not exist: --epochs 5 is fit.epochs=5."""
+    name, equals, value = flag.lstrip("-").partition("=")
+    following = words[words.index(flag) + 1 :] if flag in words else []
+    value = value if equals else next((word for word in following[:1] if "=" not in word), "VALUE")
+    name = name.replace("-", "_")
+    near = [key for key in known if name in (key, key.rpartition(".")[2]) or (name == "lr" and "learning_rate" in key)]
+    hint = f" Did you mean {near[0]}={value}?" if near else ""
+    return f"{flag} is not a flag; see --help. Settings are written without dashes: NAME=VALUE.{hint}"
+
+
 def mapping_advice(group: str) -> str:
     """What to write for a group that is given a mapping, which Hydra would merge into the chosen option."""
     single = f"settings one by one ({group}.NAME=VALUE, or +{group}.NAME=VALUE to add one)"
