@@ -21,6 +21,8 @@ CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.pare
 NEEDED = {("source", option): ["source.path=own"] for option in ("npz", "csv", "idx", "cifar", "directory")}
 SCHEDULE = "callbacks.learning_rate_scheduler.schedule.path=operator.add"  # epoch + learning rate
 NEEDED |= {("callbacks", "learning_rate_scheduler"): [SCHEDULE]}
+SMALL_BASE = ["model.base=MobileNet", "model.weights=null", "model.resize=[32,32]", "+model.arguments.alpha=0.25"]
+NEEDED |= {("model", "pretrained"): SMALL_BASE}
 
 
 def of_group(group: str) -> list[str]:
@@ -86,7 +88,7 @@ def test_each_schedule_starts_from_the_learning_rate(option: str) -> None:
 
 @pytest.mark.parametrize("option", of_group("model"))
 def test_each_model_trains_an_epoch_on_raw_pixels(option: str) -> None:
-    model, dataset = build_model(f"model={option}"), few_digits(200)
+    model, dataset = build_model(f"model={option}", *NEEDED.get(("model", option), [])), few_digits(200)
     assert model.input_shape == (None, 28, 28, 1)
     assert model.inputs[0].dtype == "uint8"
     result = training.fit(model, dataset, training.plan_fit(model, dataset, epochs=1, batch_size=32, seed=0))

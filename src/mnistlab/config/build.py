@@ -16,7 +16,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from mnistlab.config import Config, ConfigError, model_values, suggest
+from mnistlab.config import Config, ConfigError, model_values, pretrained_bases, suggest
 from mnistlab.config.options import callback_problems
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -232,6 +232,7 @@ def argument_problems(config: Config) -> list[str]:
             problems += _target_problems(name, target, node, given)
             if name == "model":
                 problems += model_values.value_problems(node)
+                problems += pretrained_bases.pixel_problems(config.data) if target == pretrained_bases.TARGET else ()
     return problems
 
 

@@ -3,12 +3,17 @@
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
+from mnistlab.config import pretrained_bases
+
 WHOLE = "a whole number >= 1"
 SEVERAL = "a list of whole numbers >= 1, one per layer, such as [128,64]; or one number"
 SIDES = "a whole number >= 1, or two: [height,width]"
+SHARE = "a number, 0 <= value < 1"
 RULES = {
-    "mlp": {"units": SEVERAL, "dropout": "a number, 0 <= value < 1"},
-    "cnn": {"filters": SEVERAL, "kernel_size": SIDES, "units": WHOLE, "dropout": "a number, 0 <= value < 1"},
+    "models.mlp": {"units": SEVERAL, "dropout": SHARE},
+    "models.cnn": {"filters": SEVERAL, "kernel_size": SIDES, "units": WHOLE, "dropout": SHARE},
+    "resnet.resnet": {"filters": SEVERAL, "blocks": WHOLE, "stem_pool": WHOLE, "dropout": SHARE},
+    "pretrained.pretrained": {"dropout": SHARE},
 }
 
 
@@ -18,9 +23,10 @@ def value_problems(node: MutableMapping[str, Any]) -> Iterator[str]:
     Args:
         node: the configuration's `model`; changed in place.
     """
-    module, _, model = str(node["_target_"]).rpartition(".")
-    rules = RULES.get(model, {}) if module == "mnistlab.training.models" else {}
-    for name, rule in rules.items():
+    target = str(node["_target_"])
+    if target == pretrained_bases.TARGET:
+        yield from pretrained_bases.setting_problems(node)
+    for name, rule in RULES.get(target.removeprefix("mnistlab.training."), {}).items():
         value = node.get(name)
         if rule == SEVERAL and _is_whole(value):
             node[name] = value = [value]

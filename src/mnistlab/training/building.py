@@ -5,7 +5,7 @@ from pathlib import Path
 
 import keras
 
-from mnistlab.config import Config
+from mnistlab.config import Config, pretrained_bases
 from mnistlab.config import build as config_build
 from mnistlab.config.build import build, build_optimizer
 from mnistlab.config.targets import check_targets
@@ -39,7 +39,7 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
     """
     with precision.policy(config.fit.precision):
         network = build(
-            config.model,
+            pretrained_bases.without_weights(config.model) if initial_weights else config.model,
             "model",
             input_shape=dataset.image_shape,
             num_outputs=dataset.num_outputs,
