@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import ConfigError, conf_folder, register
+from mnistlab.config import ConfigError, conf_folder, hydra_internals, register
 from mnistlab.config.compose import check_command, explain, parse_command_line
 from mnistlab.runtime import errors, exits, startup
 from mnistlab.sweep import job
@@ -26,6 +26,8 @@ def main() -> None:
 def _run() -> int:
     register()
     arguments, flags = parse_command_line(sys.argv[1:])
+    if arguments.help and not any("hydra.searchpath" in override for override in arguments.overrides):
+        hydra_internals.list_options_quickly()
     run_hydra = functools.partial(_run_hydra, arguments.overrides, flags)
     try:
         return _run_jobs(arguments, run_hydra) if _starts_jobs(arguments) else run_hydra()

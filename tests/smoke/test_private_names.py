@@ -46,6 +46,20 @@ def check_composing(folder: Path) -> None:
         GlobalHydra.instance().hydra = None
 
 
+def check_list_options_quickly(folder: Path) -> None:
+    register()
+    original = hydra_internals.ConfigLoaderImpl.get_group_options
+    try:
+        with hydra_internals.composing(str(conf_folder())):
+            loader = GlobalHydra.instance().config_loader()
+            expected = [loader.get_group_options("optimizer"), loader.list_groups("hydra")]
+            hydra_internals.list_options_quickly()
+            assert [loader.get_group_options("optimizer"), loader.list_groups("hydra")] == expected
+            assert "adam" in expected[0]
+    finally:
+        hydra_internals.ConfigLoaderImpl.get_group_options = original
+
+
 def parsed(overrides: list[str]) -> list:
     with hydra_internals.composing(str(conf_folder())):
         return hydra_internals.parse_overrides(overrides)
@@ -174,6 +188,7 @@ def check_direction_error(folder: Path) -> None:
 
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
     "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,

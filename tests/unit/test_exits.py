@@ -50,6 +50,17 @@ def test_version_prints_the_versions_of_mnistlab_and_its_libraries(monkeypatch, 
     assert libraries.endswith(f", Python {platform.python_version()}")
 
 
+def test_a_reader_that_has_ended_is_no_traceback() -> None:
+    code = "from mnistlab.runtime import errors, exits; exits.leave(errors.run_command(lambda: print('x' * 10**7)))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+        assert command.stdout is not None
+        assert command.stdout.read(1) == b"x"
+        command.stdout.close()
+        assert command.stderr is not None
+        assert command.stderr.read() == b""
+    assert command.returncode == exits.FAILED
+
+
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         errors.run_command(fail_with(ZeroDivisionError()))

@@ -3,11 +3,14 @@
 import contextlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
@@ -38,3 +41,12 @@ def split_sweep(overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a multirun, as Hydra's basic sweeper combines them."""
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     return [list(job) for job in jobs]
+
+
+def list_options_quickly() -> None:
+    """Let --help list the options of a group without composing the configuration for each group, half of its time."""
+
+    def options(self: Any, group_name: str, results_filter: Any = ObjectType.CONFIG, *_: Any, **__: Any) -> list[str]:
+        return list(self.repository.get_group_options(group_name, results_filter))
+
+    ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """What a command prints about an error, and the exit status that goes with it. No traceback for a user's mistake."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -28,6 +29,9 @@ def run_command(command: Callable[[], int | None], usage: str = "") -> int:
     except ConfigError as error:
         report_problems(error.problems)
         return exits.USER_MISTAKE
+    except BrokenPipeError:  # the reader has ended, as in --help | head: there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return exits.FAILED
     except KeyboardInterrupt as error:
         print("\nStopped.", file=sys.stderr)
         return exits.TERMINATED if isinstance(error, exits.Terminated) else exits.INTERRUPTED
