@@ -110,7 +110,7 @@ def load_dataset(config: Config) -> Dataset:
     if dataset.warning:
         rule = "=" * 100
         _warn_once(f"{rule}\nWARNING: {dataset.warning}\n{rule}")
-    for note in dataset.notes:
+    for note in building.notes(config, dataset):
         _warn_once(note)
     if training.validates_on_test(dataset):
         _warn_once(_note_on_test_images(training.saved_epoch(config.save.which, dataset)))
@@ -169,11 +169,13 @@ def describe_run(record: Recorder, config: Config, dataset: Dataset, model: kera
         "hash.initial_weights": fingerprint.hash_of_arrays(model.get_weights()),
         "hash.batch_order": fingerprint.hash_of_arrays([order]),
         "num_training_images": str(len(dataset.train)),
+        "scaling": building.describe_scaling(config, dataset),
         **identity(config, dataset),
     }
     model_summary = io.StringIO()
     model.summary(print_fn=lambda line: model_summary.write(f"{line}\n"), line_length=100)
-    write_description(record, config, data.describe(dataset), tags, model_summary.getvalue())
+    described = data.describe(dataset) | {"notes": list(building.notes(config, dataset)), "scaling": tags["scaling"]}
+    write_description(record, config, described, tags, model_summary.getvalue())
     log.info(
         "%s: %s training, %s validation, %s test images of %s; %s parameters; batches of %s",
         record.name,
@@ -233,7 +235,7 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
         return None
     file, temporary = saving.mlflow_file(model, folder, record.folder)
     address: Future | None = record.submit(
-        "log_model", file.resolve(), dataset.image_shape, dataset.num_outputs, temporary
+        "log_model", file.resolve(), dataset.image_shape, dataset.num_outputs, temporary, dataset.dtype
     )
     return address
 
@@ -245,7 +247,7 @@ def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, ev
         "confusion_matrix": (evaluated.confusion, names, "Test images"),
         "learning_curves": (trained.history, trained.best_epoch, "", trained.reported),
         "wrong_images": (
-            np.asarray(dataset.test.images[errors]),
+            dataset.value_range.as_pixels(np.asarray(dataset.test.images[errors])),
             [names[label] for label in evaluated.labels[errors]],
             [names[label] for label in evaluated.predicted[errors]],
             evaluated.confidence[errors],
@@ -254,6 +256,7 @@ def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, ev
     if dataset.augmentation:
         image = dataset.train.images[np.arange(1)]
         versions = training.augmented_versions(dataset, image[0], NUM_AUGMENTED_VERSIONS, seed=0)
+        image, versions = map(dataset.value_range.as_pixels, (image, versions))
         shown["augmented_images"] = (image, versions, names[dataset.train.labels[0]], dataset.augmentation)
     folder = record.folder.resolve() / "figures"
     record.add_pending(background.submit_or_run_here(drawing.draw, folder, shown))

@@ -30,19 +30,21 @@ RESOLVED = {
     "device": "cpu",
     "deterministic": "false",
     "batch_size": "32",
+    "scaling": "unit, (value - 0) / 255",
     "saved_epoch": "best",
 }
 
 # The settings that a result depends on, and those that the fingerprint leaves out or has by content, by patterns.
 # A new setting must be added to one of the lists.
 WITH_EFFECT = (
-    *(f"data.{name}" for name in ("labels", "class_mode", "scaling", "rescale", "class_weight", "augmentation*")),
+    *(f"data.{name}" for name in ("labels", "class_mode", "class_weight", "augmentation*")),
     *("model.*", "optimizer.*", "schedule*", "callbacks*"),
     *("fit.epochs", "fit.loss", "fit.metrics", "save.monitor", "save.formats", "seed"),
 )
 LEFT_OUT = (
     *("run.*", "paths.*", "tracking.*", "sweep.*"),
     *("source.*", "data.split", "data.split_seed", "data.keep*", "data.limit", "data.*_size"),
+    *("data.scaling", "data.rescale"),
     *("data.validation", "data.validation_*", "data.test_fraction"),
     *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
     *("deterministic", "save.which", "init.from"),

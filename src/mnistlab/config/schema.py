@@ -50,7 +50,7 @@ class DataConfig:
 
     labels: str = _choice("one_hot", "integer")
     class_mode: str | None = _choice("binary", "categorical", "sparse")
-    scaling: str = _choice("unit", "centered", "none")
+    scaling: str = _choice("auto", "unit", "centered", "none", "pixels")
     rescale: Any
     image_size: Any
     target_size: Any

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.data.images import Images, Split
+from mnistlab.data.arrays.pixel_values import converted
+from mnistlab.data.images import Images, Split, pixel_type
 from mnistlab.data.manifest import build_manifest, manifest_csv
 from mnistlab.data.reading_report import reading_report
 from mnistlab.data.splitting import class_weights, select_training_images, split_images
+from mnistlab.data.value_range import UINT8, ValueRange
 
 LABELS_OF_CLASS_MODE = {"categorical": "one_hot", "sparse": "integer", "binary": "binary"}
 
@@ -23,7 +25,8 @@ class Dataset:
     name, origin: the source's; digests: split name -> hash of its images and labels, in order;
     labels: the format of the loss's targets, 'one_hot', 'integer' or 'binary'; class_weight: class -> weight in the
     training loss; augmentation: ImageDataGenerator's arguments; warning, notes: messages for the user;
-    manifest: for images in files one row each, skipped files last; its columns are `manifest.COLUMNS`.
+    manifest: for images in files one row each, skipped files last; its columns are `manifest.COLUMNS`; value_range: of
+    the pixels.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Dataset:
     warning: str = ""
     notes: tuple[str, ...] = ()
     manifest: tuple[dict[str, Any], ...] = ()
+    value_range: ValueRange = UINT8
 
     @property
     def num_classes(self) -> int:
@@ -68,6 +72,11 @@ class Dataset:
         """What the data set is, wherever it is stored: each split's digest, a hash of the class names, the loader."""
         classes = hashlib.sha256(repr(self.class_names).encode()).hexdigest()[:16]
         return {**self.digests, "classes": classes, "loader": self.loader}
+
+    @property
+    def dtype(self) -> str:
+        """'uint8' or 'float32', the type of the pixels."""
+        return pixel_type(self.train.images)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -139,6 +148,7 @@ def prepare(
             f"data.class_mode=binary needs exactly two classes. Received {len(images.class_names)}: "
             f"{', '.join(images.class_names[:20])}. Choose categorical or sparse."
         )
+    images = with_value_range(images)
     generator = np.random.default_rng(split_seed)
     splits, notes = split_images(images, split, validation, validation_fraction, test_fraction, generator, split_seed)
     splits["train"] = select_training_images(splits["train"], images.class_names, keep, limit, generator)
@@ -158,6 +168,28 @@ def prepare(
         warning=images.warning,
         notes=(*images.notes, *notes, *duplicates, *report),
         manifest=manifest,
+        value_range=images.value_range or UINT8,
+    )
+
+
+def with_value_range(images: Images) -> Images:
+    """The images of a source with their value range; arrays that are neither uint8 nor float32 are converted."""
+    given = {"train.images": images.train, "validation.images": images.validation, "test.images": images.test}
+    splits = {name: split for name, split in given.items() if split is not None}
+    types = {pixel_type(split.images) for split in splits.values()}
+    if types == {"uint8"} or (images.value_range is not None and types <= {"uint8", "float32"}):
+        return images if images.value_range else replace(images, value_range=UINT8)
+    arrays = {name: np.asarray(split.images) for name, split in splits.items()}
+    stated = None if images.value_range is None else (images.value_range.black, images.value_range.white)
+    read, values, sentence = converted(arrays, stated)
+    made = {id(split): Split(array, split.labels) for split, array in zip(splits.values(), read, strict=True)}
+    return replace(
+        images,
+        train=made[id(images.train)],
+        validation=made.get(id(images.validation)),
+        test=made.get(id(images.test)),
+        how_read=None if images.how_read is None else (*images.how_read, *([sentence] if sentence else [])),
+        value_range=values,
     )
 
 
@@ -173,7 +205,8 @@ def _resident_in_memory(splits: dict[str, Split]) -> dict[str, Split]:
 def digest(split: Split) -> str:
     """A hash of a split's images (for files, of their contents) and labels: 16 digits of a SHA-256."""
     images = split.images
-    sha = hashlib.sha256(repr((images.shape, split.labels.shape)).encode())
+    kind = () if pixel_type(images) == "uint8" else (pixel_type(images),)
+    sha = hashlib.sha256(repr((images.shape, split.labels.shape, *kind)).encode())
     sha.update(np.ascontiguousarray(images).data if isinstance(images, np.ndarray) else images.digest())
     sha.update(np.ascontiguousarray(split.labels).data)
     return sha.hexdigest()[:16]
@@ -202,6 +235,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "name": dataset.name,
         "origin": dataset.origin,
         "loader": dataset.loader,
+        "dtype": dataset.dtype,
+        "value_range": asdict(dataset.value_range),
         "notes": list(dataset.notes),
         "class_names": list(dataset.class_names),
         "splits": splits,

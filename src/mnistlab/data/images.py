@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnistlab.data.value_range import ValueRange
+
 if TYPE_CHECKING:
     from mnistlab.data.folders.images import FolderImages
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8, shape (n, height, width, channels), or files that give such pixels when they are indexed;
+    """images: uint8 or float32, shape (n, height, width, channels), or files that give uint8 pixels when indexed;
     labels: int64, shape (n,), 0 <= label < number of classes."""
 
     images: "np.ndarray | FolderImages"
@@ -29,6 +31,11 @@ class Split:
         return isinstance(self.images, np.ndarray)
 
 
+def pixel_type(images: "np.ndarray | FolderImages") -> str:
+    """'uint8' or 'float32', the type of the pixels."""
+    return images.dtype.name if isinstance(images, np.ndarray) else "uint8"
+
+
 @dataclass(frozen=True)
 class Images:
     """A data set as its source returns it.
@@ -36,7 +43,8 @@ class Images:
     name: `mnist_5k` if that replaces MNIST; origin: a path, package or Keras module; warning: a message that the user
     must see, or empty; notes: other messages; test, validation: None if `prepare` must hold training images out;
     skipped: files that are not part of the data set, as rows with path and reason; how_read: sentences on how files
-    or arrays became images and classes, for `reading_report`; None: no report, because the data set is well known.
+    or arrays became images and classes, for `reading_report`; None: no report, because the data set is well known;
+    value_range: of the pixels; None: 0 to 255 of uint8, by the training images of other types.
     """
 
     name: str
@@ -49,3 +57,4 @@ class Images:
     notes: tuple[str, ...] = ()
     skipped: tuple[dict[str, str], ...] = ()
     how_read: tuple[str, ...] | None = ()
+    value_range: ValueRange | None = None

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mnistlab.data.images import Images, Split
+from mnistlab.data.images import Images, Split, pixel_type
 
 MAX_CLASSES_SHOWN = 20
+REPORT_START = "How your data were read:"
 SPLITS = ("train", "validation", "test")
 
 
@@ -14,12 +15,13 @@ def reading_report(images: Images, splits: Mapping[str, Split]) -> str:
     """'How your data were read: ...', from the source's sentences, `Images.how_read`, and the splits made of it."""
     train = splits["train"].images
     height, width, channels = train.shape[1:]
-    shape = f"{height} x {width} pixels (height x width), {channels} channel{'s' if channels > 1 else ''}, uint8"
+    shape = f"{height} x {width} pixels (height x width), {channels} channel{'s' if channels > 1 else ''}"
+    shape += f", {pixel_type(train)}"
     if isinstance(train, np.ndarray):
-        shape += f" from {train.min()} to {train.max()}"
+        shape += f" from {train.min():.6g} to {train.max():.6g}"
     sizes = ", ".join(f"{len(splits[name]):,} {name}{_held_out(name, images, splits)}" for name in SPLITS)
     facts = (f"Images: {shape}.", f"Split: {sizes}.", _class_counts(images, splits))
-    return " ".join(["How your data were read:", *(images.how_read or ()), *facts])
+    return " ".join([REPORT_START, *(images.how_read or ()), *facts])
 
 
 def _held_out(name: str, images: Images, splits: Mapping[str, Split]) -> str:

@@ -1,4 +1,4 @@
-"""Where images come from: each function returns a whole data set as `Images`, its pixels uint8 and unscaled.
+"""Where images come from: each function returns a whole data set as `Images`, its pixels unscaled.
 
 A `source` option names one of these functions, `folders.source.directory`, or a user's function that returns `Images`.
 """
@@ -104,6 +104,7 @@ def npz(
     keys: Mapping[str, Any] | None = None,
     image_shape: Sequence[int] | None = None,
     max_gigabytes: float = MAX_GIGABYTES,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """A file of arrays: x_train, y_train and, optionally, x_test, y_test, x_val, y_val, class_names.
 
@@ -116,6 +117,7 @@ def npz(
         keys: x_train, y_train, x_test, ... -> the array's name in the file, or None to leave it out.
         image_shape: (height, width) or (height, width, channels) of flat images.
         max_gigabytes: larger arrays are refused before they are read (1 GB = 2**30 bytes).
+        value_range: the values of black and white; None: by the training images (`arrays.pixel_values`).
 
     Raises:
         ConfigError: the file or an array is missing or damaged, or shapes or values do not match.
@@ -128,6 +130,7 @@ def npz(
         keys=keys,
         image_shape=image_shape,
         max_gigabytes=max_gigabytes,
+        value_range=value_range,
     )
 
 
@@ -138,6 +141,7 @@ def csv(
     header: bool | None = None,
     class_names: Sequence[str] | None = None,
     image_shape: Sequence[int] | None = None,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """A table with one image a row: a column of labels and a column for each pixel. Plain text or gzip.
 
@@ -147,11 +151,12 @@ def csv(
         header: whether the first row has the columns' names; None: by its content.
         class_names: names of the classes 0, 1, 2, ...; None: the labels.
         image_shape: (height, width) or (height, width, channels); None: the images are square and grey.
+        value_range: the values of black and white; None: by the training images.
 
     Raises:
         ConfigError: a file, a column or a cell is missing or has no number.
     """
-    return images_from_csv(path, test, label, header, class_names, image_shape)
+    return images_from_csv(path, test, label, header, class_names, image_shape, value_range)
 
 
 def idx(
@@ -160,6 +165,7 @@ def idx(
     transpose: bool | None = None,
     class_names: Sequence[str] | None = None,
     max_gigabytes: float = MAX_GIGABYTES,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """A folder with the IDX files of MNIST, Fashion-MNIST, KMNIST or EMNIST, plain or gzip.
 
@@ -168,11 +174,12 @@ def idx(
         transpose: exchange rows and columns of each image; None: for files named emnist.
         class_names: names of the classes 0, 1, 2, ...; None: the labels.
         max_gigabytes: larger arrays are refused before they are read (1 GB = 2**30 bytes).
+        value_range: the values of black and white; None: by the training images.
 
     Raises:
         ConfigError: files are missing, damaged, or do not match.
     """
-    return images_from_idx(path, subset, transpose, class_names, max_gigabytes)
+    return images_from_idx(path, subset, transpose, class_names, max_gigabytes, value_range)
 
 
 def cifar(path: str, class_names: Sequence[str] | None = None) -> Images:

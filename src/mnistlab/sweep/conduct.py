@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, terminal
@@ -190,9 +192,12 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
     """
     error_file = (sweep.folder / "report_error.txt").resolve()
     try:
-        test = loading.load(sweep.jobs[0].config).test
+        dataset = loading.load(sweep.jobs[0].config)
+        test, shown = dataset.test, dataset.test.images
+        if isinstance(shown, np.ndarray):
+            shown = dataset.value_range.as_pixels(shown)
         width = terminal.width()
-        request = ComparisonRequest(sweep.store, results, sweep.folder, test.images, test.labels, width)
+        request = ComparisonRequest(sweep.store, results, sweep.folder, shown, test.labels, width)
         comparison = background.call_or_run_here(write_comparison, request)
     except Exception as error:
         error_file.write_text(traceback.format_exc(), encoding="utf-8")

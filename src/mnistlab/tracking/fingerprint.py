@@ -34,7 +34,7 @@ THROUGH_DATA = (
 # what these decide together with data and machine is in the part 'resolved';
 THROUGH_RESOLVED = (
     *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
-    *("deterministic", "save.which"),
+    *("deterministic", "save.which", "data.scaling", "data.rescale"),
 )
 # these name files, which the part 'files' has by content.
 THROUGH_FILES = ("init.from",)
@@ -63,7 +63,7 @@ def fingerprint(
     Args:
         data: what the data set is, by content: 'train', 'validation', 'test' -> digest, 'classes', 'loader'.
         resolved: what settings, data and machine decide: 'engine', 'precision', 'device', 'deterministic',
-            'batch_size', 'saved_epoch'.
+            'batch_size', 'scaling', 'saved_epoch'.
         files: setting -> file that is read besides the data ('init.from').
 
     Returns:

@@ -116,10 +116,12 @@ class MlflowRun:
     def log_folder(self, folder: Path) -> None:
         self.client.log_artifacts(self.run_id, str(folder))
 
-    def log_model(self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool) -> str:
+    def log_model(
+        self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool, dtype: str = "uint8"
+    ) -> str:
         """Log a Keras file as `mlflow.keras.log_model` logs the model in it; returns its models:/ address.
 
-        remove: the file afterwards. The signature: raw uint8 pixels, shape (n, *input_shape), give float32
+        remove: the file afterwards. The signature: raw pixels of type `dtype`, shape (n, *input_shape), give float32
         (n, num_outputs).
         """
         import numpy as np
@@ -127,7 +129,7 @@ class MlflowRun:
         from mlflow.types import Schema, TensorSpec
 
         signature = ModelSignature(
-            Schema([TensorSpec(np.dtype("uint8"), (-1, *input_shape))]),
+            Schema([TensorSpec(np.dtype(dtype), (-1, *input_shape))]),
             Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
         )
         params = {key: str(value) for key, value in self.client.get_run(self.run_id).data.params.items()}

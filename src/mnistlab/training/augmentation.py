@@ -111,16 +111,17 @@ def _share(shift: float, side: int) -> float:
 
 
 def augmented_versions(dataset: Dataset, image: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Random versions of a training image as the training may see them, uint8, (count, height, width, channels)."""
+    """Random versions of a training image as the training may see them, (count, height, width, channels)."""
     if dataset.loader == "generator":
         return generator.augmented_versions(dataset.augmentation, image, count, seed)
     return versions(np.repeat(image[np.newaxis], count, axis=0), dataset.augmentation, seed)
 
 
 def versions(images: np.ndarray, arguments: Mapping[str, Any], seed: int) -> np.ndarray:
-    """One random version of each image, made by the layers, uint8."""
+    """One random version of each image, made by the layers, of the images' type: uint8 or float32."""
     height, width, channels = images.shape[1:]
     values = keras.ops.convert_to_tensor(images.astype(np.float32))
     for layer in layers(arguments, (height, width, channels), seed=seed):
         values = layer(values, training=True)
-    return to_pixels(keras.ops.convert_to_numpy(values))
+    made = keras.ops.convert_to_numpy(values)
+    return to_pixels(made) if images.dtype == np.uint8 else made

@@ -10,6 +10,7 @@ from mnistlab.config import build as config_build
 from mnistlab.config.build import build, build_optimizer
 from mnistlab.config.targets import check_targets
 from mnistlab.data import Dataset
+from mnistlab.data.reading_report import REPORT_START
 from mnistlab.training import augmentation, callback_checks, models, plan, precision, saving
 from mnistlab.training.compiling import check_loss_and_metrics, compile_model
 from mnistlab.training.fitting import saved_epoch
@@ -58,13 +59,30 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
 
 def _with_preprocessing(network: keras.Model, config: Config, dataset: Dataset) -> keras.Model:
     """The network with its scaling and augmentation in front."""
-    scaling = config.data.rescale or config.data.scaling
+    scaling, values = _scaling(config), dataset.value_range
     augmenting = (
         []
         if dataset.loader == "generator"
-        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling))
+        else augmentation.layers(dataset.augmentation, dataset.image_shape, *models.scale_and_offset(scaling, values))
     )
-    return models.with_preprocessing(network, dataset.image_shape, scaling, augmenting)
+    return models.with_preprocessing(network, dataset.image_shape, scaling, augmenting, values, dataset.dtype)
+
+
+def _scaling(config: Config) -> str | float:
+    return config.data.rescale or config.data.scaling
+
+
+def describe_scaling(config: Config, dataset: Dataset) -> str:
+    """What the model does with raw values: 'unit, (value - 0) / 255'."""
+    return models.scaling_formula(_scaling(config), dataset.value_range)
+
+
+def notes(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    """The data set's notes; the report on how the data were read ends with the scaling."""
+    return tuple(
+        f"{note} Scaling: {describe_scaling(config, dataset)}." if note.startswith(REPORT_START) else note
+        for note in dataset.notes
+    )
 
 
 def build_callbacks(config: Config, model: keras.Model) -> dict[str, keras.callbacks.Callback]:
@@ -105,5 +123,6 @@ def resolved_settings(config: Config, dataset: Dataset) -> dict[str, str]:
             deterministic=config.deterministic,
             precision=config.fit.precision,
         ),
+        "scaling": describe_scaling(config, dataset),
         "saved_epoch": saved_epoch(config.save.which, dataset),
     }

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 import keras
 from keras import layers as kl
 
-SCALINGS = {"unit": (1 / 255, 0.0), "centered": (1 / 127.5, -1.0), "none": (1.0, 0.0)}
+from mnistlab.data.value_range import UINT8, ValueRange, number
+
+TARGET_RANGES = {"unit": (0, 1), "centered": (-1, 1), "pixels": (0, 255)}
+LEFT_AS_THEY_ARE = ("signed", "standardized")  # kinds of value ranges that a network takes as they are
 
 
 def mlp(
@@ -69,24 +72,60 @@ def stack(
     )
 
 
-def scale_and_offset(scaling: str | float) -> tuple[float, float]:
-    """Scale and offset, pixel * scale + offset, of 'unit' (pixels / 255, Part 2.2), 'centered' (pixels / 127.5 - 1),
-    'none' (only a cast to float) or a factor."""
-    return SCALINGS[scaling] if isinstance(scaling, str) else (scaling, 0.0)
+def resolve_scaling(scaling: str | float, values: ValueRange = UINT8) -> str | float:
+    """The scaling that 'auto' chooses for images of this value range: 'none' for values around 0, else 'unit'."""
+    if scaling != "auto":
+        return scaling
+    return "none" if values.kind in LEFT_AS_THEY_ARE else "unit"
+
+
+def scale_and_offset(scaling: str | float, values: ValueRange = UINT8) -> tuple[float, float]:
+    """Scale and offset, value * scale + offset, of a scaling.
+
+    scaling: maps black..white to 0..1 ('unit', Part 2.2), -1..1 ('centered') or 0..255 ('pixels'); 'none': only a cast
+    to float; 'auto'; or a factor.
+    """
+    scaling = resolve_scaling(scaling, values)
+    if not isinstance(scaling, str):
+        return scaling, 0.0
+    if scaling == "none":
+        return 1.0, 0.0
+    black, white = TARGET_RANGES[scaling]
+    scale = (white - black) / values.width
+    return scale, black - values.black * scale
+
+
+def scaling_formula(scaling: str | float, values: ValueRange = UINT8) -> str:
+    """What the model does with raw values: 'unit, (value - 0) / 65535'."""
+    scaling = resolve_scaling(scaling, values)
+    if not isinstance(scaling, str):
+        return f"value * {scaling!r}"
+    if scaling == "none":
+        return "none, value"
+    share = f"(value - {number(values.black)}) / {number(values.width)}".replace("- -", "+ ")
+    return {"unit": f"unit, {share}", "centered": f"centered, 2 * {share} - 1", "pixels": f"pixels, 255 * {share}"}[
+        scaling
+    ]
 
 
 def with_preprocessing(
-    network: keras.Model, input_shape: Sequence[int], scaling: str | float, augmenting: Sequence[keras.Layer] = ()
+    network: keras.Model,
+    input_shape: Sequence[int],
+    scaling: str | float,
+    augmenting: Sequence[keras.Layer] = (),
+    values: ValueRange = UINT8,
+    dtype: str = "uint8",
 ) -> keras.Model:
-    """The network with its scaling in front: raw uint8 pixels in, (n, height, width, channels).
+    """The network with its scaling in front: raw pixels in, (n, height, width, channels).
 
     Args:
         scaling: as for `scale_and_offset`.
         augmenting: random layers between the scaling and the network; they do nothing outside training.
+        values, dtype: of the raw pixels, uint8 or float32.
     """
-    scale, offset = scale_and_offset(scaling)
+    scale, offset = scale_and_offset(scaling, values)
     front = [
-        keras.Input(tuple(input_shape), dtype="uint8", name="pixels"),
+        keras.Input(tuple(input_shape), dtype=dtype, name="pixels"),
         kl.Rescaling(scale, offset, name="scaling"),
         *augmenting,
     ]

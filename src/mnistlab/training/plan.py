@@ -91,7 +91,7 @@ def engine_for_data(engine: str, dataset: Dataset, resident_gigabytes: float) ->
 
 def _gigabytes(dataset: Dataset) -> float:
     splits = (dataset.train, dataset.validation, dataset.test)
-    return sum(int(np.prod(split.images.shape)) for split in splits) / 1e9
+    return sum(int(np.prod(split.images.shape)) * np.dtype(dataset.dtype).itemsize for split in splits) / 1e9
 
 
 def resolved_settings(

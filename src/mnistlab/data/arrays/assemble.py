@@ -27,6 +27,7 @@ def images_from_file(
     keys: Mapping[str, Any] | None = None,
     image_shape: Sequence[int] | None = None,
     max_gigabytes: float = MAX_GIGABYTES,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """The data set in an .npz file, or in an .npy file of images with one of labels; arguments: `sources.npz`."""
     file = Path(path).expanduser()
@@ -49,6 +50,7 @@ def images_from_file(
         str(file.resolve()),
         class_names,
         image_shape=image_shape,
+        value_range=value_range,
         names=names,
         sentences=[f"From {file.name}: {used}.", *sentences],
     )
@@ -80,6 +82,7 @@ def images_from_arrays(
     class_names: Sequence[str] | None = None,
     *,
     image_shape: Sequence[int] | None = None,
+    value_range: Sequence[float] | None = None,
     names: Mapping[str, str] | None = None,
     sentences: Sequence[str] = (),
 ) -> Images:
@@ -111,7 +114,8 @@ def images_from_arrays(
         class_names = checked_class_names(class_names, "source.class_names")
     elif "class_names" in arrays:
         class_names = checked_class_names(arrays["class_names"], called["class_names"])
-    converted, on_pixels = pixels({called[f"x_{split}"]: arrays[f"x_{split}"] for split in splits}, image_shape)
+    given = {called[f"x_{split}"]: arrays[f"x_{split}"] for split in splits}
+    converted, values, on_pixels = pixels(given, image_shape, value_range)
     labelled = classes({called[f"y_{split}"]: arrays[f"y_{split}"] for split in splits}, class_names)
     made = {split: Split(*pair) for split, *pair in zip(splits, converted, labelled.labels, strict=True)}
     return Images(
@@ -123,6 +127,7 @@ def images_from_arrays(
         warning="\n".join(labelled.warnings),
         validation=made.get("val"),
         how_read=(*sentences, *turned, *on_pixels, *labelled.sentences),
+        value_range=values,
     )
 
 

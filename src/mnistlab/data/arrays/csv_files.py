@@ -35,6 +35,7 @@ def images_from_csv(
     header: bool | None,
     class_names: Sequence[str] | None,
     image_shape: Sequence[int] | None,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """The data set in one table, or in one for training and one for testing; arguments: `sources.csv`."""
     files = {"train": Path(path).expanduser()} | ({"test": Path(test).expanduser()} if test else {})
@@ -47,7 +48,14 @@ def images_from_csv(
     train = files["train"]
     name = train.name.split(".")[0]
     return images_from_arrays(
-        arrays, name, str(train.resolve()), class_names, image_shape=image_shape, names=names, sentences=sentences
+        arrays,
+        name,
+        str(train.resolve()),
+        class_names,
+        image_shape=image_shape,
+        value_range=value_range,
+        names=names,
+        sentences=sentences,
     )
 
 

@@ -26,7 +26,12 @@ EXAMPLE = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-i
 
 
 def images_from_idx(
-    path: str, subset: str | None, transpose: bool | None, class_names: Sequence[str] | None, max_gigabytes: float
+    path: str,
+    subset: str | None,
+    transpose: bool | None,
+    class_names: Sequence[str] | None,
+    max_gigabytes: float,
+    value_range: Sequence[float] | None = None,
 ) -> Images:
     """The data set in a folder of IDX files; arguments: `sources.idx`."""
     folder = Path(path).expanduser()
@@ -42,7 +47,13 @@ def images_from_idx(
         sentences.append("Rows and columns were exchanged: EMNIST's files hold each image by columns.")
     names = {role: file.name for role, file in files.items()}
     return images_from_arrays(
-        arrays, chosen or folder.resolve().name, str(folder.resolve()), class_names, names=names, sentences=sentences
+        arrays,
+        chosen or folder.resolve().name,
+        str(folder.resolve()),
+        class_names,
+        value_range=value_range,
+        names=names,
+        sentences=sentences,
     )
 
 

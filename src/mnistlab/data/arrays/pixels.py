@@ -1,7 +1,4 @@
-"""Arrays of images as uint8 pixels of shape (n, height, width, channels), or an error with the line that converts them.
-
-No value is rounded: an array is converted only if the result, or the result divided by 255, holds the same numbers.
-"""
+"""Arrays of images as pixels of shape (n, height, width, channels), or an error with the line that converts them."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,22 +6,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mnistlab.config import ConfigError
+from mnistlab.data.arrays.pixel_values import converted
+from mnistlab.data.value_range import ValueRange
 
 CHANNELS = (1, 3, 4)
 SHAPES = "(n, height, width) or (n, height, width, 1, 3 or 4)"
 MIN_FLAT_SIDE = 4  # rows of four or nine numbers are measurements, not pictures
-CHUNK_VALUES = 1 << 22  # values converted at once, which limits the memory for intermediate results
-DARK = 64  # if no pixel of any image reaches this, white is probably not 255
 
 
-def pixels(arrays: Mapping[str, np.ndarray], image_shape: Sequence[int] | None) -> tuple[list[np.ndarray], list[str]]:
-    """The arrays, name -> images, as uint8 of shape (n, height, width, channels), and sentences on what was done.
-
-    All arrays are on one scale: whether 1 means white is decided by all of them together.
+def pixels(
+    arrays: Mapping[str, np.ndarray], image_shape: Sequence[int] | None, value_range: Sequence[float] | None = None
+) -> tuple[list[np.ndarray], ValueRange, list[str]]:
+    """The arrays, name -> images, as uint8 or float32 of shape (n, height, width, channels), their value range, and
+    sentences on what was done.
 
     Args:
+        arrays: the training images first: they decide the value range.
         image_shape: (height, width, channels) of flat images, or (channels, height, width) of images whose first axis
             is the channels; None: by the array's shape.
+        value_range: (black, white), `source.value_range`; None: by the training images.
 
     Raises:
         ConfigError: a shape or values that are not those of images.
@@ -43,8 +43,8 @@ def pixels(arrays: Mapping[str, np.ndarray], image_shape: Sequence[int] | None) 
             raise ConfigError(
                 f"{next(iter(arrays))} and {name} must have images of one shape. Received: {shapes[0]} and {shape}."
             )
-    converted, values = _as_uint8(dict(zip(arrays, shaped, strict=True)))
-    return converted, [*sentences, *([values] if values else [])]
+    made, values, sentence = converted(dict(zip(arrays, shaped, strict=True)), value_range)
+    return made, values, [*sentences, *([sentence] if sentence else [])]
 
 
 def _check_type(array: np.ndarray, name: str) -> None:
@@ -127,89 +127,3 @@ def _advice_on_shape(array: np.ndarray, name: str) -> str:
     if array.ndim == 5 and 1 in array.shape[1:]:
         return f" To drop the axes of length 1, save {name}.squeeze()."
     return ""
-
-
-def _as_uint8(arrays: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], str]:
-    """The arrays as uint8, and a sentence if 1 meant white, or if the values look too dark."""
-    ranges = {name: _range(array, name) for name, array in arrays.items()}
-    lowest, highest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
-    factor = 255 if 0 < highest <= 1 and lowest >= 0 else 1
-    converted = []
-    for name, array in arrays.items():
-        images = _multiplied(array, factor)
-        if images is None or (factor == 1 < highest and 0 < ranges[name][1] <= 1):
-            raise ConfigError(_wrong_values(name, array.dtype, ranges))
-        converted.append(images)
-    if factor == 1:
-        dark = f"WARNING: no pixel is above {highest:g}. If that is white, multiply the images by 255 / {highest:g}."
-        return converted, dark if 0 < highest < DARK else ""
-    if all(np.isin(images, (0, 255)).all() for images in converted):
-        return converted, "The pixels were 0 and 1 only; 1 became 255, white."
-    return converted, "The pixels were whole numbers divided by 255; multiplied by 255 they are exact."
-
-
-def _range(array: np.ndarray, name: str) -> tuple[float, float]:
-    """The lowest and the highest value. Raises ConfigError if there are values that are not finite."""
-    low, high = array.min(), array.max()
-    if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
-        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
-        raise ConfigError(
-            f"{name} must hold finite numbers. Received: NaN or infinite values in {bad.sum():,} of {len(array):,} "
-            f"images, the first at index {bad.argmax()}. Leave these images and their labels out, or save "
-            f"np.nan_to_num({name}, nan=0, posinf=255, neginf=0) if such a pixel is a black or white one."
-        )
-    return low.item(), high.item()
-
-
-def _multiplied(array: np.ndarray, factor: int) -> np.ndarray | None:
-    """factor * array as uint8; None if these are not whole numbers from 0 to 255 up to the array's own rounding."""
-    if array.dtype == np.uint8 and factor == 1:
-        return np.ascontiguousarray(array)
-    tolerance = 0.0  # relative; for k / 255 in float32, also if it has become float64 since
-    if factor != 1 and array.dtype.kind == "f":
-        tolerance = max(np.finfo(array.dtype).eps, 2 * np.finfo(np.float32).eps)
-    result = np.empty(array.shape, np.uint8)
-    step = max(1, CHUNK_VALUES // math.prod(array.shape[1:]))
-    for start in range(0, len(array), step):
-        scaled = array[start : start + step].astype(np.float64) * factor
-        rounded = np.rint(scaled)
-        if rounded.min() < 0 or rounded.max() > 255 or (np.abs(rounded - scaled) > tolerance * scaled).any():
-            return None
-        result[start : start + step] = rounded
-    return result
-
-
-def _wrong_values(name: str, dtype: np.dtype, ranges: Mapping[str, tuple[float, float]]) -> str:
-    """The error for an array whose values are not 0 to 255: the rule, the range and the line that converts it."""
-    low, high = ranges[name]
-    others = [other for other in ranges if other != name]
-    received = (
-        f"{name} must hold whole numbers from 0 to 255, preferably as uint8. Received: {dtype} from {low:g} to {high:g}"
-    )
-    joint_high = max(top for _, top in ranges.values())
-    if low >= 0 and high <= 1 < joint_high:
-        other = next(key for key, (_, top) in ranges.items() if top > 1)
-        return f"{received}, but {other} reaches {ranges[other][1]:g}. Save (255 * {name}).round().astype('uint8')."
-    same = f" Do the same with {' and '.join(others)}." if others else ""
-    if low >= 0 and high <= 1:
-        return f"{received}. For values in 0..1 save (255 * {name}).round().astype('uint8').{same}"
-    if dtype == np.int8:
-        return (
-            f"{received}. Save {name}.view('uint8') if bytes were stored as int8, or "
-            f"({name}.astype('int16') + 128).astype('uint8') if -128 is black.{same}"
-        )
-    if low >= 0 and high <= 255:
-        return f"{received}, with fractions. Save {name}.round().astype('uint8').{same}"
-    if low >= 0:
-        white = (1 << int(joint_high).bit_length()) - 1
-        return (
-            f"{received}. If {white} is white ({white.bit_length()} bits), save "
-            f"({name} * (255 / {white})).round().astype('uint8').{same}"
-        )
-    joint_low = min(bottom for bottom, _ in ranges.values())
-    if joint_low >= -1 and joint_high <= 1:
-        return f"{received}. If -1 is black and 1 white, save (({name} + 1) * 127.5).round().astype('uint8').{same}"
-    return (
-        f"{received}. These look standardized. Save the original images, or "
-        f"(({name} - {joint_low:g}) * (255 / {joint_high - joint_low:g})).round().astype('uint8').{same}"
-    )
