@@ -185,6 +185,7 @@ def test_a_saved_model_needs_no_mnistlab_and_goes_on_from_its_weights(weights: s
     settings = ["model=pretrained", "model.base=MobileNet", "model.resize=[32,32]", "+model.arguments.alpha=0.25"]
     model = building.build_model(compose_config([*settings, f"model.weights={weights}"]), dataset)
     model.optimizer.build(model.trainable_variables)
+    assert [model.layers[0].scale, model.layers[0].offset] == [1.0, 0.0]
     model.save(tmp_path / "model.keras")
     with zipfile.ZipFile(tmp_path / "model.keras") as saved:
         assert "mnistlab" not in json.dumps(json.loads(saved.read("config.json")))
@@ -224,8 +225,8 @@ WRONG_SETTINGS = {
     "model.base=EfficientNetV2B0 +model.arguments.include_preprocessing=false": "model.arguments must be those that "
     "change the layers of EfficientNetV2B0. Received: include_preprocessing. It takes none.",
     "model.dropout=1": "model.dropout must be a number, 0 <= value < 1. Received: 1.",
-    "data.scaling=unit": "data.scaling must be none for model=pretrained, which scales pixels from 0 to 255 as its "
-    "base needs it. Received: unit. Leave it out, or set data.scaling=none.",
+    "data.scaling=unit": "data.scaling must be pixels for model=pretrained, which scales pixels from 0 to 255 as its "
+    "base needs it. Received: unit. Leave it out, or set data.scaling=pixels.",
     "data.rescale=1/100": "data.rescale must be null for model=pretrained, which scales pixels from 0 to 255 as its "
     "base needs it. Received: 0.01. Leave it out, or set data.rescale=null.",
 }
@@ -257,10 +258,17 @@ def test_images_and_layers_that_do_not_suit_the_base(shape: tuple, settings: dic
     assert str(error.value) == message
 
 
-def test_without_a_network_the_remedy_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> None:
-        raise Exception("URL fetch failure on https://example.org/mobilenet.h5: None -- unreachable")
+def test_without_a_network_the_remedy_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    address = "http://127.0.0.1:9/base.h5"  # no server listens here
 
-    monkeypatch.setattr(keras.src.applications.mobilenet.file_utils, "get_file", unreachable)
-    with pytest.raises(ConfigError, match=r"cannot be downloaded: URL fetch failure.*set model.weights=FILE"):
+    def from_nowhere(*_: object, **__: object) -> str:
+        return str(keras.utils.get_file("base.h5", address, cache_dir=str(tmp_path)))
+
+    monkeypatch.setattr(keras.src.applications.mobilenet.file_utils, "get_file", from_nowhere)
+    with pytest.raises(ConfigError) as error:
         pretrained.pretrained((28, 28, 1), 3, **SMALL)
+    message = str(error.value)
+    start = "model.weights=imagenet: the weights of MobileNet are not in Keras's cache and cannot be downloaded: "
+    assert message.startswith(start)
+    assert message.endswith(f"refused. Download {address} on another computer and set model.weights=FILE.")

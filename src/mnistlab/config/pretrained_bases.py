@@ -92,12 +92,14 @@ def without_weights(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def pixel_problems(data: DataConfig) -> Iterator[str]:
     """The settings of `data` by which the network would not get pixels from 0 to 255, which its preprocessing needs."""
-    for name, value, unscaled in (("scaling", data.scaling, "none"), ("rescale", data.rescale, None)):
-        if value != unscaled:
-            yield (
-                f"data.{name} must be {unscaled or 'null'} for model=pretrained, which scales pixels from 0 to 255 as "
-                f"its base needs it. Received: {value}. Leave it out, or set data.{name}={unscaled or 'null'}."
-            )
+    name, value, needed = "scaling", data.scaling, "pixels"
+    if data.rescale is not None:
+        name, value, needed = "rescale", data.rescale, "null"
+    if value != needed:
+        yield (
+            f"data.{name} must be {needed} for model=pretrained, which scales pixels from 0 to 255 as its base needs "
+            f"it. Received: {value}. Leave it out, or set data.{name}={needed}."
+        )
 
 
 def _weights_problems(weights: Any) -> Iterator[str]:

@@ -4,6 +4,7 @@ All that the base needs (size, three channels, its preprocessing) is in the mode
 model takes raw pixels and is loaded without mnistlab.
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -105,11 +106,12 @@ def _load_base(base: str, weights: str | None, size: tuple[int, int], arguments:
         try:
             network: keras.Model = build(include_top=False, weights=from_keras, input_shape=(*size, 3), **arguments)
         except Exception as error:
-            if "URL fetch failure" not in str(error):
+            failure = re.match(r"URL fetch failure on (\S+): \S+ -- (.*)", str(error))
+            if not failure:
                 raise
             raise ConfigError(
                 f"model.weights=imagenet: the weights of {base} are not in Keras's cache and cannot be downloaded: "
-                f"{str(error).splitlines()[0]} Download the file elsewhere and set model.weights=FILE."
+                f"{failure[2].rstrip('.')}. Download {failure[1]} on another computer and set model.weights=FILE."
             ) from error
     if weights is not None and from_keras is None:
         _load_weights(network, base, Path(weights).expanduser())
