@@ -15,6 +15,7 @@ from PIL import Image
 from mnistlab.config import ConfigError
 from mnistlab.config.build import build
 from mnistlab.config.compose import compose_config
+from mnistlab.data.images import pixel_type
 from mnistlab.data.sources import Images, Split
 from mnistlab.runtime import errors, exits
 
@@ -57,6 +58,8 @@ def _check_names(images: Images, folder: Path) -> None:
         for name in images.class_names
         if not name or name.startswith(".") or {"/", os.sep, "\0"} & set(name)
     ]
+    if pixel_type(images.train.images) != "uint8":
+        problems.append(f"The PNG files would hold 8 bits. Received: float32 images, {images.value_range}.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         rule = f"to={folder} must be a new or an empty folder."
         problems.insert(0, f"{rule} Received: a file or a folder that is not empty.")

@@ -18,6 +18,8 @@ from mnistlab.config import ConfigError
 from mnistlab.data import prepare, sources
 from mnistlab.data.arrays.assemble import images_from_arrays
 from mnistlab.data.arrays.names import role_of
+from mnistlab.data.dataset import digest
+from mnistlab.data.value_range import ValueRange
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 6, 5, 1), dtype=np.uint8)
 PIXELS.flat[:2] = 0, 255
@@ -198,6 +200,148 @@ def test_the_scale_is_that_of_all_splits_together() -> None:
     assert "Save (255 * x_train).round().astype('uint8')." in error_of(INK, x_test=PIXELS, y_test=NUMBERS)
 
 
+WIDE = PIXELS.astype(np.int64)
+FLOATS = {  # stored values, dtypes, black, white and kind of the range
+    "fractions": (PIXELS / 255 * 0.997, ["f2", "f4", "f8"], 0, 1, "unit"),
+    "overshoot": (PIXELS / 255 * 1.05, ["f2", "f4", "f8"], 0, 1, "unit"),
+    "minus_1_to_1": (PIXELS / 127.5 - 1, ["f2", "f4", "f8"], -1, 1, "signed"),
+    "minus_1_0_1": (WIDE % 3 - 1, ["i2", "i4", "i8", "f2", "f4"], -1, 1, "signed"),
+    "standardized": ((WIDE - 51) / 102, ["f2", "f4", "f8"], -0.5, 2, "standardized"),
+    "standardized_whole": (WIDE % 4 - 2, ["i2", "i8", "f4"], -2, 1, "standardized"),
+    "fractions_up_to_255": (PIXELS * 0.997, ["f2", "f4", "f8"], 0, 255, "pixels"),
+    "overshoot_of_255": (PIXELS * 1.001, ["f2", "f4", "f8"], 0, 255, "pixels"),
+    "small_fractions": (PIXELS * 0.015625, ["f2", "f4", "f8"], 0, 3.984375, "range"),
+    "just_above": (WIDE + 1, ["i2", "u2", "i4", "i8", "f2", "f4", "f8"], 0, 1023, "bits"),
+    "ten_bits": (WIDE * 4, ["i2", "u2", "i4", "i8", "f2", "f4", "f8"], 0, 1023, "bits"),
+    "twelve_bits": (WIDE * 16, ["i2", "u2", "i4", "i8", "f2", "f4", "f8"], 0, 4095, "bits"),
+    "twelve_bits_with_fractions": (WIDE * 15.5, ["f4", "f8"], 0, 4095, "bits"),
+    "fourteen_bits": (WIDE * 64, ["i2", "u2", "i4", "f4"], 0, 16383, "bits"),
+    "sixteen_bits": (WIDE * 257, ["u2", "i4", "u4", "i8", "u8", "f4", "f8"], 0, 65535, "bits"),
+    "ct": (WIDE * 16 - 1000, ["i2", "i4", "i8", "f2", "f4", "f8"], -1000, 3080, "range"),
+    "centered_bytes": (WIDE - 128, ["i2", "i4", "i8", "f2", "f4", "f8"], -128, 127, "range"),
+    "millions": (WIDE * 65536 + 65536, ["i4", "u4", "i8", "u8", "f4", "f8"], 65536, 2**24, "range"),
+    "beyond_2_to_24": (WIDE * 2**40, ["i8", "u8", "f4", "f8"], 0, 255 * 2**40, "range"),
+    "constant_fraction": (PIXELS * 0 + 0.5, ["f2", "f4", "f8"], 0, 1, "unit"),
+}
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+def test_values_on_another_scale_are_kept_as_float32_with_their_range(kind: str) -> None:
+    stored, dtypes, black, white, name = FLOATS[kind]
+    for dtype in dtypes:
+        given_pixels = stored.astype(dtype)
+        images = read(given_pixels.astype(f">{dtype}"), x_test=given_pixels[:2], y_test=NUMBERS[:2])
+        assert images.train.images.dtype == images.test.images.dtype == np.float32
+        assert np.array_equal(images.train.images, given_pixels.astype(np.float32))
+        assert np.array_equal(images.test.images, given_pixels[:2].astype(np.float32))
+        assert images.value_range == ValueRange(pytest.approx(black), pytest.approx(white), name)
+        sentence = "The values are not all whole numbers from 0 to 255 and are kept as float32. Value range: "
+        assert images.how_read[-1].startswith(sentence)
+
+
+def test_a_value_range_can_be_given(tmp_path) -> None:
+    """Also for values that are exact in uint8: then 0 and 1, or 0 to 15, keep these values."""
+    for stored, given_range, dtype in [
+        (PIXELS.astype(np.uint16) * 16, [0, 65535], np.float32),
+        (PIXELS // 16, [0, 15], np.uint8),
+        (INK.astype(bool), [0, 1], np.uint8),
+        (PIXELS / 255, [0, 1], np.float32),
+        (PIXELS.view(np.int8), [-128, 127], np.float32),
+    ]:
+        file = save(tmp_path, x_train=stored, y_train=NUMBERS, x_test=stored, y_test=NUMBERS)
+        images = sources.npz(file, value_range=given_range)
+        assert images.train.images.dtype == dtype
+        assert np.array_equal(images.train.images, stored.astype(dtype))
+        assert images.value_range == ValueRange(*given_range, "given")
+        assert f"Value range: {given_range[0]} to {given_range[1]} (source.value_range)." in images.how_read[-1]
+    for wrong, expected in [
+        ([255, 0], "two numbers, the values of black and white, black below white: '[0,4095]'. Received: [255, 0]."),
+        ([0], "Received: [0]."),
+        ("0,255", "Received: 0,255."),
+        ([0, float("nan")], "Received: [0, nan]."),
+        ([0, 65535], "source.value_range='[0,65535]' must be the values of black and white in x_train. Received: "),
+        ([0, 50], "Received: uint8 from 0 to 255."),
+    ]:
+        with pytest.raises(ConfigError) as error:
+            sources.npz(save(tmp_path, **FOUR), value_range=wrong)
+        assert expected in str(error.value)
+
+
+SCALES = {  # training images, test images, the value range, or None: they are refused
+    "a_little_darker": (PIXELS / 255 * 0.997, PIXELS / 255 * 0.9, (0, 1)),
+    "exact_beside_fractions": (PIXELS / 255, PIXELS / 255 * 0.99, (0, 1)),
+    "a_little_beyond": (PIXELS / 255 * 0.997, PIXELS / 255 * 1.05, (0, 1)),
+    "whole_beside_fractions": (PIXELS, PIXELS * 0.99, (0, 255)),
+    "more_bits_beyond": (WIDE * 4, WIDE * 4 + 40, (0, 1023)),
+    "ct": (WIDE * 16 - 1000, WIDE * 16 - 1024, (-1000, 3080)),
+    "standardized_beyond": ((WIDE - 51) / 102, (WIDE - 60) / 90, (-0.5, 2)),
+    "all_black": (WIDE * 16, WIDE * 0, (0, 4095)),
+    "twelve_and_8_bits": (PIXELS.astype(np.uint16) * 16, PIXELS, None),
+    "sixteen_and_8_bits": (WIDE * 257, WIDE, None),
+    "8_and_16_bits": (WIDE, WIDE * 257, None),
+    "unit_and_255": (PIXELS / 255 * 0.997, PIXELS, None),
+    "255_and_unit": (PIXELS * 0.997, PIXELS / 255, None),
+    "signed_and_unit": (PIXELS / 127.5 - 1, PIXELS / 255, None),
+    "unit_and_signed": (PIXELS / 255 * 0.997, PIXELS / 127.5 - 1, None),
+    "standardized_and_255": ((WIDE - 51) / 102, PIXELS, None),
+    "standardized_and_unit": ((WIDE - 51) / 102, PIXELS / 255, None),
+    "ct_and_8_bits": (WIDE * 16 - 1000, PIXELS, None),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_the_training_images_alone_decide_the_value_range(kind: str) -> None:
+    train, test, expected = SCALES[kind]
+    if expected is None:
+        message = error_of(train, x_test=test, y_test=NUMBERS)
+        assert message.startswith("x_train and x_test must be on one scale. Received: ")
+        assert "Save (255 * x_" in message or message.endswith("source.value_range='[BLACK,WHITE]'.")
+        return
+    images = read(train, x_test=test, y_test=NUMBERS)
+    assert (images.value_range.black, images.value_range.white) == expected
+    assert np.array_equal(images.test.images, test.astype(np.float32))
+
+
+def test_held_out_images_do_not_decide_the_value_range() -> None:
+    """Wherever the outlier is held out, the range is that of the training images, and a note says so."""
+    stored = np.tile(WIDE * 16 - 1000, (5, 1, 1, 1))
+    stored[7] = 9000
+    ranges = set()
+    for seed in range(12):
+        dataset = prepare(read(stored, np.tile(NUMBERS, 5)), split_seed=seed)
+        in_training = dataset.train.images.max() == 9000
+        assert dataset.value_range == ValueRange(-1000, 9000 if in_training else 3080, "range")
+        assert ("Without the held-out images the value range is -1000 to 3080." in dataset.notes[-1]) != in_training
+        ranges.add(dataset.value_range)
+    assert len(ranges) == 2
+
+
+def test_a_users_source_may_return_any_numbers() -> None:
+    """Its arrays are read as those of a file; digests depend on the type, those of uint8 are as before."""
+    labels = np.tile(NUMBERS, 5)
+    for stored, dtype, expected in [
+        (np.tile(PIXELS, (5, 1, 1, 1)), "uint8", ValueRange(0, 255, "uint8")),
+        (np.tile(PIXELS / 255, (5, 1, 1, 1)), "uint8", ValueRange(0, 255, "uint8")),
+        (np.tile(WIDE * 16, (5, 1, 1, 1)), "float32", ValueRange(0, 4095, "bits")),
+    ]:
+        split = sources.Split(stored, labels)
+        dataset = prepare(sources.Images("own", split, split, ("a", "b", "c"), "here"), validation="test")
+        assert (dataset.dtype, dataset.value_range) == (dtype, expected)
+        assert dataset.validation is dataset.test
+        assert np.array_equal(dataset.test.images, np.tile(PIXELS if dtype == "uint8" else WIDE * 16, (5, 1, 1, 1)))
+    assert digest(sources.Split(PIXELS, NUMBERS)) == "1ce61ef1c1c06ca2"  # as in earlier versions
+    assert digest(sources.Split(PIXELS.astype(np.float32), NUMBERS)) != digest(sources.Split(PIXELS, NUMBERS))
+    ink, bits = np.zeros((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2, 1), np.uint8)
+    assert digest(sources.Split(ink, NUMBERS[:1])) != digest(sources.Split(bits, NUMBERS[:1]))
+
+
+def test_images_are_shown_from_black_to_white() -> None:
+    shown = ValueRange(-1000, 3080, "range").as_pixels(np.array([-1024, -1000, 1040, 3080, 9000], np.float32))
+    assert (shown.dtype, shown.tolist()) == (np.uint8, [0, 0, 128, 255, 255])
+    assert ValueRange(0, 255, "uint8").as_pixels(PIXELS) is PIXELS
+    assert ValueRange(0, 15, "given").as_pixels(np.array([[0, 15]], np.uint8)).tolist() == [[0, 255]]
+
+
 SHAPES = {
     "without_channels": (PIXELS[..., 0], PIXELS, "", None),
     "grey": (PIXELS, PIXELS, "", None),
@@ -241,6 +385,11 @@ SHAPE_RULE = "x_train must have the shape (n, height, width) or (n, height, widt
 SOFT = np.array([[1, 0, 0], [0.9, 0.1, 0]])[NUMBERS % 2]
 REFUSED = {
     "int8": ({"images": PIXELS.view(np.int8)}, "Save x_train.view('uint8') if bytes were stored as int8, or "),
+    "too_precise": ({"images": WIDE * 2**20 + 1}, "x_train must hold numbers that float32 can hold. Received: int64 "
+                    "from 1 to 2.67387e+08, whole numbers that float32 cannot hold exactly. Save them on a smaller"),
+    "too_large": ({"images": WIDE * 2**50}, "whole numbers that float32 cannot hold exactly"),
+    "beyond_float32": ({"images": PIXELS * 1e300}, "float64 from 0 to 2.55e+302, numbers beyond float32."),
+    "constant": ({"images": WIDE * 0 - 500}, "x_train must hold different values. Received: -500 in all images."),
     "nan": ({"images": np.where(PIXELS == 255, np.nan, PIXELS)}, "x_train must hold finite numbers. Received: NaN or"),
     "infinite": ({"images": np.where(PIXELS == 255, np.inf, PIXELS)}, "np.nan_to_num(x_train, nan=0, posinf=255"),
     "complex": ({"images": PIXELS + 0j}, "x_train must hold numbers, preferably uint8. Received: complex128."),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.data.arrays.pixel_values import converted
+from mnistlab.data.arrays.pixel_values import converted, range_of_training
 from mnistlab.data.images import Images, Split, pixel_type
 from mnistlab.data.manifest import build_manifest, manifest_csv
 from mnistlab.data.reading_report import reading_report
@@ -151,6 +151,7 @@ def prepare(
     images = with_value_range(images)
     generator = np.random.default_rng(split_seed)
     splits, notes = split_images(images, split, validation, validation_fraction, test_fraction, generator, split_seed)
+    images = _range_of_training_split(images, splits["train"])
     splits["train"] = select_training_images(splits["train"], images.class_names, keep, limit, generator)
     manifest, duplicates = build_manifest(splits, images.skipped)
     digests = {name: digest(split) for name, split in splits.items()}  # of files, not of their pixels in memory
@@ -191,6 +192,19 @@ def with_value_range(images: Images) -> Images:
         how_read=None if images.how_read is None else (*images.how_read, *([sentence] if sentence else [])),
         value_range=values,
     )
+
+
+def _range_of_training_split(images: Images, train: Split) -> Images:
+    """The images with the value range of the training split alone, so that held-out images decide nothing."""
+    before = images.value_range or UINT8
+    if before.kind == "given" or train is images.train or pixel_type(train.images) == "uint8":
+        return images
+    values = range_of_training(np.asarray(train.images), "train.images")
+    if values == before:
+        return images
+    sentence = f"Without the held-out images the value range is {values}."
+    how_read = None if images.how_read is None else (*images.how_read, sentence)
+    return replace(images, value_range=values, how_read=how_read)
 
 
 def _resident_in_memory(splits: dict[str, Split]) -> dict[str, Split]:

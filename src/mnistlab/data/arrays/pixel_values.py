@@ -85,15 +85,16 @@ def _as_uint8(
     if lowest < 0 or highest * factor > 255:
         return None
     exact = []
-    for name, array in arrays.items():
-        if stated is None and factor == 1 < highest and 0 < ranges[name][1] <= 1:
-            raise ConfigError(_other_scale(name, arrays, ranges))
+    for array in arrays.values():
         images = _multiplied(array, factor)
         if images is None:
             return None
         exact.append(images)
     if stated is not None:
         return exact, stated, f"Value range: {stated} (source.value_range)."
+    for name in arrays:
+        if factor == 1 < highest and 0 < ranges[name][1] <= 1:
+            raise ConfigError(_other_scale(name, arrays, ranges))
     if factor == 1:
         return exact, UINT8, _dark(highest, 255)
     if all(np.isin(images, (0, 255)).all() for images in exact):
@@ -129,10 +130,8 @@ def _as_floats(
 ) -> tuple[list[np.ndarray], ValueRange, str]:
     """The arrays as float32, and their value range."""
     training = next(iter(arrays))
-    low, high = ranges[training]
-    values = stated or value_range_of(low, high, _has_fractions(arrays[training]))
-    if values.width == 0:
-        raise ConfigError(f"{training} must hold different values. Received: {number(low)} in all images.")
+    high = ranges[training][1]
+    values = stated or range_of_training(arrays[training], training)
     if stated is None:
         for name in arrays:
             if _is_on_another_scale(name, arrays, ranges, values):
@@ -149,6 +148,15 @@ def _as_floats(
         return images, values, f"{sentence}."
     dark = _dark(high, values.white) if values.kind in ("unit", "pixels") else ""
     return images, values, f"{sentence}; another: source.value_range='[BLACK,WHITE]'.{' ' if dark else ''}{dark}"
+
+
+def range_of_training(array: np.ndarray, name: str) -> ValueRange:
+    """The value range of training images. Raises ConfigError if all have one value that says nothing."""
+    low, high = _range(array, name)
+    values = value_range_of(low, high, _has_fractions(array))
+    if values.width == 0:
+        raise ConfigError(f"{name} must hold different values. Received: {number(low)} in all images.")
+    return values
 
 
 def _is_on_another_scale(name: str, arrays: Mapping[str, np.ndarray], ranges: Ranges, values: ValueRange) -> bool:
