@@ -232,7 +232,7 @@ def argument_problems(config: Config) -> list[str]:
             problems += _target_problems(name, target, node, given)
             if name == "model":
                 problems += model_values.value_problems(node)
-                problems += pretrained_bases.pixel_problems(config.data) if target == pretrained_bases.TARGET else ()
+                problems += pretrained_bases.conflicts(config) if target == pretrained_bases.TARGET else ()
     return problems
 
 

@@ -1,12 +1,13 @@
 """The networks of keras.applications for `model=pretrained`, and its settings, checked before the data are loaded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnistlab.config.schema import DataConfig, suggest
+from mnistlab.config.schema import Config, suggest
 
 TARGET = "mnistlab.training.pretrained.pretrained"
+NOT_IN_H5 = ("convnext", "inception_resnet_v2", "mobilenet_v3")  # layers or operations that Keras does not find again
 WEIGHT_FILES = (".weights.h5", ".h5", ".hdf5")
 
 
@@ -43,12 +44,14 @@ _FAMILIES = {
 BASES = {name: family for family, names in _FAMILIES.items() for name in names}
 
 
-def setting_problems(node: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with the settings of `model=pretrained`.
+def setting_problems(node: MutableMapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the settings of `model=pretrained`. A number as `resize` becomes two.
 
     Args:
-        node: the configuration's `model`.
+        node: the configuration's `model`; changed in place.
     """
+    if _is_whole(node.get("resize"), 1):
+        node["resize"] = [node["resize"], node["resize"]]
     base = str(node.get("base", "MobileNetV2"))
     yield from _weights_problems(node.get("weights", "imagenet"))
     trainable = node.get("trainable", "none")
@@ -90,15 +93,21 @@ def without_weights(node: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**node, "weights": None} if node.get("_target_") == TARGET else node
 
 
-def pixel_problems(data: DataConfig) -> Iterator[str]:
-    """The settings of `data` by which the network would not get pixels from 0 to 255, which its preprocessing needs."""
-    name, value, needed = "scaling", data.scaling, "pixels"
-    if data.rescale is not None:
-        name, value, needed = "rescale", data.rescale, "null"
+def conflicts(config: Config) -> Iterator[str]:
+    """Settings outside `model` that do not suit it: pixels that are not from 0 to 255, a file that cannot be loaded."""
+    name, value, needed = "scaling", config.data.scaling, "pixels"
+    if config.data.rescale is not None:
+        name, value, needed = "rescale", config.data.rescale, "null"
     if value != needed:
         yield (
             f"data.{name} must be {needed} for model=pretrained, which scales pixels from 0 to 255 as its base needs "
             f"it. Received: {value}. Leave it out, or set data.{name}={needed}."
+        )
+    base = BASES.get(str(config.model.get("base")))
+    if base and base.module in NOT_IN_H5 and "h5" in config.save.formats:
+        yield (
+            f"save.formats must not have h5 for {config.model['base']}, which Keras cannot load from an .h5 file. "
+            f"Received: {','.join(config.save.formats)}. Set save.formats=[keras]."
         )
 
 

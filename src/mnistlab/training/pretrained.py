@@ -74,20 +74,28 @@ def pretrained(
 
 def _three_channels(images: keras.KerasTensor) -> keras.KerasTensor:
     """A grey channel three times; of four channels the first three."""
-    channels = images.shape[-1]
-    if channels == 1:
+    num_channels = images.shape[-1]
+    if num_channels == 1:
         return kl.Concatenate(name="three_channels")([images] * 3)
-    if channels == 4:
-        return images[..., :3]
-    if channels != 3:
-        raise ConfigError(f"model=pretrained needs images of 1, 3 or 4 channels. Received: {channels} channels.")
+    if num_channels == 4:
+        return _channels(images, (0, 1, 2))
+    if num_channels != 3:
+        raise ConfigError(f"model=pretrained needs images of 1, 3 or 4 channels. Received: {num_channels} channels.")
     return images
+
+
+def _channels(images: keras.KerasTensor, indices: Sequence[int]) -> keras.KerasTensor:
+    """These channels of the images, without a slice, which Keras cannot load from an .h5 file."""
+    height, width, num_channels = images.shape[1:]
+    values = kl.Reshape((height, width, num_channels, 1))(images)
+    cropped = [kl.Cropping3D(((0, 0), (0, 0), (index, num_channels - 1 - index)))(values) for index in indices]
+    return kl.Reshape((height, width, len(indices)))(kl.Concatenate(axis=3)(cropped))
 
 
 def _preprocessed(pixels: keras.KerasTensor, preprocessing: str) -> keras.KerasTensor:
     """What `preprocess_input` of the base's module makes of pixels from 0 to 255, in layers that Keras can save."""
     if preprocessing == "caffe":
-        return kl.Rescaling([1.0, 1.0, 1.0], (-BGR_MEAN).tolist(), name="preprocessing")(pixels[..., ::-1])
+        return kl.Rescaling([1.0, 1.0, 1.0], (-BGR_MEAN).tolist(), name="preprocessing")(_channels(pixels, (2, 1, 0)))
     if preprocessing == "tf":
         return kl.Rescaling(1 / 127.5, -1.0, name="preprocessing")(pixels)
     if preprocessing == "torch":
