@@ -348,3 +348,18 @@ def test_the_seconds_of_a_step_are_measured() -> None:
     (seconds,) = {plan.seconds_per_step for plan in trained.plans.values() if plan.compiler == "graph"}
     assert 0 < seconds < math.inf
     assert all(np.array_equal(one, two) for one, two in zip(before, state(network), strict=True))
+
+
+def test_images_that_the_network_enlarges_are_evaluated_in_small_chunks() -> None:
+    dataset = few_digits()
+    images, labels = dataset.test.images[:100], dataset.targets(dataset.test.labels[:100])
+    rows = np.arange(100, dtype=np.int32)
+    for size, expected in ((32, [100]), (128, [42, 42, 16])):
+        resizing = layers.Resizing(size, size)
+        front = [keras.Input((28, 28, 1), dtype="uint8"), layers.Rescaling(1 / 255), resizing]
+        network = keras.Sequential([*front, layers.GlobalAveragePooling2D()])
+        network.add(layers.Dense(10, activation="softmax"))
+        network.compile("sgd", "categorical_crossentropy")
+        outcome = program.program_for(network).evaluate(network, fused.place_on_device(images, labels), rows)
+        assert outcome.sizes == expected
+        np.testing.assert_allclose(outcome.predictions, network(images), rtol=1e-5, atol=1e-6)

@@ -50,6 +50,12 @@ def _unlisted_variables(network: keras.Model) -> list[tf.Variable]:
     return [variable for key, variable in found.items() if key not in listed]
 
 
+def largest_image(network: keras.Model) -> int:
+    """The values of one image, or of what a layer within the network enlarges it to: a measure of memory."""
+    resized = [layer for layer in all_layers(network) if isinstance(layer, keras.layers.Resizing)]
+    return max(int(np.prod(network.input_shape[1:])), *(layer.height * layer.width * 3 for layer in resized), 1)
+
+
 def signature(network: keras.Model) -> str | int:
     """All that a program depends on but its inputs, or the network's id if it must not be shared."""
     written_functions = (type(lambda: None),)  # two functions of one name need not be equal

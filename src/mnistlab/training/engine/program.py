@@ -140,7 +140,7 @@ class Program:
     def evaluate(self, network: keras.Model, data: Resident, rows: np.ndarray) -> Outcome:
         """Run the network on the rows without training."""
         self.load(network)
-        chunk = int(np.clip(EVALUATION_PIXELS // np.prod(self.model.input_shape[1:]), 32, 2048))
+        chunk = int(np.clip(EVALUATION_PIXELS // copies.largest_image(self.model), 32, 2048))
         if self.changes_when_evaluated is None:
             self.changes_when_evaluated = self._assigns(data, rows[:chunk])
         if self.changes_when_evaluated:
