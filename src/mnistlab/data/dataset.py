@@ -142,12 +142,8 @@ def prepare(
     Raises:
         ConfigError: a class does not exist, is missing, or has too few images to be split.
     """
-    labels = LABELS_OF_CLASS_MODE[class_mode] if class_mode else labels
-    if labels == "binary" and len(images.class_names) != 2:
-        raise ConfigError(
-            f"data.class_mode=binary needs exactly two classes. Received {len(images.class_names)}: "
-            f"{', '.join(images.class_names[:20])}. Choose categorical or sparse."
-        )
+    if class_mode:
+        labels = _labels_of_class_mode(class_mode, images.class_names)
     images = with_value_range(images)
     generator = np.random.default_rng(split_seed)
     splits, notes = split_images(images, split, validation, validation_fraction, test_fraction, generator, split_seed)
@@ -171,6 +167,16 @@ def prepare(
         manifest=manifest,
         value_range=images.value_range or UINT8,
     )
+
+
+def _labels_of_class_mode(class_mode: str, class_names: tuple[str, ...]) -> str:
+    """The format of the targets by Keras's name for it."""
+    if class_mode == "binary" and len(class_names) != 2:
+        raise ConfigError(
+            f"data.class_mode=binary needs exactly two classes. Received {len(class_names)}: "
+            f"{', '.join(class_names[:20])}. Choose categorical or sparse."
+        )
+    return LABELS_OF_CLASS_MODE[class_mode]
 
 
 def with_value_range(images: Images) -> Images:
