@@ -392,6 +392,10 @@ REFUSED = {
     "constant": ({"images": WIDE * 0 - 500}, "x_train must hold different values. Received: -500 in all images."),
     "nan": ({"images": np.where(PIXELS == 255, np.nan, PIXELS)}, "x_train must hold finite numbers. Received: NaN or"),
     "infinite": ({"images": np.where(PIXELS == 255, np.inf, PIXELS)}, "np.nan_to_num(x_train, nan=0, posinf=255"),
+    "infinite_ct": ({"images": np.where(PIXELS == 7, np.inf, WIDE * 16 - 1000)}, "np.nan_to_num(x_train, nan=-1000, "
+                    "posinf=3080, neginf=-1000) if such a pixel is a black or white one."),
+    "nan_unit": ({"images": np.where(PIXELS == 7, np.nan, PIXELS / 255)}, "nan=0, posinf=1, neginf=0)"),
+    "all_nan": ({"images": PIXELS * np.nan}, "in 12 of 12 images, the first at index 0. Leave these images and their"),
     "complex": ({"images": PIXELS + 0j}, "x_train must hold numbers, preferably uint8. Received: complex128."),
     "file_names": ({"images": np.full((12, 6, 5), "a.png")}, "<U5. For image files choose source=directory."),
     "flat_colour": ({"images": COLOUR.reshape(12, 192)}, "set source.image_shape='[8,8,3]', or '[3,8,8]' if all red"),

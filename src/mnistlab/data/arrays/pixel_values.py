@@ -210,13 +210,23 @@ def _range(array: np.ndarray, name: str) -> tuple[float, float]:
     """The lowest and the highest value. Raises ConfigError if there are values that are not finite."""
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
-        bad = ~np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+        finite = np.isfinite(array)
+        bad = ~finite.reshape(len(array), -1).all(axis=1)
+        values = _range_of_finite(array[finite])
         raise ConfigError(
             f"{name} must hold finite numbers. Received: NaN or infinite values in {bad.sum():,} of {len(array):,} "
             f"images, the first at index {bad.argmax()}. Leave these images and their labels out, or save "
-            f"np.nan_to_num({name}, nan=0, posinf=255, neginf=0) if such a pixel is a black or white one."
+            f"np.nan_to_num({name}, nan={number(values.black)}, posinf={number(values.white)}, "
+            f"neginf={number(values.black)}) if such a pixel is a black or white one."
         )
     return low.item(), high.item()
+
+
+def _range_of_finite(numbers: np.ndarray) -> ValueRange:
+    """The value range of these numbers, to be advised."""
+    if numbers.size == 0:
+        return UINT8
+    return value_range_of(float(numbers.min()), float(numbers.max()), bool((numbers != np.rint(numbers)).any()))
 
 
 def _received(array: np.ndarray, limits: tuple[float, float]) -> str:
