@@ -23,36 +23,44 @@ from mnistlab.data.arrays.assemble import MAX_GIGABYTES, images_from_arrays, ima
 from mnistlab.data.arrays.cifar_files import images_from_cifar
 from mnistlab.data.arrays.csv_files import images_from_csv
 from mnistlab.data.arrays.idx_files import images_from_idx
+from mnistlab.data.arrays.named_sets import CIFAR10, CIFAR100, CLOTHES, DIGITS, KUZUSHIJI, emnist_names, from_files
 from mnistlab.data.images import Images as Images  # the types of all sources, also under mnistlab.sources
 from mnistlab.data.images import Split as Split
 
 log = logging.getLogger("mnistlab")
 
-DIGITS = tuple(str(digit) for digit in range(10))
-CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"  # of keras.datasets.mnist's file
 DOWNLOAD_TIMEOUT_SECONDS = 20
+FILES = {
+    "mnist": "mnist.npz",
+    "fashion_mnist": "fashion_mnist.npz",
+    "cifar10": "cifar-10-batches-py",
+    "cifar100": "cifar-100-python",
+}
 SOURCES_WITHOUT_KERAS = (
     "mnistlab.data.sources.mnist_5k",
     "mnistlab.data.sources.npz",
     "mnistlab.data.sources.idx",
     "mnistlab.data.sources.cifar",
+    "mnistlab.data.sources.kmnist",
+    "mnistlab.data.sources.emnist",
     "mnistlab.data.folders.source.directory",
 )
+FROM_KERAS = tuple(f"mnistlab.data.sources.{name}" for name in ("fashion_mnist", "cifar10", "cifar100"))
 
 
 def mnist(path: str | None = None, offline: str = "fallback") -> Images:
     """All 70,000 MNIST digits, (28, 28, 1): LeCun, Cortes and Burges, http://yann.lecun.com/exdb/mnist.
 
     Args:
-        path: a local mnist.npz; None: Keras's, from its cache or downloaded.
+        path: a local mnist.npz, or a folder with the IDX files; None: Keras's, from its cache or downloaded.
         offline: if MNIST cannot be downloaded, 'fallback' returns the embedded `mnist_5k`, 'error' raises ConfigError.
     """
     if offline not in ("fallback", "error"):
         raise ConfigError(f"source.offline must be fallback or error. Received: {offline}.")
     if path is not None:
-        return _well_known(images_from_file(path, "mnist", DIGITS))
+        return _well_known(from_files(path, "mnist", DIGITS))
     cached = _cached_mnist()
     if cached is not None:
         loaded = images_from_file(str(cached), "mnist", DIGITS)
@@ -90,11 +98,43 @@ def mnist_5k() -> Images:
 def fashion_mnist(path: str | None = None) -> Images:
     """70,000 grayscale images of clothing in ten classes, (28, 28, 1): Xiao, Rasul and Vollgraf, arXiv:1708.07747.
 
-    path: a local .npz file; None: Keras's data set, from its cache or downloaded.
+    path: a local .npz file, or a folder with the IDX files; None: Keras's, from its cache or downloaded.
     """
-    if path is None:
-        return _from_keras("fashion_mnist", CLOTHES)
-    return _well_known(images_from_file(path, "fashion_mnist", CLOTHES))
+    return _from_keras_or_files("fashion_mnist", CLOTHES, path)
+
+
+def cifar10(path: str | None = None) -> Images:
+    """60,000 colour photos of ten things, (32, 32, 3): Krizhevsky, 2009.
+
+    path: the folder cifar-10-batches-py, or an .npz file; None: Keras's, from its cache or downloaded.
+    """
+    return _from_keras_or_files("cifar10", CIFAR10, path)
+
+
+def cifar100(path: str | None = None) -> Images:
+    """60,000 colour photos of a hundred things, its fine classes, (32, 32, 3): Krizhevsky, 2009.
+
+    path: the folder cifar-100-python, or an .npz file; None: Keras's, from its cache or downloaded.
+    """
+    return _from_keras_or_files("cifar100", CIFAR100, path)
+
+
+def kmnist(path: str) -> Images:
+    """70,000 cursive hiragana of ten classes, (28, 28, 1): Clanuwat et al. 2018, arXiv:1812.01718.
+
+    path: a folder with the IDX files, or with the four kmnist-*.npz files; or one .npz file.
+    """
+    return _well_known(from_files(path, "kmnist", KUZUSHIJI))
+
+
+def emnist(path: str, subset: str = "balanced") -> Images:
+    """Handwritten letters and digits, (28, 28, 1): Cohen et al. 2017, arXiv:1702.05373.
+
+    Args:
+        path: a folder with the IDX files; or an .npz file with the images of the subset, upright.
+        subset: balanced, byclass, bymerge, letters, digits or mnist.
+    """
+    return _well_known(from_files(path, "emnist", emnist_names(subset), f"emnist-{subset}"))
 
 
 def npz(
@@ -200,7 +240,7 @@ def loads_without_keras(source: Mapping[str, Any]) -> bool:
     target, path = source.get("_target_"), source.get("path")
     if target == "mnistlab.data.sources.mnist":
         return bool(path) or _cached_mnist() is not None
-    if target == "mnistlab.data.sources.fashion_mnist":
+    if target in FROM_KERAS:
         return bool(path)
     return target in SOURCES_WITHOUT_KERAS
 
@@ -224,12 +264,16 @@ def _cached_mnist() -> Path | None:
         return None
 
 
+def _from_keras_or_files(name: str, class_names: tuple[str, ...], path: str | None) -> Images:
+    return _from_keras(name, class_names) if path is None else _well_known(from_files(path, name, class_names))
+
+
 def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:
     """A data set of `keras.datasets`, from Keras's cache or downloaded."""
     import keras
 
-    if name == "mnist" or len(list((_keras_cache() / "fashion-mnist").glob("*-ubyte.gz"))) < len(ARRAYS):
-        log.info("Downloading %s ...", name)
+    if name != "fashion_mnist" or len(list((_keras_cache() / "fashion-mnist").glob("*-ubyte.gz"))) < len(ARRAYS):
+        log.info("Loading %s, by a download if Keras has not cached it ...", name)
     try:
         with _download_settings(keras.config):
             (train_images, train_labels), (test_images, test_labels) = getattr(keras.datasets, name).load_data()
@@ -237,7 +281,7 @@ def _from_keras(name: str, class_names: tuple[str, ...]) -> Images:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ConfigError(
             f"source={name} is available from neither Keras's cache nor the network ({reason}). "
-            f"Set source.path={name}.npz to use a file, or choose source=mnist_5k, which needs no download."
+            f"Set source.path={FILES[name]} to use yours, or choose source=mnist_5k, which needs no download."
         ) from error
     arrays = dict(zip(ARRAYS, (train_images, train_labels, test_images, test_labels), strict=True))
     return _well_known(images_from_arrays(arrays, name, f"keras.datasets.{name}", class_names))
