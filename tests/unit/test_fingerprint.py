@@ -69,7 +69,8 @@ def of_settings(*overrides: str) -> str:
 
 def options() -> list[tuple[str, ...]]:
     """The overrides that choose each YAML option of each group."""
-    needed = {f"source={option}": "source.path=mine" for option in ("npz", "csv", "idx", "cifar", "directory")}
+    with_path = ("npz", "csv", "idx", "kmnist", "emnist", "directory")
+    needed = {f"source={option}": "source.path=mine" for option in with_path}
     needed["callbacks=learning_rate_scheduler"] = "callbacks.learning_rate_scheduler.schedule.path=math.sqrt"
     files = [file for file in sorted(conf_folder().rglob("*.yaml")) if file.parent.parent == conf_folder()]
     chosen = [f"{file.parent.name}={file.stem}" for file in files]

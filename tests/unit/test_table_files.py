@@ -16,7 +16,7 @@ import pytest
 
 from mnistlab.config import ConfigError
 from mnistlab.data import sources
-from mnistlab.data.arrays.cifar_files import BatchUnpickler
+from mnistlab.data.arrays.cifar_files import BatchUnpickler, images_from_cifar
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), dtype=np.uint8)
 NUMBERS = np.arange(12) % 3
@@ -238,7 +238,7 @@ class Harmful:
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_the_batches_of_cifar(tmp_path, protocol: int) -> None:
-    images = sources.cifar(str(write_cifar(tmp_path, protocol)))
+    images = images_from_cifar(str(write_cifar(tmp_path, protocol)))
     assert images.name == "cifar-10"
     assert images.class_names == ("airplane", "automobile", "bird")
     assert np.array_equal(images.train.images, np.tile(COLOUR, (5, 1, 1, 1)))
@@ -258,7 +258,7 @@ def test_cifar_100(tmp_path) -> None:
         content = {b"data": PLANES, b"fine_labels": [5, 4, 3, 2, 1, 0], b"coarse_labels": [0] * 6}
         (tmp_path / file).write_bytes(pickle.dumps(content))
     (tmp_path / "meta").write_bytes(pickle.dumps({b"fine_label_names": list("abcdef"), b"coarse_label_names": ["z"]}))
-    images = sources.cifar(str(tmp_path))
+    images = images_from_cifar(str(tmp_path))
     assert (images.name, images.class_names) == ("cifar-100", tuple("abcdef"))
     assert images.train.labels.tolist() == [5, 4, 3, 2, 1, 0]
 
@@ -266,12 +266,12 @@ def test_cifar_100(tmp_path) -> None:
 def test_batches_that_are_damaged_or_hold_other_objects(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="must be the folder cifar-10-batches-py .* nowhere, which is no folder."):
-        sources.cifar("nowhere")
+        images_from_cifar("nowhere")
     with pytest.raises(ConfigError, match="which holds none of these files."):
-        sources.cifar(str(tmp_path))
+        images_from_cifar(str(tmp_path))
     folder = write_cifar(tmp_path, data_batch_3={b"data": Harmful()})
     with pytest.raises(ConfigError) as error:
-        sources.cifar(str(folder))
+        images_from_cifar(str(folder))
     assert "data_batch_3 cannot be read as a CIFAR batch: it holds posix.mkdir, which" in str(error.value)
     assert not (tmp_path / "harm_was_done").exists()
     for replaced, expected in [
@@ -280,11 +280,11 @@ def test_batches_that_are_damaged_or_hold_other_objects(tmp_path, monkeypatch) -
         ({b"data": PLANES}, "must hold labels. Received: data."),
     ]:
         with pytest.raises(ConfigError) as error:
-            sources.cifar(str(write_cifar(tmp_path, data_batch_2=replaced)))
+            images_from_cifar(str(write_cifar(tmp_path, data_batch_2=replaced)))
         assert expected in str(error.value)
     (write_cifar(tmp_path) / "test_batch").write_bytes(b"\x80\x02}")
     with pytest.raises(ConfigError, match="test_batch cannot be read as a CIFAR batch"):
-        sources.cifar(str(folder))
+        images_from_cifar(str(folder))
     (folder / "test_batch").unlink()
     with pytest.raises(ConfigError, match="must hold all batches. Missing: test_batch."):
-        sources.cifar(str(folder))
+        images_from_cifar(str(folder))

@@ -20,7 +20,6 @@ import numpy as np
 
 from mnistlab.config import ConfigError
 from mnistlab.data.arrays.assemble import MAX_GIGABYTES, images_from_arrays, images_from_file
-from mnistlab.data.arrays.cifar_files import images_from_cifar
 from mnistlab.data.arrays.csv_files import images_from_csv
 from mnistlab.data.arrays.idx_files import images_from_idx
 from mnistlab.data.arrays.named_sets import CIFAR10, CIFAR100, CLOTHES, DIGITS, KUZUSHIJI, emnist_names, from_files
@@ -42,7 +41,6 @@ SOURCES_WITHOUT_KERAS = (
     "mnistlab.data.sources.mnist_5k",
     "mnistlab.data.sources.npz",
     "mnistlab.data.sources.idx",
-    "mnistlab.data.sources.cifar",
     "mnistlab.data.sources.kmnist",
     "mnistlab.data.sources.emnist",
     "mnistlab.data.folders.source.directory",
@@ -220,19 +218,6 @@ def idx(
         ConfigError: files are missing, damaged, or do not match.
     """
     return images_from_idx(path, subset, transpose, class_names, max_gigabytes, value_range)
-
-
-def cifar(path: str, class_names: Sequence[str] | None = None) -> Images:
-    """CIFAR-10 or CIFAR-100, (32, 32, 3), from the folder of Python batches: Krizhevsky, 2009.
-
-    Args:
-        path: cifar-10-batches-py or cifar-100-python, unpacked.
-        class_names: None: those in the folder's batches.meta or meta; of CIFAR-100 the 100 fine classes.
-
-    Raises:
-        ConfigError: a file is missing or damaged, or holds objects other than arrays, text and numbers.
-    """
-    return images_from_cifar(path, class_names)
 
 
 def loads_without_keras(source: Mapping[str, Any]) -> bool:

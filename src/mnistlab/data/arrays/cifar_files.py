@@ -1,4 +1,4 @@
-"""`source=cifar`: the Python batches of CIFAR-10 and CIFAR-100, https://www.cs.toronto.edu/~kriz/cifar.html.
+"""`source=cifar10`, `cifar100`: the Python batches of CIFAR-10 and CIFAR-100, https://www.cs.toronto.edu/~kriz/cifar.html.
 
 They are pickles, which can run any code: `BatchUnpickler` accepts what these files need, arrays and text, and nothing
 else.
@@ -47,8 +47,8 @@ class BatchUnpickler(pickle.Unpickler):
         return ALLOWED[module, name]
 
 
-def images_from_cifar(path: str, class_names: Sequence[str] | None) -> Images:
-    """The data set in a folder of batches; arguments: `sources.cifar`."""
+def images_from_cifar(path: str, class_names: Sequence[str] | None = None) -> Images:
+    """The data set in a folder of batches; class_names: None: those in its batches.meta or meta."""
     folder = Path(path).expanduser()
     kind = next((kind for kind, files in FILES.items() if (folder / files["train"][0]).is_file()), None)
     if kind is None:
