@@ -91,6 +91,12 @@ def test_any_set_of_labels_is_a_set_of_classes(kind: str) -> None:
     assert sentence is None or sentence in images.how_read[-1]
 
 
+def test_a_file_of_one_saved_dictionary_is_answered_with_how_to_save_its_arrays(tmp_path) -> None:
+    np.savez(tmp_path / "own.npz", {"x": PIXELS, "y": NUMBERS})
+    with pytest.raises(ConfigError, match=r"numpy.savez_compressed\(path, \*\*dictionary\)"):
+        sources.npz(str(tmp_path / "own.npz"))
+
+
 def test_axes_of_images_and_labels_as_other_programs_have_them(tmp_path) -> None:
     images = read(images=np.moveaxis(COLOUR, 0, -1), labels=NUMBERS[np.newaxis])
     assert np.array_equal(images.train.images, COLOUR)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import struct
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,35 @@ def test_16_bit_images_become_8_bit_ones_as_set(pets, case, loader) -> None:
         assert images.train.images[[row]][0, :, :, 0].tolist() == expected.astype(int).tolist()
         assert any(f"(source.sixteen_bit={rule}): 1 (dog/deep.{ending}); " in note for note in images.notes)
         assert any("almost black" in note for note in images.notes) == (rule == "high_byte" and values.max() < 4096)
+
+
+def png_of_16_bits(channels: int, values: np.ndarray) -> bytes:
+    """A PNG file of 16 bits a channel, which Pillow cannot write. channels: 2 is grey with alpha."""
+    height, width = SHAPE
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + content
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_colours_of_16_bits_follow_the_setting_too(pets, tmp_path, channels) -> None:
+    values = np.linspace(0, 65535, 24 * channels).reshape(*SHAPE, channels).astype(np.uint16)
+    file = pets / "dog" / "deep.png"
+    file.write_bytes(png_of_16_bits(channels, values))
+    cache = str(tmp_path / "cache")
+    for _ in range(2):
+        assert "has more than 8 bits per channel: choose how" in error_of(pets, cache=cache)[0]
+        images = directory(str(pets), sixteen_bit="high_byte", color_mode="rgba", cache=cache)
+        (row,) = (index for index, path in enumerate(images.train.images.paths()) if "deep" in path)
+        read = images.train.images[[row]][0]
+        assert np.array_equal(read[..., -1], values[..., -1] // 256 if channels != 3 else np.full(SHAPE, 255))
+        assert np.array_equal(read[..., 0], values[..., 0] // 256)
+        assert "source.sixteen_bit=high_byte is the only rule" in error_of(pets, sixteen_bit="stretch", cache=cache)[0]
 
 
 def test_values_that_have_no_high_byte_are_refused(pets) -> None:

@@ -88,6 +88,25 @@ def test_a_class_may_be_called_train(tmp_path) -> None:
     assert "train holds images directly, so it is a class" in found.notes[0]
 
 
+def test_folders_that_share_one_folder_may_be_splits_and_that_is_said(tmp_path) -> None:
+    found = scan(fill(tmp_path, {"fold_a/cat": 2, "fold_a/dog": 1, "fold_b/cat": 2, "fold_b/owl": 3}))
+    assert (found.problems, found.class_names) == ([], ("fold_a", "fold_b"))
+    assert found.notes[0] == (
+        "The classes are fold_a, fold_b, not the folders in them (cat, dog, owl). If those are the classes: "
+        "'source.splits={train: NAME, test: NAME}'."
+    )
+
+
+def test_links_to_class_folders_are_answered_with_the_setting(tmp_path) -> None:
+    fill(tmp_path / "elsewhere", {"cat": 2, "dog": 2})
+    (tmp_path / "pets").mkdir()
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).symlink_to(tmp_path / "elsewhere" / name)
+    (problem,) = scan(tmp_path / "pets").problems
+    assert problem.endswith("To follow links to folders (cat): source.follow_links=true.")
+    assert scan(tmp_path / "pets", follow_links=True).class_names == ("cat", "dog")
+
+
 def test_all_folders_are_classes_if_the_setting_says_so(tmp_path) -> None:
     images = directory(str(fill(tmp_path, {"control": 2, "test": 3})), splits="none")
     assert images.class_names == ("control", "test")

@@ -238,7 +238,7 @@ def test_a_damaged_cache_is_rebuilt(pets, tmp_path, caplog, damage) -> None:
     elif damage == "checksum":
         pixels.with_suffix(".json").unlink()
     else:
-        next(cache.rglob("facts.json")).write_text("half a")
+        next(cache.rglob("facts-2.json")).write_text("half a")
     assert np.array_equal(directory(str(pets), cache=str(cache)).train.images[:], whole)
     assert "is damaged" in caplog.text
     caplog.clear()
@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_written_is_not_used(pets, tmp_path, caplog) -> N
 def test_unfinished_files_of_killed_processes_are_removed(pets, tmp_path) -> None:
     cache = tmp_path / "cache"
     directory(str(pets), cache=str(cache))
-    folder = next(cache.rglob("facts.json")).parent
+    folder = next(cache.rglob("facts-2.json")).parent
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (folder / f".{gone.pid}.half.npy").touch()
@@ -315,6 +315,6 @@ def test_a_file_removed_during_training_is_named(pets) -> None:
 
 def test_the_cached_facts_are_json(tmp_path, pets) -> None:
     directory(str(pets), cache=str(tmp_path / "cache"))
-    checksum, body = next((tmp_path / "cache").rglob("facts.json")).read_text().split("\n", 1)
+    checksum, body = next((tmp_path / "cache").rglob("facts-2.json")).read_text().split("\n", 1)
     assert len(checksum) == 64
     assert len(json.loads(body)) == 40

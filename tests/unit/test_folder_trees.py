@@ -54,7 +54,7 @@ def trees(draw: st.DrawFn) -> Tree:
     return files, kind
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(trees())
 def test_no_image_gets_another_class_or_split_than_meant(case: Tree) -> None:
     files, kind = case

@@ -146,6 +146,17 @@ def test_files_that_are_not_tables(tmp_path) -> None:
         sources.csv(str(tmp_path / "nowhere.csv"))
 
 
+def test_a_table_without_labels_as_the_test_set_and_too_much_text(tmp_path) -> None:
+    (tmp_path / "train.csv").write_text(table(header=columns()))
+    pixels = ",".join(columns().split(",")[1:])
+    (tmp_path / "test.csv").write_text(f"{pixels}\n" + ",".join(["0"] * len(pixels.split(","))))
+    with pytest.raises(ConfigError, match="If its images have no labels, leave source.test out"):
+        sources.csv(str(tmp_path / "train.csv"), str(tmp_path / "test.csv"))
+    (tmp_path / "bomb.csv").write_bytes(gzip.compress(bytes(40 << 20)))
+    with pytest.raises(ConfigError, match=r"at most 0.02 GB of text \(source.max_gigabytes\). Received: more."):
+        sources.csv(str(tmp_path / "bomb.csv"), max_gigabytes=0.02)
+
+
 def write_idx(file: Path, array: np.ndarray) -> None:
     content = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
     file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)

@@ -180,6 +180,7 @@ def csv(
     class_names: Sequence[str] | None = None,
     image_shape: Sequence[int] | None = None,
     value_range: Sequence[float] | None = None,
+    max_gigabytes: float = MAX_GIGABYTES,
 ) -> Images:
     """A table with one image a row: a column of labels and a column for each pixel. Plain text or gzip.
 
@@ -190,11 +191,12 @@ def csv(
         class_names: names of the classes 0, 1, 2, ...; None: the labels.
         image_shape: (height, width) or (height, width, channels); None: the images are square and grey.
         value_range: the values of black and white; None: by the training images.
+        max_gigabytes: more text, unpacked, is refused (1 GB = 2**30 bytes).
 
     Raises:
         ConfigError: a file, a column or a cell is missing or has no number.
     """
-    return images_from_csv(path, test, label, header, class_names, image_shape, value_range)
+    return images_from_csv(path, test, label, header, class_names, image_shape, value_range, max_gigabytes)
 
 
 def idx(

@@ -3,6 +3,7 @@
 import gzip
 import io
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import IO, Any
 import numpy as np
 
 from mnistlab.config import ConfigError
-from mnistlab.data.arrays.assemble import images_from_arrays
+from mnistlab.data.arrays.assemble import MAX_GIGABYTES, images_from_arrays
+from mnistlab.data.arrays.files import GIGABYTE
 from mnistlab.data.images import Images
 
 LABEL_NAMES = ("label", "labels", "class", "target", "category", "y")
 ROW_NAMES = ("id", "index", "image_id", "imageid", "unnamed: 0", "")  # columns that number the rows
 DELIMITERS = (",", ";", "\t", " ")
+BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,10 @@ class Table:
     sentences: tuple[str, ...]
 
 
+class NoLabelsError(ConfigError):
+    """A table has no column of labels."""
+
+
 def images_from_csv(
     path: str,
     test: str | None,
@@ -36,10 +43,19 @@ def images_from_csv(
     class_names: Sequence[str] | None,
     image_shape: Sequence[int] | None,
     value_range: Sequence[float] | None = None,
+    max_gigabytes: float = MAX_GIGABYTES,
 ) -> Images:
     """The data set in one table, or in one for training and one for testing; arguments: `sources.csv`."""
     files = {"train": Path(path).expanduser()} | ({"test": Path(test).expanduser()} if test else {})
-    tables = {split: _read(file, label, header) for split, file in files.items()}
+    tables = {"train": _read(files["train"], label, header, max_gigabytes)}
+    if test is not None:
+        try:
+            tables["test"] = _read(files["test"], label, header, max_gigabytes)
+        except NoLabelsError as error:
+            raise ConfigError(
+                f"{error} If its images have no labels, leave source.test out: training images are held out for the "
+                "test, and the saved model predicts these (docs/your-data.md)."
+            ) from error
     arrays = {f"x_{split}": table.pixels for split, table in tables.items()}
     arrays |= {f"y_{split}": table.labels for split, table in tables.items()}
     names = {f"x_{split}": f"the pixels of {file.name}" for split, file in files.items()}
@@ -59,10 +75,10 @@ def images_from_csv(
     )
 
 
-def _read(file: Path, label: str | int | None, header: bool | None) -> Table:
+def _read(file: Path, label: str | int | None, header: bool | None, max_gigabytes: float) -> Table:
     import pandas
 
-    text = _text(file)
+    text = _text(file, max_gigabytes)
     first = next((line for line in text if line.strip()), "")
     if not first:
         raise ConfigError(f"{file} must hold a row for each image. Received: an empty file.")
@@ -91,18 +107,33 @@ def _read(file: Path, label: str | int | None, header: bool | None) -> Table:
     return Table(_pixels(file, table, chosen, columns), _labels(file, table.iloc[:, position]), (read, *sentences))
 
 
-def _text(file: Path) -> IO[str]:
+def _text(file: Path, max_gigabytes: float) -> IO[str]:
     """The file's text, unpacked if it is compressed by gzip, whatever its name."""
     if not file.is_file():
         raise ConfigError(f"source.path and source.test must be CSV files. Received: {file}, which does not exist.")
     try:
-        content = file.read_bytes()
-        content = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
-        if content.startswith(b"PK\x03\x04"):
+        with file.open("rb") as raw:
+            start = raw.read(4)
+        if start == b"PK\x03\x04":
             raise ConfigError(f"{file} must be a CSV file. Received: a zip archive. Unpack it first.")
+        with gzip.open(file) if start.startswith(b"\x1f\x8b") else file.open("rb") as stream:
+            content = _read_at_most(stream, max_gigabytes, file)
         return io.StringIO(content.decode("utf-8-sig"))
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ConfigError(f"{file} cannot be read as text: {error}.") from error
+
+
+def _read_at_most(stream: IO[bytes] | gzip.GzipFile, max_gigabytes: float, file: Path) -> bytes:
+    """All that the stream has. Raises ConfigError as soon as it is more than max_gigabytes."""
+    content = io.BytesIO()
+    while block := stream.read(BLOCK_BYTES):
+        content.write(block)
+        if content.tell() > max_gigabytes * GIGABYTE:
+            raise ConfigError(
+                f"{file} must have at most {max_gigabytes:g} GB of text (source.max_gigabytes). Received: more. "
+                "Convert it to an .npz file (docs/your-data.md)."
+            )
+    return content.getvalue()
 
 
 def _is_number(cell: str) -> bool:
@@ -142,7 +173,7 @@ def _label_position(file: Path, columns: list[str] | None, label: str | int | No
         return found[0]
     shown = ", ".join(columns[:5]) + (f", ..., {columns[-1]}" if num_columns > 6 else "")
     received = f"{len(found)} columns named " + (" or ".join(LABEL_NAMES) if label is None else label)
-    raise ConfigError(
+    raise (NoLabelsError if not found else ConfigError)(
         f"{file} must have one column of labels; choose it by source.label=NAME. Received: {received}; the columns are "
         f"{shown}."
     )

@@ -31,6 +31,7 @@ def assign(headers: Mapping[str, Header], keys: Mapping[str, Any] | None) -> tup
     Raises:
         ConfigError: a role without an array or with several.
     """
+    _check_arrays(headers)
     found = _given(headers, keys or {})
     rest = [name for name in headers if name not in found.values()]
     if not keys and rest and all(re.fullmatch(r"arr_\d+", name) for name in rest):
@@ -151,3 +152,12 @@ def _check_complete(found: Mapping[str, str], headers: Mapping[str, Header]) -> 
         f"Missing: {', '.join(missing)}; it holds: {held}. "
         f"If they have other names: source.keys='{{{', '.join(f'{role}: NAME' for role in missing)}}}'.{advice}"
     )
+
+
+def _check_arrays(headers: Mapping[str, Header]) -> None:
+    """Raise ConfigError if the file has nothing but one saved Python object."""
+    if headers and all(header.shape == () and header.dtype.hasobject for header in headers.values()):
+        raise ConfigError(
+            f"The file must hold arrays. Received: {', '.join(headers)}, a Python object such as a dictionary, which is "
+            "not read because unpickling may run code. Save its arrays: numpy.savez_compressed(path, **dictionary)."
+        )

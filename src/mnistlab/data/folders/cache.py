@@ -25,6 +25,7 @@ from mnistlab.data.folders.listing import ImageFile
 log = logging.getLogger("mnistlab")
 
 VERSION = 2
+FACTS = "facts-2.json"  # the number is that of what they say
 MAX_VERSIONS = 3  # decoded versions (sizes, colour modes) of one folder that are kept
 BLOCK_BYTES = 1 << 22
 
@@ -39,15 +40,15 @@ class FolderCache:
 
     def load_facts(self, files: Sequence[ImageFile]) -> dict[int, Facts]:
         """File index -> facts of the files that have not changed since they were read."""
-        if self.folder is None or not (self.folder / "facts.json").exists():
+        if self.folder is None or not (self.folder / FACTS).exists():
             return {}
         try:
-            checksum, body = (self.folder / "facts.json").read_text(encoding="utf-8").split("\n", 1)
+            checksum, body = (self.folder / FACTS).read_text(encoding="utf-8").split("\n", 1)
             if checksum != hashlib.sha256(body.encode()).hexdigest():
                 raise ValueError("its checksum is wrong")
             rows = json.loads(body)
         except (OSError, ValueError) as error:
-            log.warning("The cache %s is damaged (%s): the images are read again.", self.folder / "facts.json", error)
+            log.warning("The cache %s is damaged (%s): the images are read again.", self.folder / FACTS, error)
             return {}
         known = {}
         for index, file in enumerate(files):
@@ -67,7 +68,7 @@ class FolderCache:
         checksum = hashlib.sha256(body.encode()).hexdigest()
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder / "facts.json", f"{checksum}\n{body}".encode())
+            _write(self.folder / FACTS, f"{checksum}\n{body}".encode())
 
     def load_pixels(self, name: str, shape: Sequence[int]) -> np.ndarray | None:
         """The decoded images stored under a name, mapped from disk and checked, or None."""

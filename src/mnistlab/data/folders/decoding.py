@@ -34,6 +34,10 @@ SIXTEEN_BIT_PROBLEM = (
     "values up to 65535) or stretch (the darkest to 0 and the brightest to 255, in each image by itself)"
 )
 HIGH_BYTE_PROBLEM = "does not fit source.sixteen_bit=high_byte, which is for whole numbers from 0 to 65535"
+DEEP_COLOUR = ";16"  # marks the mode of a PNG of 16-bit colours, of which Pillow reads the high bytes
+DEEP_COLOUR_PROBLEM = (
+    "has 16-bit colours, of which Pillow reads the high byte: source.sixteen_bit=high_byte is the only rule for it"
+)
 MAX_DARK = 4096  # a 16-bit image without higher values is almost black if its high byte is taken
 OUTDATED_PROBLEMS = ("is not an image in spite", "has more than 8 bits per channel (", "is truncated or corrupt: ")
 
@@ -95,7 +99,7 @@ def open_image(content: bytes) -> Image.Image:
 def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
     """The image's pixels, uint8, shape `decoding.shape`, converted and resized in the same steps as in `load_img`."""
     mode = MODES[decoding.color_mode]
-    if has_more_than_8_bits(image.mode):
+    if is_deep_gray(image.mode):
         image = _with_8_bits(image, decoding.sixteen_bit)
     if image.mode != mode:
         if mode != "RGBA":
@@ -110,8 +114,18 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
 
 
 def has_more_than_8_bits(mode: str) -> bool:
-    """Whether the channels of an image of this mode of Pillow's have more than 8 bits: I, I;16, I;16B, F, ..."""
+    """Whether the channels of an image of this mode have more than 8 bits: I, I;16, I;16B, F, ..., RGB;16."""
+    return is_deep_gray(mode) or mode.endswith(DEEP_COLOUR)
+
+
+def is_deep_gray(mode: str) -> bool:
+    """Whether Pillow gives an image of this mode with more than 8 bits; they are all grey."""
     return mode.startswith(("I", "F"))
+
+
+def _is_deep_colour(content: bytes) -> bool:
+    """Whether a file is a PNG of 16 bits a channel that has colours or is grey with alpha."""
+    return content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:25] == b"\x10" and content[25:26] in b"\x02\x04\x06"
 
 
 def _with_8_bits(image: Image.Image, rule: str) -> Image.Image:
@@ -159,8 +173,9 @@ def read(file: str | Path, decoding: Decoding) -> np.ndarray:
 def read_header(file: str) -> Facts:
     """The facts in a file's header, without a hash or a check of the pixels."""
     try:
-        with open_image(Path(file).read_bytes()) as image:
-            return Facts("", image.width, image.height, image.mode)
+        content = Path(file).read_bytes()
+        with open_image(content) as image:
+            return Facts("", image.width, image.height, _mode(image, content))
     except Exception as error:
         return Facts("", problem=str(error) or type(error).__name__)
 
@@ -177,13 +192,19 @@ def examine(
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         image = _checked_image(content, max_pixels, sixteen_bit)
-        facts = Facts(sha256, image.width, image.height, image.mode, _traits(image, sixteen_bit))
+        mode = _mode(image, content)
+        facts = Facts(sha256, image.width, image.height, mode, _traits(image, mode, sixteen_bit))
         return facts, None if decoding is None else pixels(image, decoding)
     except BadImageError as error:
         return Facts(sha256, problem=str(error)), None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
         too_short = any(word in str(error).casefold() for word in ("truncated", "eof", "end of file", "not enough"))
         return Facts(sha256, problem="is truncated" if too_short else "is corrupt"), None
+
+
+def _mode(image: Image.Image, content: bytes) -> str:
+    """Pillow's mode, marked if the file has 16-bit colours."""
+    return image.mode + DEEP_COLOUR * _is_deep_colour(content)
 
 
 def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.Image:
@@ -201,10 +222,12 @@ def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.I
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
             f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
         )
-    if has_more_than_8_bits(image.mode) and sixteen_bit == "error":
+    if has_more_than_8_bits(_mode(image, content)) and sixteen_bit == "error":
         raise BadImageError(SIXTEEN_BIT_PROBLEM)
+    if _is_deep_colour(content) and sixteen_bit != "high_byte":
+        raise BadImageError(DEEP_COLOUR_PROBLEM)
     image.load()
-    if has_more_than_8_bits(image.mode):
+    if is_deep_gray(image.mode):
         _with_8_bits(image, sixteen_bit)
     return image
 
@@ -228,9 +251,9 @@ def _no_image(content: bytes) -> str:
     return f"is not an image of a format that is read here (its first bytes: {content[:8]!r})"
 
 
-def _traits(image: Image.Image, sixteen_bit: str) -> tuple[str, ...]:
+def _traits(image: Image.Image, mode: str, sixteen_bit: str) -> tuple[str, ...]:
     """Traits that Keras handles without a message; `source.TRAITS` explains how."""
-    deep = has_more_than_8_bits(image.mode)
+    deep = has_more_than_8_bits(mode)
     has_exif = image.format != "TIFF" and "exif" in image.info
     applies = {
         "palette": image.mode.startswith("P"),
@@ -239,7 +262,7 @@ def _traits(image: Image.Image, sixteen_bit: str) -> tuple[str, ...]:
         "animated": image.format != "MPO" and getattr(image, "is_animated", False),  # MPO's second frame is a preview
         "rotated": has_exif and image.getexif().get(EXIF_ORIENTATION, 1) != 1,
         "deep": deep,
-        "dark": deep and sixteen_bit == "high_byte" and int(np.asarray(image).max()) < MAX_DARK,
+        "dark": is_deep_gray(mode) and sixteen_bit == "high_byte" and int(np.asarray(image).max()) < MAX_DARK,
     }
     return tuple(trait for trait in applies if applies[trait])
 

@@ -89,7 +89,9 @@ def _classes(names: Sequence[str]) -> str:
 def _check_class_count(found: Scan) -> None:
     names = found.class_names
     if not names:
-        found.problems.append(f"{found.root} holds no class folders. {LAYOUTS}")
+        links = [path for path, reason in found.skipped.items() if reason.startswith("a link to a folder (")]
+        hint = f" To follow links to folders ({links[0]}): source.follow_links=true." if links else ""
+        found.problems.append(f"{found.root} holds no class folders. {LAYOUTS}{hint}")
     elif len(names) == 1:
         inner = found.root / names[0]
         nested = sum(entry.is_dir() for entry in inner.iterdir()) if inner.is_dir() else 0

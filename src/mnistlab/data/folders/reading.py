@@ -11,11 +11,14 @@ import numpy as np
 from mnistlab.data.folders import processes
 from mnistlab.data.folders.cache import FolderCache, pixels_name
 from mnistlab.data.folders.decoding import (
+    DEEP_COLOUR,
+    DEEP_COLOUR_PROBLEM,
     HIGH_BYTE_PROBLEM,
     SIXTEEN_BIT_PROBLEM,
     Decoding,
     Facts,
     has_more_than_8_bits,
+    is_deep_gray,
     read_header,
 )
 from mnistlab.data.folders.listing import Scan
@@ -53,7 +56,7 @@ class DecodingOptions:
         height, width = self.size or (sizes.pop() if len(sizes) == 1 else KERAS_SIZE)
         color_mode = self.color_mode
         if color_mode == "auto":
-            gray = (known.mode in ("L", "LA", "1") or has_more_than_8_bits(known.mode) for known in usable)
+            gray = (known.mode in ("L", "LA", "1") or is_deep_gray(known.mode) for known in usable)
             color_mode = "grayscale" if all(gray) else "rgb"
         size = (int(height), int(width))
         return Decoding(color_mode, size, self.interpolation, self.keep_aspect_ratio, self.sixteen_bit)
@@ -64,8 +67,9 @@ class DecodingOptions:
 
     def may_have_changed(self, known: Facts) -> bool:
         """Whether facts from the cache depend on another `sixteen_bit` than this one."""
-        made_by = {SIXTEEN_BIT_PROBLEM: "error", HIGH_BYTE_PROBLEM: "high_byte"}
+        made_by = {SIXTEEN_BIT_PROBLEM: "error", HIGH_BYTE_PROBLEM: "high_byte", DEEP_COLOUR_PROBLEM: "stretch"}
         rules = [rule for problem, rule in made_by.items() if problem in known.problem]
+        rules += ["high_byte"] if known.mode.endswith(DEEP_COLOUR) else []
         return self._refused(known.mode) or rules not in ([], [self.sixteen_bit])
 
 

@@ -185,10 +185,19 @@ def _check_named(found: Scan, parent: str, named: Mapping[str, str], others: Seq
 
 
 def _refuse_unsplits_by_name(found: Scan, folders: Sequence[str]) -> None:
-    """Add a problem if the folders hold no images but the same folders: they are splits, or classes of splits."""
+    """Add a problem if the folders hold no images but the same folders: they are splits, or classes of splits. Add a
+    note if they have one folder in common: they may be."""
     inner = [found.contents(folder)[0] for folder in folders]
     common = set.intersection(*({Path(path).name for path in below} for below in inner)) if inner else set()
-    if len(folders) < 2 or len(common) < 2 or any(found.images_in(folder) for folder in folders):
+    if len(folders) < 2 or not common or any(found.images_in(folder) for folder in folders):
+        return
+    if len(common) == 1:
+        within = {Path(path).name for below in inner for path in below}
+        if len(within) > 1:
+            found.notes.append(
+                f"The classes are {', '.join(_relative_names(found, folders)[:5])}, not the folders in them "
+                f"({', '.join(sorted(within)[:5])}). If those are the classes: {_setting('NAME', 'NAME')}."
+            )
         return
     names, shown = _relative_names(found, folders), ", ".join(sorted(common)[:5])
     if all(map(split_of, common)):
