@@ -158,6 +158,6 @@ def _check_arrays(headers: Mapping[str, Header]) -> None:
     """Raise ConfigError if the file has nothing but one saved Python object."""
     if headers and all(header.shape == () and header.dtype.hasobject for header in headers.values()):
         raise ConfigError(
-            f"The file must hold arrays. Received: {', '.join(headers)}, a Python object such as a dictionary, which is "
-            "not read because unpickling may run code. Save its arrays: numpy.savez_compressed(path, **dictionary)."
+            f"The file must hold arrays. Received: {', '.join(headers)}, a Python object such as a dictionary, which "
+            "is not read because unpickling may run code. Save its arrays: numpy.savez_compressed(path, **dictionary)."
         )
