@@ -109,6 +109,22 @@ def test_the_guide_s_generator_with_its_own_split(train_here, tmp_path) -> None:
     assert {row["path"] for row in rows if row["split"] == "validation"} == expected
 
 
+def test_the_saved_model_predicts_pictures_without_labels_as_the_docs_show(
+    train_here, tmp_path, monkeypatch, capfd
+) -> None:
+    pets = shapes(tmp_path / "pets", {"cat": 20, "dog": 20})
+    words = ("source=directory", "source.path=pets", "data.image_size=[30,30]", "fit.epochs=5", "tracking=none")
+    assert train_here(*words).code == 0
+    (tmp_path / "new").mkdir()
+    for name in ("cat", "dog"):
+        Image.open(pets / name / "IMG_1.jpg").save(tmp_path / "new" / f"{name}.png")
+    docs = (Path(__file__).resolve().parents[2] / "docs" / "image-folders.md").read_text(encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(run_folder(tmp_path)), str(tmp_path / "new")])
+    exec(docs.split("```python\n")[1].split("```")[0], {})
+    printed = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert [line[:2] for line in printed] == [["cat.png", "cat"], ["dog.png", "dog"]]
+
+
 def test_a_bad_folder_is_refused_before_training_and_leaves_no_run(train_here, tmp_path) -> None:
     pets = shapes(tmp_path / "pets", {"cat": 5, "dog": 5})
     (pets / "cat" / "zero.jpg").touch()

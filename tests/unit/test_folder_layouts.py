@@ -178,8 +178,8 @@ def test_unlabelled_test_images_are_left_aside_with_a_note(tmp_path) -> None:
     images = directory(str(fill(tmp_path, both("train", 3) | {"test": 5})))
     assert images.test is None
     assert (
-        f"NOTE: the 5 images in {tmp_path}/test are not used: they are in no class folder, so they have no labels."
-        in images.notes
+        f"NOTE: the 5 images in {tmp_path}/test are not used: they are in no class folder, so they have no labels. "
+        "The saved model predicts them: docs/image-folders.md." in images.notes
     )
     assert {"path": "test", "reason": "no labels"} in images.skipped
 

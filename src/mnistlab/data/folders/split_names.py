@@ -154,6 +154,7 @@ def _leave_unlabelled_aside(found: Scan, folder: str, train_classes: set[str]) -
     found.skipped[found.relative(inner)] = "no labels"
     found.notes.append(
         f"NOTE: the {count:,} images in {inner} are not used: they are in no class folder, so they have no labels."
+        " The saved model predicts them: docs/image-folders.md."
         + ("" if train_classes else f" If {Path(inner).name} is a class: source.splits=none.")
     )
     return True
