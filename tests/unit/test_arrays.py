@@ -689,33 +689,51 @@ def test_the_report_on_how_the_data_were_read(tmp_path) -> None:
     )
 
 
+# Scale -> the types it may be stored in, and the values that mean black and white.
+SCALES = {
+    "whole": (["u1", "i2", "u2", "i8", "f2", "f4", "f8", ">i4"], 0, 255),
+    "divided": (["f4", "f8"], 0, 1),
+    "ink": (["?", "u1", "i2", "u2", "i8", "f2", "f4", "f8"], 0, 1),
+    "signed": (["f4", "f8"], -1, 1),
+    "standardized": (["f4", "f8"], -2.5, 3.5),
+    "12 bits": (["u2", "i4", "f4", ">u2"], 0, 4095),
+    "16 bits": (["u2", "i4", "f8"], 0, 65535),
+    "range": (["i2", "i8", "f4"], -1000, 3000),
+}
+
+
 @st.composite
 def readable(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images as users may store them, labels likewise, and the pixels and class numbers that are meant."""
+    """Images as users may store them, labels likewise; the shares of white and the class numbers that are meant."""
     channels = draw(st.sampled_from([1, 3, 4]))
     size = draw(st.sampled_from([(6, 5), (7, 7), (8, 16), (28, 28)]))
-    seed = draw(st.integers(0, 9))
-    generator = np.random.default_rng(seed)
-    meant = generator.integers(0, 256, (12, *size, channels), dtype=np.uint8)
-    meant.flat[0], meant.flat[1] = 0, 255
-    scale = draw(st.sampled_from(["whole", "divided", "ink"]))
-    meant = np.where(meant > 127, 255, 0).astype(np.uint8) if scale == "ink" else meant
-    dtype = draw(st.sampled_from(["f4", "f8"] if scale == "divided" else ["u1", "i2", "u2", "i8", "f2", "f4", "f8"]))
-    stored = (meant // 255 if scale == "ink" else meant / 255 if scale == "divided" else meant).astype(dtype)
-    layout = draw(st.sampled_from(["last", "first", "flat", "none"]))
+    generator = np.random.default_rng(draw(st.integers(0, 9)))
+    levels = generator.integers(0, 256, (12, *size, channels))
+    levels.flat[:2] = 0, 255
+    scale = draw(st.sampled_from(list(SCALES)))
+    types, black, white = SCALES[scale]
+    levels = np.where(levels > 127, 255, 0) if scale == "ink" else levels
+    dtype = np.dtype(draw(st.sampled_from(types)))
+    values = black + levels / 255 * (white - black)
+    stored = (values if dtype.kind == "f" and scale != "whole" else np.rint(values)).astype(dtype)
+    meant = (stored.astype(np.float64) - black) / (white - black)
+    layout = draw(st.sampled_from(["last", "first", "flat", "none", "count last"]))
     if layout == "first":
         stored = np.moveaxis(stored, -1, 1)
     elif layout == "flat" and channels == 1 and size[0] == size[1]:
         stored = stored.reshape(12, -1)
     elif layout == "none" and channels == 1:
         stored = stored[..., 0]
+    elif layout == "count last" and max(size) < 12:
+        stored = np.moveaxis(stored, 0, -1)
     numbers = generator.permutation(np.arange(12) % 4)
     values = np.array(sorted(draw(st.lists(st.integers(-50, 50), min_size=4, max_size=4, unique=True))))
-    kind = draw(st.sampled_from(["values", "floats", "text", "bytes", "one_hot", "column"]))
+    kind = draw(st.sampled_from(["values", "floats", "text", "bytes", "one_hot", "column", "row"]))
     words = np.array(["ant", "bee", "cat", "dog"])
     labels = {
         "values": values[numbers], "floats": values[numbers].astype(float), "text": words[numbers],
         "bytes": words[numbers].astype(bytes), "one_hot": np.eye(4)[numbers], "column": values[numbers][:, np.newaxis],
+        "row": values[numbers][np.newaxis],
     }[kind]  # fmt: skip
     return stored, labels, meant, numbers
 
@@ -725,6 +743,8 @@ def readable(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 def test_whatever_the_type_range_layout_and_labels_the_same_data_are_read(case) -> None:
     stored, labels, meant, numbers = case
     images = read(stored, labels)
-    assert np.array_equal(images.train.images, meant)
+    values = images.value_range
+    read_shares = (images.train.images.astype(np.float64) - values.black) / values.width
+    assert np.allclose(read_shares, meant, rtol=0, atol=1e-6)
     assert images.train.labels.tolist() == numbers.tolist()
     assert len(images.class_names) == 4
