@@ -18,7 +18,7 @@ from mnistlab.training import models
 
 OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
-NEED_A_PATH = ("npz", "csv", "idx", "kmnist", "emnist", "directory")
+NEED_A_PATH = ("npz", "csv", "idx", "directory")
 NEEDED = {("source", option): ["source.path=own"] for option in NEED_A_PATH}
 SCHEDULE = "callbacks.learning_rate_scheduler.schedule.path=operator.add"  # epoch + learning rate
 NEEDED |= {("callbacks", "learning_rate_scheduler"): [SCHEDULE]}

@@ -69,7 +69,7 @@ def of_settings(*overrides: str) -> str:
 
 def options() -> list[tuple[str, ...]]:
     """The overrides that choose each YAML option of each group."""
-    with_path = ("npz", "csv", "idx", "kmnist", "emnist", "directory")
+    with_path = ("npz", "csv", "idx", "directory")
     needed = {f"source={option}": "source.path=mine" for option in with_path}
     needed["callbacks=learning_rate_scheduler"] = "callbacks.learning_rate_scheduler.schedule.path=math.sqrt"
     files = [file for file in sorted(conf_folder().rglob("*.yaml")) if file.parent.parent == conf_folder()]

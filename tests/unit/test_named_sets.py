@@ -118,7 +118,10 @@ def test_what_is_not_the_named_data_set_is_refused(tmp_path) -> None:
         lambda: sources.cifar10(str(tmp_path / "cifar-10-python.tar.gz")): "Unpack it: tar -xf ",
         lambda: sources.cifar10(str(tmp_path / "idx")): "must be the folder cifar-10-batches-py",
         lambda: sources.cifar100(str(tmp_path / "three.npz")): "images of the shape (32, 32, 3). Received: (28, 28, 1)",
-        lambda: sources.kmnist(str(tmp_path / "nowhere")): "nowhere",
+        lambda: sources.kmnist(
+            str(tmp_path / "nowhere")
+        ): "nowhere, which does not exist. Download them from http://codh",
+        lambda: sources.emnist(): "then: source=emnist source.path=FOLDER.",
     }.items():
         with pytest.raises(ConfigError) as error:
             load()

@@ -117,7 +117,7 @@ def cifar100(path: str | None = None) -> Images:
     return _from_keras_or_files("cifar100", CIFAR100, path)
 
 
-def kmnist(path: str) -> Images:
+def kmnist(path: str | None = None) -> Images:
     """70,000 cursive hiragana of ten classes, (28, 28, 1): Clanuwat et al. 2018, arXiv:1812.01718.
 
     path: a folder with the IDX files, or with the four kmnist-*.npz files; or one .npz file.
@@ -125,7 +125,7 @@ def kmnist(path: str) -> Images:
     return _well_known(from_files(path, "kmnist", KUZUSHIJI))
 
 
-def emnist(path: str, subset: str = "balanced") -> Images:
+def emnist(path: str | None = None, subset: str = "balanced") -> Images:
     """Handwritten letters and digits, (28, 28, 1): Cohen et al. 2017, arXiv:1702.05373.
 
     Args:

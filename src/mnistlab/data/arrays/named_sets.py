@@ -39,11 +39,18 @@ tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 CIFAR100 = tuple(FINE_CLASSES.split())
 SHAPES = {**dict.fromkeys(("cifar10", "cifar100"), (32, 32, 3)), **dict.fromkeys(("emnist", "kmnist"), (28, 28, 1))}
+PAGES = {
+    "mnist": "https://yann.lecun.org/exdb/mnist",
+    "fashion_mnist": "https://github.com/zalandoresearch/fashion-mnist",
+    **dict.fromkeys(("cifar10", "cifar100"), "https://www.cs.toronto.edu/~kriz/cifar.html"),
+    "kmnist": "http://codh.rois.ac.jp/kmnist",
+    "emnist": "https://www.nist.gov/itl/products-and-services/emnist-dataset",
+}
 PACKED = (".zip", ".tar", ".tar.gz", ".tgz", ".gz")
 SPLIT_FILES = {"x_train": "train-imgs", "y_train": "train-labels", "x_test": "test-imgs", "y_test": "test-labels"}
 
 
-def from_files(path: str, name: str, class_names: Sequence[str], subset: str | None = None) -> Images:
+def from_files(path: str | None, name: str, class_names: Sequence[str], subset: str | None = None) -> Images:
     """A well-known data set from an .npz file, or from a folder of IDX files, CIFAR's batches or KMNIST's .npz files.
 
     Args:
@@ -52,16 +59,22 @@ def from_files(path: str, name: str, class_names: Sequence[str], subset: str | N
     Raises:
         ConfigError: the files are missing, packed, damaged, or hold images of another shape.
     """
-    place = Path(path).expanduser()
-    if place.is_file() and place.name.endswith(PACKED):
-        tool = "unzip" if place.suffix == ".zip" else "tar -xf" if ".t" in place.name else "gunzip"
+    folder = Path(path or "").expanduser()
+    if path is None or not folder.exists():
+        received = "no path" if path is None else f"{path}, which does not exist"
+        raise ConfigError(
+            f"source={name} needs its files. Received: {received}. Download them from {PAGES[name]}, then: "
+            f"source={name} source.path=FOLDER."
+        )
+    if folder.is_file() and folder.name.endswith(PACKED):
+        tool = "unzip" if folder.suffix == ".zip" else "tar -xf" if ".t" in folder.name else "gunzip"
         raise ConfigError(f"source.path must be an .npz file or a folder. Received: {path}. Unpack it: {tool} {path}.")
-    if not place.is_dir():
+    if not folder.is_dir():
         images = images_from_file(path, name, class_names)
     elif name.startswith("cifar"):
         images = images_from_cifar(path, class_names)
-    elif files := _npz_of_splits(place):
-        images = _from_npz_of_splits(files, name, str(place.resolve()), class_names)
+    elif files := _npz_of_splits(folder):
+        images = _from_npz_of_splits(files, name, str(folder.resolve()), class_names)
     else:
         images = images_from_idx(path, subset, None, class_names, MAX_GIGABYTES)
     shape, expected = images.train.images.shape[1:], SHAPES.get(name)

@@ -36,7 +36,7 @@ SIXTEEN_BIT_PROBLEM = (
 HIGH_BYTE_PROBLEM = "does not fit source.sixteen_bit=high_byte, which is for whole numbers from 0 to 65535"
 DEEP_COLOUR = ";16"  # marks the mode of a PNG of 16-bit colours, of which Pillow reads the high bytes
 DEEP_COLOUR_PROBLEM = (
-    "has 16-bit colours, of which Pillow reads the high byte: source.sixteen_bit=high_byte is the only rule for it"
+    "has 16-bit colours, of which Pillow reads the high byte only: set source.sixteen_bit=high_byte (value // 256)"
 )
 MAX_DARK = 4096  # a 16-bit image without higher values is almost black if its high byte is taken
 OUTDATED_PROBLEMS = ("is not an image in spite", "has more than 8 bits per channel (", "is truncated or corrupt: ")
@@ -222,10 +222,10 @@ def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.I
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
             f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
         )
-    if has_more_than_8_bits(_mode(image, content)) and sixteen_bit == "error":
-        raise BadImageError(SIXTEEN_BIT_PROBLEM)
     if _is_deep_colour(content) and sixteen_bit != "high_byte":
         raise BadImageError(DEEP_COLOUR_PROBLEM)
+    if is_deep_gray(image.mode) and sixteen_bit == "error":
+        raise BadImageError(SIXTEEN_BIT_PROBLEM)
     image.load()
     if is_deep_gray(image.mode):
         _with_8_bits(image, sixteen_bit)
