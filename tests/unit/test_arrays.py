@@ -738,7 +738,7 @@ def readable(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return stored, labels, meant, numbers
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(readable())
 def test_whatever_the_type_range_layout_and_labels_the_same_data_are_read(case) -> None:
     stored, labels, meant, numbers = case
