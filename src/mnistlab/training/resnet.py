@@ -28,7 +28,7 @@ def resnet(
     Args:
         filters: one stage per entry, with so many feature maps.
         blocks: residual blocks of two convolutions in each stage.
-        stem_pool: max pooling after the first convolution; 2 halves the image at once. 1 does not, nearly 3 times slower.
+        stem_pool: max pooling after the first convolution; 2 halves the image at once; 1 is nearly 3 times slower.
         dropout: share of the mean feature maps dropped before the last layer, 0 <= dropout < 1.
 
     Raises:
