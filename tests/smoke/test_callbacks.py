@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
 from small_data import few_digits
 
@@ -157,6 +158,28 @@ def test_a_callback_that_can_only_fail_is_refused_before_the_data_are_loaded(nam
 def test_an_ending_that_keras_cannot_save_is_refused(tmp_path, monkeypatch) -> None:
     message = refusal(tmp_path, monkeypatch, node("ModelCheckpoint", filepath="a/model"))
     assert message.startswith("callbacks.mine: keras.callbacks.ModelCheckpoint rejected its arguments: The filepath")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (node("CSVLogger", filename="null"), "callbacks.mine.filename must be a path. Received: None."),
+        (node("CSVLogger", filename=5), "callbacks.mine.filename must be a path. Received: 5."),
+        (node("EarlyStopping", monitor=5), "callbacks.mine.monitor must be a metric of the training. Received: 5."),
+        ("+callbacks.mine._target_=5", "callbacks.mine._target_ must name the callback's class"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(override, message, tmp_path, monkeypatch) -> None:
+    assert refusal(tmp_path, monkeypatch, override).startswith(message)
+
+
+def test_only_filepath_has_fields(tmp_path) -> None:
+    logger = keras.callbacks.CSVLogger(str(tmp_path / "{epoch}" / "x.csv"))
+    saver = keras.callbacks.ModelCheckpoint(str(tmp_path / "a" / "{epoch}" / "x.keras"))
+    callback_checks.check_without_model({"log": logger, "save": saver}, ["accuracy"])
+    callback_checks.make_folders([logger, saver])
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} >= {"{epoch}", "a"}
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_paths_that_cannot_be_written_are_refused(tmp_path, monkeypatch) -> None:
@@ -326,8 +349,14 @@ SINGLE_BATCHES = {
     "callbacks.mine has write_steps_per_second=true": lambda path: keras.callbacks.TensorBoard(
         path, write_steps_per_second=True
     ),
+    "callbacks.mine has profile_batch": lambda path: keras.callbacks.TensorBoard(path, profile_batch=(10, 12)),
     "": lambda path: keras.callbacks.TensorBoard(path, histogram_freq=1),
 }
+
+
+def test_numpy_s_numbers_are_rates_as_for_keras() -> None:
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: np.float32(rate / 2))
+    callback_checks.check_callbacks({"rate": scheduler}, new_model(), ["accuracy"])
 
 
 @pytest.mark.parametrize("reason", SINGLE_BATCHES)

@@ -297,3 +297,33 @@ def test_the_check_changes_neither_the_network_nor_random_numbers() -> None:
     after = [variable.numpy() for variable in copies.state(model)]
     assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states
+
+
+@keras.saving.register_keras_serializable("tests")
+class Gained(keras.optimizers.SGD):
+    """An optimizer whose argument is not in its configuration, as of many people's own."""
+
+    def __init__(self, learning_rate: float = 0.01, gain: float = 1.0, **more: Any) -> None:
+        super().__init__(learning_rate, **more)
+        self.gain = gain
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        super().update_step(gradient * self.gain, variable, learning_rate)
+
+
+def without_decay() -> keras.Optimizer:
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=20.0)
+    optimizer.exclude_from_weight_decay(var_names=["kernel", "bias"])
+    return optimizer
+
+
+@pytest.mark.parametrize("optimizer", [lambda: Gained(0.01, 5.0), without_decay], ids=["argument", "exclusion"])
+def test_what_an_optimizer_does_not_put_into_its_configuration_counts(optimizer: Callable[[], Any]) -> None:
+    histories = {}
+    for engine in ("auto", "keras"):
+        model = new_model(list)
+        model.compile(optimizer(), "categorical_crossentropy", metrics=["accuracy"])
+        plan = training.plan_fit(model, few_digits(), epochs=2, batch_size=32, seed=0, engine=engine)
+        assert plan.engine == ("fused" if engine == "auto" else "keras")
+        histories[engine] = training.fit(model, few_digits(), plan).history
+    agree(histories["auto"], histories["keras"])

@@ -186,6 +186,20 @@ def check_direction_error(folder: Path) -> None:
     assert all(stop.monitor_op is None for stop in stops.values())  # asked of a copy
 
 
+def check_is_only_its_configuration(folder: Path) -> None:
+    plain, excluding, by_variable = (keras.optimizers.AdamW(0.1) for _ in range(3))
+    excluding.exclude_from_weight_decay(var_names=["bias"])
+    by_variable.exclude_from_weight_decay(var_list=[keras.Variable([0.0])])
+    own = type("Own", (keras.optimizers.SGD,), {})(0.1)
+    found = [keras_internals.is_only_its_configuration(one) for one in (plain, excluding, by_variable, own)]
+    assert found == [True, False, False, False]
+
+
+def check_profiles_batches(folder: Path) -> None:
+    callbacks = [keras.callbacks.TensorBoard(folder / "a", profile_batch=batches) for batches in (0, 2, (10, 12))]
+    assert [keras_internals.profiles_batches(one) for one in callbacks] == [False, True, True]
+
+
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
@@ -193,6 +207,8 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
     "keras.Model._flatten_layers": check_all_layers,
+    "keras.Optimizer._exclude_from_weight_decay, _exclude_from_weight_decay_pattern": check_is_only_its_configuration,
+    "keras.callbacks.TensorBoard._start_batch": check_profiles_batches,
     "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
     "keras.Optimizer._iterations": check_last_scheduled_rate,
     "keras.callbacks.MonitorCallback._set_monitor_op, Callback._model": check_direction_error,

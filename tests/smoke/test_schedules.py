@@ -233,3 +233,29 @@ def test_a_sweep_over_schedules_has_labelled_and_different_jobs(tmp_path: Path) 
         ]
         assert len({job.name for job in sweep.jobs}) == len({job.key for job in sweep.jobs}) == len(values)
         assert len({job.fingerprint["fingerprint"] for job in sweep.jobs}) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["schedule=exponential", "schedule.staircase=no"], "staircase must satisfy true or false. Received: no."),
+        (
+            ["schedule=cosine", "+schedule.learning_rate=5", "optimizer.learning_rate=7"],
+            "optimizer.learning_rate has no effect on this schedule, mnistlab.training.schedules.cosine: its own",
+        ),
+        (
+            [
+                "+schedule._target_=keras.optimizers.schedules.PiecewiseConstantDecay",
+                "+schedule.boundaries=[10]",
+                "+schedule.values=[0.1,0.01]",
+                "optimizer.learning_rate=7",
+            ],
+            "Received: optimizer.learning_rate=7.0. Leave it out, or set the schedule's.",
+        ),
+    ],
+    ids=["staircase", "a rate of its own", "no rate"],
+)
+def test_settings_that_a_schedule_does_not_use_are_refused(words: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_without_data(compose_config(words))
+    assert expected in str(error.value)

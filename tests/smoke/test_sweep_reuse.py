@@ -212,12 +212,23 @@ def test_the_run_folder_is_no_setting(trainer: Trainer) -> None:
     assert "filepath" not in (sweep["folder"] / "report.md").read_text()
 
 
-def test_the_file_of_a_schedule(trainer: Trainer, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "rate",
+    [
+        ("optimizer.learning_rate={_target_:schedule_of_mine.rate,path:rate.csv}",),
+        ("+schedule._target_=schedule_of_mine.constant", "+schedule.path=rate.csv"),
+    ],
+    ids=["learning_rate", "schedule"],
+)
+def test_the_file_of_a_schedule(rate: tuple[str, ...], trainer: Trainer, monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(trainer.root))
-    (trainer.root / "schedule_of_mine.py").write_text("def rate(path): return float(open(path).read())\n")
+    (trainer.root / "schedule_of_mine.py").write_text(
+        "import keras\n\n"
+        "def rate(path): return float(open(path).read())\n\n"
+        "def constant(path): return keras.optimizers.schedules.ExponentialDecay(rate(path), 1, 1.0)\n"
+    )
     (trainer.root / "rate.csv").write_text("0.01")
-    rate = "optimizer.learning_rate={_target_:schedule_of_mine.rate,path:rate.csv}"
-    words = ("--multirun", *BASE, rate, "seed=0,1")
+    words = ("--multirun", *BASE, *rate, "seed=0,1")
     assert trainer(*words).code == 0
     assert run_again(trainer, *words) == {}
     (trainer.root / "rate.csv").write_text("0.02")

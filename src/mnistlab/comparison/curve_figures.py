@@ -73,7 +73,7 @@ def learning_rates_figure(comparison: Comparison, records: Sequence[RunRecord]) 
     groups = group_by_option(records, comparison.axis)
     found = {name: _rates(groups[name]) for name in shown_options(comparison)}
     rates = {name: values for name, values in found.items() if len(values)}
-    if not any(len(set(values)) > 1 for values in rates.values()):
+    if all(np.allclose(values, values[0], rtol=1e-9, atol=0) for values in rates.values()):
         return None
     styles = option_styles(found)
     highest = [float(values.max()) for values in rates.values()]

@@ -94,6 +94,12 @@ def _build_schedule(config: Config, steps_per_epoch: int) -> Any:
     offered |= {"initial_learning_rate": rate, "decay_steps": total_steps}
     takes = argument_names(target) or set()
     given = {name: value for name, value in offered.items() if name in takes and name not in config.schedule}
+    asked = any(override.lstrip("+").startswith("optimizer.learning_rate=") for override in config.overrides)
+    if asked and not {"learning_rate", "initial_learning_rate"} & set(given):
+        raise ConfigError(
+            f"optimizer.learning_rate has no effect on this schedule, {target}: its own settings decide. "
+            f"Received: optimizer.learning_rate={rate}. Leave it out, or set the schedule's."
+        )
     schedule = build(config.schedule, "schedule", **given)
     if not isinstance(schedule, locate(SCHEDULE, "schedule")):
         raise ConfigError(f"schedule._target_={target} must return a {SCHEDULE}. Received: {schedule!r}.")

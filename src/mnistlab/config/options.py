@@ -96,7 +96,7 @@ def callback_problems(callbacks: Mapping[str, Any], config_dir: str | None = Non
             (folder / "callbacks" / f"{name}.yaml").is_file() for folder in config_folders(config_dir)
         ):
             yield f"callbacks.{name} has settings but is not chosen. Write callbacks={name} before them."
-        elif "_target_" not in node:
+        elif not isinstance(node.get("_target_"), str):
             yield f"callbacks.{name}._target_ must name the callback's class, as in keras.callbacks.EarlyStopping."
 
 

@@ -19,6 +19,19 @@ def learning_rate_or_schedule(optimizer: Any) -> Any:
     return getattr(inner_optimizer(optimizer), "_learning_rate", None)
 
 
+def is_only_its_configuration(optimizer: Any) -> bool:
+    """Whether an optimizer built from this one's configuration makes the same steps: it is one of Keras's own classes,
+    and nothing is left out by `exclude_from_weight_decay`, which Keras does not put into the configuration."""
+    inner = inner_optimizer(optimizer)
+    excluded = [getattr(inner, f"_exclude_from_weight_decay{kind}", None) for kind in ("", "_pattern")]
+    return type(inner).__module__.startswith("keras.") and not any(excluded)
+
+
+def profiles_batches(callback: Any) -> bool:
+    """Whether a TensorBoard callback was told to profile batches; it keeps `profile_batch` in a form of its own."""
+    return getattr(callback, "_start_batch", 0) > 0
+
+
 def last_scheduled_rate(optimizer: Any) -> Any:
     """The learning rate of the last step that a schedule gave, None without a schedule or a step. A schedule counts
     every batch; the public `iterations` counts updates, fewer where gradients are accumulated."""

@@ -108,7 +108,7 @@ def _effective_settings(config: Config) -> tuple[Any, dict[str, Path]]:
     files: dict[str, Path] = {}
 
     def leaf(setting: str, value: Any) -> Any:
-        may_be_path = setting.startswith(("model.", "optimizer.")) and not setting.endswith("._target_")
+        may_be_path = setting.startswith(("model.", "optimizer.", "schedule.")) and not setting.endswith("._target_")
         if may_be_path and (file := _existing_file(value)):
             files[setting] = file
             if PATH_CHARACTERS & set(value):  # 'relu' may be the activation, also if there is a file of this name

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from mnistlab.config import Config, ConfigError, suggest
 from mnistlab.config.build import build, locate
 from mnistlab.config.metric_names import metric_names
-from mnistlab.runtime.keras_internals import direction_error, learning_rate_or_schedule
+from mnistlab.runtime.keras_internals import direction_error, learning_rate_or_schedule, profiles_batches
 from mnistlab.training.callbacks import ends_with_other_weights
 
 NEEDED_PACKAGES = {
@@ -136,14 +137,16 @@ def check_monitor(setting: str, monitor: str | None, metrics: Sequence[Entry]) -
     """
     known = _names_in_logs(metrics)
     if monitor is not None and monitor not in known:
-        raise ConfigError(f"{setting} must be a metric of the training. Received: {monitor}.{suggest(monitor, known)}")
+        raise ConfigError(
+            f"{setting} must be a metric of the training. Received: {monitor}.{suggest(str(monitor), known)}"
+        )
 
 
 def make_folders(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Make the folders that Keras's callbacks write to. Keras makes those of some, and fails for others."""
     for callback in callbacks:
         for argument, path in _paths(callback) if _is_of_keras(type(callback)) else ():
-            folder = _fixed_folder(path) if argument in FILES else path
+            folder = _folder_of(argument, path)
             folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -164,6 +167,8 @@ def needs_single_batches(callbacks: Callbacks) -> str:
                 return f"callbacks.{name} has {setting}={value}"
         if getattr(callback, "write_steps_per_second", False):
             return f"callbacks.{name} has write_steps_per_second=true"
+        if profiles_batches(callback):
+            return f"callbacks.{name} has profile_batch"
     return ""
 
 
@@ -191,6 +196,8 @@ def _argument_problems(name: str, node: Mapping[str, Any], target: type) -> Iter
 def _broken_rule(key: str, value: Any, default: Any) -> str:
     """What an argument must be if it is not that, else ''. The default's type tells whether it is a number."""
     is_number = isinstance(value, int | float) and (not isinstance(value, bool) or key == "verbose")
+    if key in (*FILES, *FOLDERS) and not isinstance(value, str):
+        return "a path"
     if isinstance(default, bool):
         return "" if value in (True, False) else "true or false"
     if isinstance(default, int | float) and key != "profile_batch" and not is_number:
@@ -235,7 +242,7 @@ def _check_scheduler(name: str, callback: keras.callbacks.LearningRateScheduler,
             first = callback.schedule(0)
     except Exception as error:
         raise ConfigError(f"callbacks.{name}.schedule(epoch=0, learning_rate={rate:g}) failed: {error!r}.") from error
-    if not isinstance(first, float):  # as Keras demands; NumPy's float64 is one
+    if not isinstance(first, float | np.float32):  # as Keras demands; NumPy's float64 is a float
         raise ConfigError(f"callbacks.{name}.schedule must return a float. Received: {first!r}.")
 
 
@@ -247,8 +254,10 @@ def _paths(callback: keras.callbacks.Callback) -> Iterator[tuple[str, Path]]:
             yield argument, Path(str(path))
 
 
-def _fixed_folder(path: Path) -> Path:
-    """The folder of a file whose name, or the names of whose folders, may have {fields}."""
+def _folder_of(argument: str, path: Path) -> Path:
+    """The folder that must be there before the training. Only in `filepath` Keras fills in {fields}."""
+    if argument != "filepath":
+        return path.parent if argument in FILES else path
     return next(folder for folder in path.parents if "{" not in str(folder))
 
 
@@ -261,9 +270,7 @@ def _check_path(setting: str, path: Path, callback: keras.callbacks.Callback, me
     if path.exists() and path.is_dir() == is_file:
         kind = ("file", "folder") if is_file else ("folder", "file")
         raise ConfigError(f"{setting} must be the path of a {kind[0]}. Received: {path}, which is a {kind[1]}.")
-    existing = next(
-        folder for folder in (_fixed_folder(path) if is_file else path, *path.absolute().parents) if folder.exists()
-    )
+    existing = next(folder for folder in (_folder_of(argument, path), *path.absolute().parents) if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass

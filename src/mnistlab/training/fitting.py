@@ -15,11 +15,12 @@ from mnistlab.data.folders.images import raise_original
 from mnistlab.training.array_metrics import PerClassMetrics, scalar_metrics
 from mnistlab.training.callback_checks import make_folders
 from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, Progress, ends_with_other_weights
-from mnistlab.training.engine import fused
+from mnistlab.training.engine import copies, fused
 from mnistlab.training.plan import FitPlan
 from mnistlab.training.result import TrainingResult
 
 EVALUATION_BATCH_SIZE = 1000
+ENLARGED_VALUES = 2**21  # of a batch that is evaluated where the network enlarges its images
 
 
 def start_job(seed: int, deterministic: bool) -> None:
@@ -110,7 +111,7 @@ def _fit_keras(
             training,
             epochs=plan.epochs,
             validation_data=validation,
-            validation_batch_size=EVALUATION_BATCH_SIZE if dataset.resident else None,
+            validation_batch_size=evaluation_batch_size(model) if dataset.resident else None,
             callbacks=[order, watch, *callbacks],
             shuffle=False,
             verbose=0,
@@ -139,6 +140,14 @@ def _fit_fused(
     except fused.NonFiniteLoss as found:
         return found
     return None
+
+
+def evaluation_batch_size(model: keras.Model) -> int:
+    """Images that plain Keras evaluates at once; fewer where the network enlarges them, which takes memory."""
+    largest = copies.largest_image(model)
+    if largest <= math.prod(model.input_shape[1:]):
+        return EVALUATION_BATCH_SIZE
+    return min(max(ENLARGED_VALUES // largest, 32), EVALUATION_BATCH_SIZE)
 
 
 @functools.lru_cache(maxsize=1)
@@ -190,7 +199,7 @@ def predict(
         resident, rows = resident_of(dataset)
         metrics, outputs = fused.evaluate(model, resident, rows[name])
     elif split.resident:
-        batch = {"batch_size": EVALUATION_BATCH_SIZE, "verbose": 0}
+        batch = {"batch_size": evaluation_batch_size(model), "verbose": 0}
         metrics = model.evaluate(split.images, dataset.targets(split.labels), return_dict=True, **batch)
         outputs = model.predict(split.images, **batch)
     else:

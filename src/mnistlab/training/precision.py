@@ -1,7 +1,8 @@
 """The precision in which a network computes, `fit.precision`: Keras's dtype policy of its layers.
 
 A mixed policy computes in 16 bits and keeps the weights in float32. Scaling, augmentation and the last layer stay in
-float32: pixel coordinates, and the softmax that the loss needs, have too few digits in 16 bits.
+float32: pixel coordinates, and the softmax that the loss needs, have too few digits in 16 bits. The preprocessing
+within `model=pretrained` does not.
 """
 
 import contextlib

@@ -43,6 +43,7 @@ def exponential(
         staircase: one rate in an epoch; otherwise it falls at each step.
     """
     _check_number("decay_rate", decay_rate, "0 < value <= 1", lambda value: 0 < value <= 1)
+    _check("staircase", staircase, isinstance(staircase, bool), "true or false")
     return keras.optimizers.schedules.ExponentialDecay(learning_rate, steps_per_epoch, decay_rate, staircase=staircase)
 
 

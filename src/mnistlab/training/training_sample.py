@@ -8,7 +8,7 @@ from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
 from mnistlab.training.array_metrics import scalar_metrics
 from mnistlab.training.engine import fused
-from mnistlab.training.fitting import EVALUATION_BATCH_SIZE, resident_of
+from mnistlab.training.fitting import evaluation_batch_size, resident_of
 
 MAX_IMAGES = 10_000
 MAX_FILES = 2_000  # images that have to be decoded again
@@ -27,7 +27,7 @@ def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) 
         return scalar_metrics(metrics, dataset.class_names, model), len(rows)
     sample = dataset.train.take(rows)
     if sample.resident:
-        batch = {"batch_size": EVALUATION_BATCH_SIZE, "verbose": 0}
+        batch = {"batch_size": evaluation_batch_size(model), "verbose": 0}
         metrics = model.evaluate(sample.images, dataset.targets(sample.labels), return_dict=True, **batch)
     else:
         with raise_original():

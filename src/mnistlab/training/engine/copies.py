@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from mnistlab.runtime.keras_internals import all_layers
+from mnistlab.runtime.keras_internals import all_layers, is_only_its_configuration
 
 PLAIN_STATE = (bool, int, float, str, np.ndarray, np.random.Generator, np.random.RandomState, random.Random)
 TOLERANCE = 1e-4  # relative; equal networks differ by the order of a sum at most
@@ -61,6 +61,8 @@ def signature(network: keras.Model) -> str | int:
     written_functions = (type(lambda: None),)  # two functions of one name need not be equal
     has_lambda = any(isinstance(layer, keras.layers.Lambda) for layer in all_layers(network))
     if isinstance(network.loss, written_functions) or has_lambda or must_not_be_copied(network):
+        return id(network)
+    if not is_only_its_configuration(network.optimizer):
         return id(network)
     try:
         compiled = network.get_compile_config()
