@@ -690,7 +690,7 @@ def test_the_report_on_how_the_data_were_read(tmp_path) -> None:
 
 
 # Scale -> the types it may be stored in, and the values that mean black and white.
-SCALES = {
+STORED_AS = {
     "whole": (["u1", "i2", "u2", "i8", "f2", "f4", "f8", ">i4"], 0, 255),
     "divided": (["f4", "f8"], 0, 1),
     "ink": (["?", "u1", "i2", "u2", "i8", "f2", "f4", "f8"], 0, 1),
@@ -710,8 +710,8 @@ def readable(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     generator = np.random.default_rng(draw(st.integers(0, 9)))
     levels = generator.integers(0, 256, (12, *size, channels))
     levels.flat[:2] = 0, 255
-    scale = draw(st.sampled_from(list(SCALES)))
-    types, black, white = SCALES[scale]
+    scale = draw(st.sampled_from(list(STORED_AS)))
+    types, black, white = STORED_AS[scale]
     levels = np.where(levels > 127, 255, 0) if scale == "ink" else levels
     dtype = np.dtype(draw(st.sampled_from(types)))
     values = black + levels / 255 * (white - black)

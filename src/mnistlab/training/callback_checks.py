@@ -146,8 +146,7 @@ def make_folders(callbacks: Sequence[keras.callbacks.Callback]) -> None:
     """Make the folders that Keras's callbacks write to. Keras makes those of some, and fails for others."""
     for callback in callbacks:
         for argument, path in _paths(callback) if _is_of_keras(type(callback)) else ():
-            folder = _folder_of(argument, path)
-            folder.mkdir(parents=True, exist_ok=True)
+            _folder_of(argument, path).mkdir(parents=True, exist_ok=True)
 
 
 def needs_single_batches(callbacks: Callbacks) -> str:
