@@ -40,10 +40,10 @@ class Finished:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Everything lands under the folder; nothing is downloaded."""
+    """Everything lands under the folder; nothing is downloaded; a crash prints where it happened."""
     blocked = dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY"), "http://127.0.0.1:9")
     local = {"NO_PROXY": "127.0.0.1,localhost", "KERAS_HOME": str(folder / "keras"), "MNISTLAB_ROOT": str(folder)}
-    return {**os.environ, **blocked, **local, **more}
+    return {**os.environ, **blocked, **local, "PYTHONFAULTHANDLER": "1", **more}
 
 
 def restore_interrupt() -> None:

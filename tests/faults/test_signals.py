@@ -32,7 +32,7 @@ def test_a_stopped_run_is_killed(start, tmp_path, stop, code) -> None:
     command = start(*ENDLESS)
     command.wait_for_line("epoch 2/")
     command.process.send_signal(stop)
-    assert command.finish() == code
+    assert command.finish() == code, command.output
     assert "Traceback" not in command.output
     assert Store(tmp_path).statuses() == ["KILLED"]
 
