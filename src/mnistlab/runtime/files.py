@@ -1,0 +1,64 @@
+"""Files that are whole or not there: each is written beside its place and moved there when it is complete."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield the path of a temporary file in the same folder, which replaces `file` at the end of the block.
+
+    Readers see the old or the new content, whatever happens to this process. After an error the old content stays and
+    the temporary file is removed; a process that is killed leaves it behind, named `.NAME.*.half`.
+
+    Args:
+        file: its folder is made if it does not exist.
+        durable: the content is on the disk before it replaces the old one, also if the power fails.
+
+    Raises:
+        OSError: with the path of `file`, also if the disk is full.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".half", dir=file.parent)
+        os.close(handle)
+        half = Path(name)
+        half.chmod(0o666 & ~_umask())
+        try:
+            yield half
+            if durable:
+                _flush(half)
+            half.replace(file)
+            if durable:
+                _flush(file.parent)
+        finally:
+            half.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename is None or str(error.filename).endswith(".half"):
+            raise type(error)(error.errno, error.strerror, str(file)) from error
+        raise
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write a text file as `replacing` does."""
+    with replacing(file) as half:
+        half.write_text(text, encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    """The bits that new files do not get; the only way to read them is to set them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
