@@ -49,7 +49,7 @@ def test_an_error_of_the_disk_names_the_file(tmp_path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (error.value.errno, error.value.filename) == (errno.ENOSPC, str(file))
     (tmp_path / "plain").touch()
-    with pytest.raises(NotADirectoryError, match="plain"):
+    with pytest.raises(FileExistsError, match="plain"):
         files.write_text(tmp_path / "plain" / "file", "text")
 
 
