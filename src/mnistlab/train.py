@@ -17,7 +17,8 @@ from mnistlab.sweep import job
 
 
 def main() -> None:
-    """The command. Exit status: 0 success, 1 a job failed, 2 a user's mistake, 130 interrupted, 143 terminated."""
+    """The command. Exit status: 0 success, 1 a job failed, 2 a user's mistake; 130 stopped by Ctrl-C, 143 by SIGTERM,
+    129 by SIGHUP."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors are raised to us; `explain` formats them
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     exits.leave(errors.run_command(_run))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import pty
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Started, Store, wait_until
+from conftest import Started, Store, environment, wait_until
 
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 ENDLESS = ("source=mnist_5k", "fit.epochs=100000")
@@ -26,15 +29,75 @@ def has_loaded(command: Started, library: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("stop", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+    ("stop", "code", "reason"),
+    [
+        (signal.SIGINT, 130, "stopped by Ctrl-C (SIGINT)"),
+        pytest.param(signal.SIGTERM, 143, "stopped by SIGTERM", marks=pytest.mark.faults),
+        pytest.param(signal.SIGHUP, 129, "stopped by SIGHUP: the terminal was closed", marks=pytest.mark.faults),
+    ],
 )
-def test_a_stopped_run_is_killed(start, tmp_path, stop, code) -> None:
+def test_a_stopped_run_is_killed(start, tmp_path, stop, code, reason) -> None:
     command = start(*ENDLESS)
     command.wait_for_line("epoch 2/")
     command.process.send_signal(stop)
     assert command.finish() == code, command.output
     assert "Traceback" not in command.output
-    assert Store(tmp_path).statuses() == ["KILLED"]
+    (run,) = Store(tmp_path).runs()
+    assert (run.info.status, run.data.tags["error"]) == ("KILLED", reason)
+
+
+SIGNAL_TWICE = """
+import os, signal, sys, time
+from mnistlab.runtime import errors, exits
+
+def command():
+    exits.catch_signals()
+    try:
+        os.kill(os.getpid(), signal.{first})
+        time.sleep(100)
+    finally:  # the run is being closed
+        os.kill(os.getpid(), signal.{second})
+        print("the same signal", flush=True)
+        time.sleep(exits.SAME_SIGNAL_SECONDS + 0.1)
+        os.kill(os.getpid(), signal.{second})
+        time.sleep(100)
+
+exits.leave(errors.run_command(command))
+"""
+
+
+@pytest.mark.parametrize(("first", "second", "code"), [("SIGINT", "SIGINT", 130), ("SIGINT", "SIGTERM", 143)])
+def test_a_second_signal_ends_the_process_at_once(first, second, code) -> None:
+    """One that follows within half a second is the same: wrappers send it twice."""
+    text = SIGNAL_TWICE.format(first=first, second=second)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "the same signal\n", "")
+
+
+def test_an_ignored_hang_up_stays_ignored() -> None:
+    """As nohup asks for."""
+    text = "import os, signal; from mnistlab.runtime import exits; exits.catch_signals(); os.kill(os.getpid(), 1)"
+    command = f"import signal; signal.signal(1, signal.SIG_IGN); {text}; print('goes on')"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
+
+
+@pytest.mark.faults
+def test_a_closed_terminal_ends_the_run_as_killed(tmp_path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        words = [sys.executable, "-m", "mnistlab.train", *ENDLESS]
+        os.execve(sys.executable, words, environment(tmp_path))
+    shown = b""
+    while b"epoch 2/" not in shown:
+        shown += os.read(terminal, 10_000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+    wait_until(lambda: Store(tmp_path).statuses() == ["KILLED"])
+    (log,) = (tmp_path / "runs").glob("*/*/train.log")
+    assert "Traceback" not in log.read_text()
+    assert "recorded as KILLED: stopped by SIGHUP: the terminal was closed" in log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ def run_command(command: Callable[[], int | None], usage: str = "") -> int:
     """Run a command, or print its usage for --help and versions for --version; print its problems, do not raise them.
 
     Returns:
-        The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM.
+        The command's own status; 2 for a user's mistake (ConfigError), 130 after Ctrl-C, 143 after SIGTERM, 129 after
+        SIGHUP.
     """
     try:
         if "--version" in sys.argv[1:]:
@@ -33,20 +34,37 @@ def run_command(command: Callable[[], int | None], usage: str = "") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILED
     except KeyboardInterrupt as error:
+        exits.keep(error)
         print("\nStopped.", file=sys.stderr)
-        return exits.TERMINATED if isinstance(error, exits.Terminated) else exits.INTERRUPTED
+        return exits.stop_reason(error)[0]
 
 
-def report_failures(failures: Sequence[tuple[str, Exception]]) -> int:
+def report_failures(failures: Sequence[tuple[str, BaseException]]) -> int:
     """Print why jobs failed, (overrides, error) each, and return the exit status: 0, 1, or 2 if all were mistakes."""
     for overrides, error in failures:
         if isinstance(error, ConfigError):
             report_problems(error.problems)
         else:
-            reason = " ".join(str(error).split())[:300]
-            print(f"Failed: {overrides or 'the run'}: {type(error).__name__}: {reason}", file=sys.stderr)
+            print(f"Failed: {overrides or 'the run'}: {describe(error)[:300]}", file=sys.stderr)
     all_mistakes = all(isinstance(error, ConfigError) for _, error in failures)
     return (exits.USER_MISTAKE if all_mistakes else exits.FAILED) if failures else 0
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its type and its message; for a lack of memory also what to change."""
+    reason = " ".join(str(error).split()) or "no message"
+    if isinstance(error, SystemExit):
+        return f"SystemExit: code of this run called sys.exit({error.code!r})"
+    if is_out_of_memory(error):
+        cause = f"{type(error).__name__}: {reason[:200]}"
+        return f"out of memory: use a smaller fit.batch_size or a smaller model ({cause})"
+    return f"{type(error).__name__}: {reason}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python or TensorFlow could not get the memory that it asked for."""
+    names = {kind.__name__ for kind in type(error).__mro__}  # without loading TensorFlow
+    return bool(names & {"MemoryError", "ResourceExhaustedError"}) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def report_problems(problems: Sequence[str]) -> None:

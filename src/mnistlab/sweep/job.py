@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.runtime import exits, startup
+from mnistlab.runtime import errors, exits, startup
 
 log = logging.getLogger("mnistlab")
 
-failures: list[tuple[str, Exception]] = []  # of this process's jobs: overrides and error
+failures: list[tuple[str, BaseException]] = []  # of this process's jobs: overrides and error
 
 
 def run_job(composed: DictConfig) -> float | None:
@@ -43,10 +43,10 @@ def run_job(composed: DictConfig) -> float | None:
         objective = run(config).objective
         _leave_result(config, "done", str(folder))
         return objective
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a callable of the user's may call sys.exit
         failures.append((job.job.override_dirname, error))
         if config is not None:
-            _leave_result(config, "failures", " ".join(f"{type(error).__name__}: {error}".split()))
+            _leave_result(config, "failures", errors.describe(error))
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
             return None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mnistlab.runtime import errors, exits
 from mnistlab.tracking.run_proxy import RunProxy
 
 log = logging.getLogger("mnistlab")
@@ -124,21 +125,22 @@ _incomplete: list[Recorder] = []  # of runs that ended without waiting for the s
 
 @contextlib.contextmanager
 def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
-    """End the record with the true status: KILLED for Ctrl-C and SIGTERM, FAILED for any error, else FINISHED.
+    """End the record with the true status: KILLED for Ctrl-C, SIGTERM and SIGHUP, FAILED for any error, else FINISHED.
 
     wait: until a finished run is complete in the store; otherwise `wait_for_all` must be called later.
     """
     try:
         yield record
-    except KeyboardInterrupt:
-        log.info("Stopped by the user.")
-        record.set_tags({"error": "stopped by Ctrl-C or SIGTERM"})
+    except KeyboardInterrupt as error:
+        reason = exits.stop_reason(error)[1]
+        log.info("The run is recorded as KILLED: %s.", reason)
+        record.set_tags({"error": reason})
         record.end("KILLED")
         raise
     except BaseException as error:
-        reason = " ".join(str(error).split()) or "no message"
-        log.error("Failed: %s: %s", type(error).__name__, reason[:500], exc_info=True)
-        record.set_tags({"error": f"{type(error).__name__}: {reason}"[:2000]})
+        reason = errors.describe(error)
+        log.error("Failed: %s", reason[:500], exc_info=True)
+        record.set_tags({"error": reason[:2000], "error.type": type(error).__name__})
         record.write_text("traceback.txt", traceback.format_exc())
         record.end("FAILED")
         raise
