@@ -13,10 +13,11 @@ import numpy as np
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, terminal
+from mnistlab.runtime.processes import process_name
 from mnistlab.sweep.plan import Sweep, SweepJob, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, write_results
-from mnistlab.tracking import background, provenance
+from mnistlab.tracking import background
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
@@ -77,7 +78,7 @@ def open_parent(sweep: Sweep) -> None:
         "sweep.kind": "parent",
         "sweep.axes": ", ".join(sweep.axes),
         "sweep.num_jobs": str(len(sweep.jobs)),
-        "run.process": provenance.process_name(),
+        "run.process": process_name(),
         "mlflow.note.content": _overrides(sweep),
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
@@ -103,7 +104,7 @@ def write_plan(sweep: Sweep) -> Path:
     content = {
         "sweep": sweep.id,
         "start": sweep.start,
-        "process": provenance.process_name(),
+        "process": process_name(),
         "parent": sweep.parent.run_id if sweep.parent else None,
         "folder": str(sweep.folder),
         "jobs": jobs,

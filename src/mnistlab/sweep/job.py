@@ -63,13 +63,14 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         close_orphans: close the runs that killed commands left open. A sweep does it when it plans.
     """
     from mnistlab.data import loading
-    from mnistlab.tracking import background, history, mlflow_store, stores
+    from mnistlab.tracking import background, mlflow_store, orphans, stores
 
+    store = None
     if config.tracking.backend == "mlflow":
         store = stores.checked_address(config.tracking, config.paths.root)
         background.submit(mlflow_store.prepare_store, store)
-        if close_orphans:
-            background.submit(history.close_orphaned_runs, store)
+    if close_orphans:
+        background.submit(orphans.close_orphans, store, config.paths.root)
     background.start()
     loading.prefetch(config)
 
@@ -78,8 +79,8 @@ def _read_plan(config: Config) -> dict[str, Any]:
     """This job's entry in the sweep's plan: its name, and whether it has to run. Empty outside a sweep."""
     if config.sweep.plan is None:
         return {}
+    from mnistlab.runtime.processes import process_name
     from mnistlab.sweep.results import job_key
-    from mnistlab.tracking.provenance import process_name
 
     file = Path(config.sweep.plan)
     plan = json.loads(file.read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ from mnistlab.data import loading
 from mnistlab.sweep import questions
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.results import job_key
-from mnistlab.tracking import background, fingerprint, history, stores
+from mnistlab.tracking import background, fingerprint, history, orphans, stores
 from mnistlab.tracking.history import EarlierRuns, StoredRun
 from mnistlab.tracking.run_proxy import RunProxy
 from mnistlab.tracking.stores import StoreAddress
@@ -97,7 +97,7 @@ def plan_sweep(command: Command) -> Sweep:
     sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key)
     if first.tracking.backend == "mlflow":
         sweep.store = stores.checked_address(first.tracking, first.paths.root)
-        background.call_or_run_here(history.close_orphaned_runs, sweep.store)
+        background.call_or_run_here(orphans.close_orphans, sweep.store, first.paths.root)
         _find_done(sweep, sweep.store, force=first.sweep.force)
     _find_same(sweep)
     return sweep

@@ -14,6 +14,7 @@ import yaml
 
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate, run_name
+from mnistlab.runtime.processes import process_name
 from mnistlab.tracking import fingerprint, provenance, stores
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.run_proxy import RunProxy
@@ -30,7 +31,7 @@ def open_record(config: Config, source: str) -> Recorder:
     """
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name = "-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source)
-    tags = {"run.folder": str(folder), "run.name": name, "run.process": provenance.process_name()}
+    tags = {"run.folder": str(folder), "run.name": name, "run.process": process_name()}
     tags |= config.sweep_job.tags
     if config.tracking.backend == "none":
         return Recorder(folder, name, tags)

@@ -1,4 +1,4 @@
-"""Earlier runs: found in the tracking store, read as plain records, closed after a crash.
+"""Earlier runs: found in the tracking store, read as plain records.
 
 These functions need MLflow. A training calls them in the background process: `background.call(history.find, ...)`.
 """
@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from mnistlab.tracking import provenance
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
@@ -28,7 +27,8 @@ MAX_RUNS = 50_000
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it. metrics: the latest values; params: strings, as MLflow stores them."""
+    """A run as the store has it. metrics: the latest values; params: strings, as MLflow stores them; started: seconds
+    since 1970."""
 
     run_id: str
     name: str
@@ -37,6 +37,7 @@ class StoredRun:
     params: dict[str, str]
     metrics: dict[str, float]
     artifacts: str
+    started: float | None = None
 
 
 def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> list[StoredRun]:
@@ -97,9 +98,9 @@ def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
 def _stored(run: Any) -> StoredRun:
     info, data = run.info, run.data
     name = info.run_name or info.run_id
-    return StoredRun(
-        info.run_id, name, info.status, dict(data.tags), dict(data.params), dict(data.metrics), info.artifact_uri
-    )
+    started = info.start_time / 1000 if info.start_time else None
+    stored = (dict(data.tags), dict(data.params), dict(data.metrics))
+    return StoredRun(info.run_id, name, info.status, *stored, info.artifact_uri, started)
 
 
 def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
@@ -187,14 +188,3 @@ def _json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def close_orphaned_runs(store: StoreAddress) -> list[str]:
-    """Set the status KILLED on RUNNING runs whose process no longer exists (kill -9, power failure); returns ids."""
-    client, _ = open_store(store)
-    running = find(store, "attributes.status = 'RUNNING'")
-    orphans = [run.run_id for run in running if not provenance.is_process_alive(run.tags.get("run.process", "?:0:"))]
-    for run_id in orphans:
-        client.set_tag(run_id, "error", "the process ended without closing the run (killed, or the machine stopped)")
-        client.set_terminated(run_id, "KILLED")
-    return orphans

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from mnistlab.config import hide_passwords
 from mnistlab.runtime.child_process import at_end
+from mnistlab.tracking import heartbeat
 from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
@@ -171,6 +172,7 @@ def open_run(
     run = MlflowRun(client, experiment_id, store, name, tags, run_id)
     _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run
+    heartbeat.start(_open_runs)
     return run.run_id, run.how_to_view(), experiment_id
 
 

@@ -1,10 +1,8 @@
-"""Where a result comes from: the commit of the code, the versions of the libraries, the process."""
+"""Where a result comes from: the commit of the code, the versions of the libraries."""
 
 import functools
 import importlib.metadata
-import os
 import platform
-import socket
 import subprocess
 from pathlib import Path
 
@@ -51,30 +49,3 @@ def _git(*arguments: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def process_name() -> str:
-    """host:pid:start of this process, to find out later whether the process of a RUNNING run still exists."""
-    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
-
-
-def _start_time(pid: int) -> str:
-    """When a process started, in the kernel's ticks; empty on systems without /proc."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
-def is_process_alive(process: str) -> bool:
-    """Whether a process, as `process_name` wrote it, still runs. Processes of other machines count as alive."""
-    host, pid, started = process.rsplit(":", 2)
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not started or _start_time(int(pid)) == started

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mnistlab.runtime.processes import process_name
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
-from mnistlab.tracking.provenance import process_name
 from mnistlab.tracking.stores import StoreAddress
 
 COPIED_TAGS = ("outcome", "fit_reading", "source.used", "hash.data", "mlflow.user", "engine")
