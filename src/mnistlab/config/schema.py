@@ -121,6 +121,10 @@ class SweepConfig:
     objective: str
     direction: str = _choice("auto", "higher", "lower")
     targets: Any = _list_of("numbers")
+    diverged: str = _choice("ok", "fail")
+    isolate: bool
+    memory_gigabytes: float | None = _number("value > 0", lambda value: value > 0)
+    max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     preflight: bool
     dry_run: bool
     force: bool
@@ -130,12 +134,14 @@ class SweepConfig:
 @dataclass(frozen=True)
 class SweepJobInfo:
     """What a job knows about its sweep: its name there, the tags that connect its run to the parent run, its key in the
-    plan. wait: whether it waits until its record is complete; in the sweep's own process the sweep waits for all."""
+    plan. wait: whether it waits until its record is complete; in the sweep's own process the sweep waits for all.
+    process: the name of the sweep's process."""
 
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     wait: bool = True
+    process: str = ""
 
 
 @dataclass(kw_only=True)

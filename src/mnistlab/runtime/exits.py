@@ -20,6 +20,7 @@ SHOW_CURSOR = b"\x1b[?25h"  # a progress bar hides it
 
 _when_stopped: list[Callable[[], None]] = []
 _stops: list[float] = []  # when the first signal came
+_reasons: list[str] = []  # that `stop` was given
 _kept: list[BaseException] = []
 
 
@@ -48,6 +49,8 @@ def catch_signals() -> None:
     """From here on, where there is something to close, the first of these signals raises `Stopped` and the second ends
     the process at once. A signal that is ignored, as SIGHUP under nohup, stays ignored."""
     # Not earlier: raised during an import, KeyboardInterrupt may get lost or become another error.
+    _stops.clear()
+    _reasons.clear()
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -59,7 +62,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
             _discard_if_gone(stream)
     if not _stops:
         _stops.append(time.monotonic())
-        raise SIGNALS[number]
+        raise SIGNALS[number](*_reasons)
     if time.monotonic() - _stops[0] > SAME_SIGNAL_SECONDS:  # the background process closes the run
         if os.isatty(1):
             os.write(1, SHOW_CURSOR)
@@ -72,6 +75,17 @@ def _discard_if_gone(stream: int) -> None:
         os.write(stream, b"")
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
+def stop(reason: str) -> None:
+    """Stop this process from one of its threads, as SIGTERM does, for this reason."""
+    _reasons.append(reason)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def is_stopping() -> bool:
+    """Whether a signal has come that ends the command."""
+    return bool(_stops)
 
 
 def stop_reason(error: KeyboardInterrupt) -> tuple[int, str]:

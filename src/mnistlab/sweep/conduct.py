@@ -1,23 +1,25 @@
 """Runs a sweep: plan, parent run, jobs, results, comparison. Whatever happens, the parent run ends truthfully."""
 
 import contextlib
-import json
-import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
-from mnistlab.runtime import exits, terminal
+from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
+from mnistlab.sweep import outcomes
+from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
 from mnistlab.sweep.plan import Sweep, SweepJob, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
-from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, write_results
-from mnistlab.tracking import background
+from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
+from mnistlab.tracking import background, history
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
@@ -48,15 +50,21 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"
     try:
         if not all(job.is_done for job in sweep.jobs):
-            launch([*command.extra, f"sweep.plan={write_plan(sweep)}"])
+            launch_jobs(sweep, lambda plan: launch([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
+    except LauncherFailed as failed:
+        status, error = "FAILED", str(failed)
+        print(f"\nERROR: {failed}")
     finally:
         try:
+            close_lost_runs(sweep)
             results = find_results(sweep)
             record_results(sweep, results)
-            if results.failures and status == "FINISHED":
-                status, error = "FAILED", f"{len(results.failures)} of {len(sweep.jobs)} jobs did not finish"
+            if results.failures and status != "KILLED":
                 print_failures(results)
+            failing = results.failures if sweep.jobs[0].config.sweep.diverged == "fail" else results.unfinished
+            if failing and status == "FINISHED":
+                status, error = "FAILED", f"{len(failing)} of {len(sweep.jobs)} jobs did not finish or diverged"
             report_error = compare_jobs(sweep, results)
             if report_error and status == "FINISHED":
                 status, error = "FAILED", f"all jobs finished, but the report failed: {report_error}"
@@ -91,36 +99,11 @@ def _overrides(sweep: Sweep) -> str:
     return " ".join(overrides)[:2000]
 
 
-def write_plan(sweep: Sweep) -> Path:
-    """Write the file that tells each job its name, its parent run, and whether it has to run."""
-    sweep.start = f"{time.time_ns():x}"
-    file = sweep.folder / f"plan-{sweep.start}.json"
-    jobs = {}
-    for number, job in enumerate(sweep.jobs, start=1):
-        objective = job.run.metrics.get(job.config.sweep.objective) if job.run else None
-        line = f"[{number}/{len(sweep.jobs)}] {job.name}"
-        jobs[job.key] = {"name": job.name, "runs": not job.is_done and job.same_as is None}
-        jobs[job.key] |= {"objective": objective, "line": line}
-    content = {
-        "sweep": sweep.id,
-        "start": sweep.start,
-        "process": process_name(),
-        "parent": sweep.parent.run_id if sweep.parent else None,
-        "folder": str(sweep.folder),
-        "jobs": jobs,
-    }
-    for name in ("failures", "done"):
-        shutil.rmtree(sweep.folder / name, ignore_errors=True)
-        (sweep.folder / name).mkdir(parents=True)
-    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return file
-
-
 def find_results(sweep: Sweep) -> SweepResults:
     """Give each job its run: the one that it reuses, the one of this start, or that of an equal job."""
     sweep.store_errors |= wait_for_all()
     started = sweep.find(f"tags.`sweep.start` = '{sweep.start}'") if sweep.start else []
-    runs = {run.tags["sweep.job"]: run for run in started}
+    runs = {run.tags["sweep.job"]: run for run in reversed(started)}  # the newest, of a job that was started twice
     first = sweep.jobs[0].config.sweep
     results: dict[str, JobResult] = {}
     for job in sweep.jobs:
@@ -130,28 +113,34 @@ def find_results(sweep: Sweep) -> SweepResults:
 
 
 def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[str, JobResult]) -> JobResult:
-    asked = (job.name, job.key, job.values, job.settings)
+    result = JobResult(job.name, job.key, job.values, job.settings, status="", error="did not run")
     if job.same_as is not None:
         same = results[job.same_as.key]
-        return JobResult(*asked, same.run, f"same as {same.name}", same.status, same.error, same.metrics)
+        return replace(result, source=f"same as {same.name}", run=same.run, **_ending(same))
     if job.is_done and job.run is not None:
         parent_id = sweep.parent.run_id if sweep.parent else ""
         beneath = (job.run.tags.get("mlflow.parentRunId"), job.run.tags.get("sweep.job")) == (parent_id, job.key)
-        source = "trained" if beneath else "reused"
-        return JobResult(*asked, job.run.run_id, source, "FINISHED", "", job.run.metrics)
-    failed, done = sweep.folder / "failures" / job.key, sweep.folder / "done" / job.key
-    if sweep.store is None:
-        folder = done.read_text(encoding="utf-8") if done.is_file() else ""
-        error = failed.read_text(encoding="utf-8") if failed.is_file() else "" if folder else "did not run"
-        status = "FAILED" if failed.is_file() else "FINISHED" if folder else ""
-        return JobResult(*asked, folder, "trained", status, error)
-    status, known = (
-        ("", ()) if run is None else (run.status, (sweep.store_errors.get(run.run_id), run.tags.get("error")))
-    )
-    error = "" if status == "FINISHED" else next(filter(None, known), "did not run")
-    if failed.is_file():
-        status, error = status if status in ("FAILED", "KILLED") else "FAILED", failed.read_text(encoding="utf-8")
-    return JobResult(*asked, run.run_id if run else "", "trained", status, error, run.metrics if run else {})
+        result, run = replace(result, source="trained" if beneath else "reused"), job.run
+    tags: Mapping[str, str] = run.tags if run else {}
+    failed, done = (outcomes.read(sweep.folder, kind, job.key) for kind in ("failures", "done"))
+    if run is not None:
+        known = (sweep.store_errors.get(run.run_id), run.tags.get("error"), "did not run")
+        result = replace(result, run=run.run_id, status=run.status, metrics=run.metrics)
+        result = replace(result, error=next(filter(None, known)))
+    elif done is not None and sweep.store is None:
+        record = history.record_of_folder(Path(done.folder))
+        tags = record.tags
+        result = replace(result, run=done.folder, status="FINISHED", metrics=dict(record.metrics))
+    if failed is not None and not job.is_done:
+        status = result.status if result.status in ("FAILED", "KILLED") else failed.status
+        return replace(result, status=status, error=failed.error)
+    if result.status == "FINISHED":
+        result = replace(result, error=why_diverged(tags, result.metrics, sweep.jobs[0].config.sweep.objective))
+    return result
+
+
+def _ending(result: JobResult) -> dict[str, Any]:
+    return {"status": result.status, "error": result.error, "metrics": result.metrics}
 
 
 def record_results(sweep: Sweep, results: SweepResults) -> None:
@@ -180,8 +169,11 @@ def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:
 
 
 def print_failures(results: SweepResults) -> None:
-    """Print every job that failed, with the first line of the cause."""
-    print(f"\n{len(results.failures)} of {len(results.jobs)} jobs failed:")
+    """Print every job that failed or diverged, with the first line of the cause."""
+    num_failed, num_diverged = len(results.unfinished), len(results.failures) - len(results.unfinished)
+    counted = ((num_failed, "failed"), (num_diverged, "diverged"))
+    counts = [f"{number} of {len(results.jobs)} jobs {what}" for number, what in counted if number]
+    print(f"\n{', '.join(counts)}:")
     for name, cause in results.failures.items():
         print(f"  {name:32} {cause[:200]}")
 
@@ -201,7 +193,7 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         request = ComparisonRequest(sweep.store, results, sweep.folder, shown, test.labels, width)
         comparison = background.call_or_run_here(write_comparison, request)
     except Exception as error:
-        error_file.write_text(traceback.format_exc(), encoding="utf-8")
+        files.write_text(error_file, traceback.format_exc())
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         if sweep.parent is not None:
             with _store_errors_printed(sweep):
@@ -229,8 +221,7 @@ def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComp
     """Write the comparison into the sweep's folder; verdict, best option and report to the parent run."""
     for plan in sweep.folder.glob("plan-*.json"):
         plan.unlink()
-    for name in ("done", "failures"):
-        shutil.rmtree(sweep.folder / name, ignore_errors=True)
+    outcomes.forget_all(sweep.folder)
     if sweep.parent is None:
         return
     with _store_errors_printed(sweep):

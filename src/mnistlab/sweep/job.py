@@ -14,6 +14,9 @@ from omegaconf import DictConfig
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
 from mnistlab.runtime import errors, exits, startup
+from mnistlab.runtime.processes import process_name
+from mnistlab.sweep import outcomes, worker
+from mnistlab.sweep.outcomes import Outcome
 
 log = logging.getLogger("mnistlab")
 
@@ -22,6 +25,11 @@ failures: list[tuple[str, BaseException]] = []  # of this process's jobs: overri
 
 def run_job(composed: DictConfig) -> float | None:
     """Hydra's job function. Returns the objective, for sweepers that optimize; None if the job failed."""
+    return run_here(composed, isolated=False)
+
+
+def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
+    """Run a job, or let a process of its own run it. isolated: this is that process."""
     register()  # a parallel launcher runs this in a new process
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -34,26 +42,70 @@ def run_job(composed: DictConfig) -> float | None:
         if not planned.get("runs", True):
             _remove_if_unused(folder)
             return math.nan if planned["objective"] is None else float(planned["objective"])
-        if config.sweep_job.wait:  # otherwise the sweep has prepared this process
-            prepare_process(config, close_orphans=config.sweep.plan is None)
-        with startup.loading():
-            from mnistlab.experiment import run
-
-        exits.catch_signals()
-        objective = run(config).objective
-        _leave_result(config, "done", str(folder))
-        return objective
+        return _run_planned(config, composed, isolated)
+    except KeyboardInterrupt as error:
+        if config is None or not _runs_for_another_process(config):
+            raise
+        _leave_failure(config, exits.stop_reason(error)[1], "KILLED")  # the sweep goes on with its other jobs
     except (Exception, SystemExit) as error:  # a callable of the user's may call sys.exit
         failures.append((job.job.override_dirname, error))
         if config is not None:
-            _leave_result(config, "failures", errors.describe(error))
+            _leave_failure(config, errors.describe(error))
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
             return None
         if not (folder / "traceback.txt").exists():  # it failed before the record was opened
             log.debug("failed", exc_info=True)
         print(f"The traceback is in {folder / (job.job.name + '.log')}", file=sys.stderr)
+    finally:
+        worker.set_busy(False)
     return None
+
+
+def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float | None:
+    """Run a job that is not done yet, in this process or in one of its own; returns the objective."""
+    folder = Path(config.paths.run or "")
+    if _runs_for_another_process(config):
+        worker.set_busy(True)
+        worker.end_with(config.sweep_job.process)
+    if config.sweep.plan:
+        outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, Outcome(str(folder), process_name()))
+        if config.sweep.isolate and not isolated:
+            from mnistlab.sweep.isolation import run_isolated
+
+            exits.catch_signals()
+            return run_isolated(composed, config, _sweep_folder(config))
+    if config.sweep_job.wait:  # otherwise the sweep has prepared this process
+        prepare_process(config, close_orphans=config.sweep.plan is None)
+    if _runs_for_another_process(config):
+        from mnistlab.tracking import background
+
+        background.submit(outcomes.note_if_killed, _sweep_folder(config).resolve(), config.sweep_job.key)
+    with startup.loading():
+        from mnistlab.experiment import run
+
+    exits.catch_signals()
+    objective = run(config).objective
+    if config.sweep.plan:
+        done = Outcome(str(folder), process_name(), objective=objective)
+        outcomes.leave(_sweep_folder(config), "done", config.sweep_job.key, done)
+    return objective
+
+
+def _runs_for_another_process(config: Config) -> bool:
+    """Whether a sweep in another process waits for this job."""
+    return config.sweep.plan is not None and config.sweep_job.wait
+
+
+def _sweep_folder(config: Config) -> Path:
+    return Path(config.sweep.plan or "").parent
+
+
+def _leave_failure(config: Config, error: str, status: str = "FAILED") -> None:
+    """Write why the job failed into the sweep's folder; the sweep may run in another process."""
+    if config.sweep.plan and config.sweep_job.key:
+        failure = Outcome(config.paths.run or "", process_name(), error, status)
+        outcomes.leave(_sweep_folder(config), "failures", config.sweep_job.key, failure)
 
 
 def prepare_process(config: Config, close_orphans: bool) -> None:
@@ -79,28 +131,23 @@ def _read_plan(config: Config) -> dict[str, Any]:
     """This job's entry in the sweep's plan: its name, and whether it has to run. Empty outside a sweep."""
     if config.sweep.plan is None:
         return {}
-    from mnistlab.runtime.processes import process_name
     from mnistlab.sweep.results import job_key
 
     file = Path(config.sweep.plan)
     plan = json.loads(file.read_text(encoding="utf-8"))
     key = job_key(config.overrides)
     entry: dict[str, Any] = plan["jobs"].get(key, {})
-    if any((file.parent / kind / key).exists() for kind in ("done", "failures")):  # listed twice: optimizer=adam,adam
+    if outcomes.has_ended(file.parent, key):  # listed twice: optimizer=adam,adam; or before a launcher's worker died
         entry |= {"runs": False}
     tags = {"sweep.id": plan["sweep"], "sweep.kind": "job", "sweep.job": key, "sweep.start": plan["start"]}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
-    config.sweep_job = SweepJobInfo(entry.get("name", ""), tags, key, wait=plan["process"] != process_name())
+    config.sweep_job = SweepJobInfo(
+        entry.get("name", ""), tags, key, wait=plan["process"] != process_name(), process=plan["process"]
+    )
     if entry.get("runs"):
         log.info("\n%s", entry["line"])
     return entry
-
-
-def _leave_result(config: Config, kind: str, text: str) -> None:
-    """Write how the job ended into the sweep's folder; the sweep may run in another process."""
-    if config.sweep.plan and config.sweep_job.key:
-        (Path(config.sweep.plan).parent / kind / config.sweep_job.key).write_text(text, encoding="utf-8")
 
 
 def _remove_if_unused(folder: Path) -> None:

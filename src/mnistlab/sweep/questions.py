@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mnistlab.config import Config, parameters, suggest
+from mnistlab.config import Config, SweepConfig, parameters, suggest
 from mnistlab.config.metric_names import metric_names
 from mnistlab.tracking import background
 
@@ -14,11 +14,19 @@ def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterat
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
+    yield from _limit_problems(configs[0].sweep)
     if len({config.deterministic for config in configs}) > 1:
         yield (
             "deterministic must be the same in all jobs: TensorFlow cannot switch its determinism off again in a "
             "process. Run two sweeps, with deterministic=true and deterministic=false."
         )
+
+
+def _limit_problems(sweep: SweepConfig) -> Iterator[str]:
+    for name in ("memory_gigabytes", "max_seconds"):
+        value = getattr(sweep, name)
+        if value is not None and not sweep.isolate:
+            yield f"sweep.{name} limits a job in a process of its own: add sweep.isolate=true. Received: {value:g}."
 
 
 def recorded_metrics(config: Config) -> list[str]:

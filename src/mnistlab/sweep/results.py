@@ -8,10 +8,13 @@ import csv
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mnistlab.runtime import files
 
 FILE_NAME = "sweep.json"
 FILE_NAMES = (FILE_NAME, "jobs.csv")
@@ -24,7 +27,7 @@ class JobResult:
     values: swept setting -> value; settings: all settings by their dotted names, or none if only the run knows them;
     run: the id of its run, or the folder of a run without a tracking store, "" if there is none; source: 'trained',
     'reused' (an earlier run), or 'same as NAME' (another job of the sweep); status: of the run; error: why there is no
-    finished run.
+    finished run, or that it diverged.
     """
 
     name: str
@@ -54,8 +57,13 @@ class SweepResults:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Job name -> one-line cause, of the jobs without a finished run."""
+        """Job name -> one-line cause, of the jobs without a finished run and of those that diverged."""
         return {job.name: job.error for job in self.jobs if job.error}
+
+    @property
+    def unfinished(self) -> dict[str, str]:
+        """As `failures`, without the jobs that diverged."""
+        return {job.name: job.error for job in self.jobs if job.error and job.status != "FINISHED"}
 
 
 def job_key(overrides: Sequence[str]) -> str:
@@ -71,8 +79,18 @@ def write_results(results: SweepResults, folder: Path) -> None:
     for job in content["jobs"]:
         job["settings"] = {name: value for name, value in job["settings"].items() if name not in shared}
     text = json.dumps(content, indent=1, default=str)
-    (folder / FILE_NAME).write_text(text, encoding="utf-8")
-    (folder / "jobs.csv").write_text(jobs_csv(results), encoding="utf-8")
+    files.write_text(folder / FILE_NAME, text)
+    files.write_text(folder / "jobs.csv", jobs_csv(results))
+
+
+def why_diverged(tags: Mapping[str, str], metrics: Mapping[str, float], objective: str) -> str:
+    """In words, whether a finished run diverged, as the comparison counts it: '' if it did not."""
+    if tags.get("outcome") == "diverged":
+        at = {"epoch": tags.get("outcome.epoch", ""), "step": tags.get("outcome.step", "")}
+        return f"diverged at {', '.join(f'{name} {value}' for name, value in at.items() if value)}".removesuffix(" at ")
+    if not math.isfinite(metrics.get(objective, 0.0)):
+        return f"diverged: {objective} is {metrics[objective]}"
+    return ""
 
 
 def read_results(file: Path) -> SweepResults:

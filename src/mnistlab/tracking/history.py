@@ -4,6 +4,7 @@ These functions need MLflow. A training calls them in the background process: `b
 """
 
 import ast
+import contextlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -146,13 +147,22 @@ def _value(text: str) -> Any:
 def record_of_folder(folder: Path) -> "RunRecord":
     """A run's folder as a plain record, for runs without a tracking store."""
     tags, params = _json(folder / "tags.json") or {}, _json(folder / "parameters.json") or {}
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = _rows(folder / "metrics.jsonl")
     epochs = [row["metrics"] for row in rows if "epoch_seconds" in row["metrics"]]
     history = {name: [float(row[name]) for row in epochs] for name in (epochs[0] if epochs else ())}
     final = {name: float(value) for row in rows for name, value in row["metrics"].items()}
     status = (_json(folder / "status.json") or {"status": "RUNNING"})["status"]
     run_id, name = tags.get("run.id", str(folder)), tags.get("run.name", folder.name)
     return _record(run_id, name, status, params, history, final, tags, folder)
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; without those that a process that was killed left torn."""
+    rows = []
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return rows
 
 
 def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], dict[str, np.ndarray] | None]:

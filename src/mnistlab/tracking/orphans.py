@@ -89,16 +89,30 @@ def close_orphaned_folders(root: str | Path, orphans: Sequence[Orphan] | None = 
     closed = []
     for orphan in orphaned_folders(root) if orphans is None else orphans:
         folder, error = Path(orphan.place), f"the run was not finished: {orphan.reason}"
-        status = _read(folder / "status.json")
-        if status.get("status") != "RUNNING":
+        if _read(folder / "status.json").get("status") != "RUNNING":
             continue
         with contextlib.suppress(OSError):
-            tags = _read(folder / "tags.json")
-            if tags:
-                _write(folder / "tags.json", {**tags, "error": error})
-            _write(folder / "status.json", {**status, "status": "KILLED", "error": error, "closed": time.time()})
+            _end_folder(folder, "KILLED", error)
             closed.append(orphan.place)
     return closed
+
+
+def end_run(store: StoreAddress, run: StoredRun, status: str, error: str) -> None:
+    """Correct the status of a run that has not ended by itself, and that of its folder."""
+    client, _ = open_store(store)
+    client.set_tag(run.run_id, "error", error)
+    client.set_terminated(run.run_id, status)
+    folder = Path(run.tags.get("run.folder", ""))
+    if _read(folder / "status.json"):
+        with contextlib.suppress(OSError):
+            _end_folder(folder, status, error)
+
+
+def _end_folder(folder: Path, status: str, error: str) -> None:
+    before, tags = _read(folder / "status.json"), _read(folder / "tags.json")
+    if tags:
+        _write(folder / "tags.json", {**tags, "error": error})
+    _write(folder / "status.json", {**before, "status": status, "error": error, "closed": time.time()})
 
 
 def close_orphans(store: StoreAddress | None, root: str) -> None:

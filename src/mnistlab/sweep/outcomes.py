@@ -1,0 +1,82 @@
+"""How each job of a sweep went, as small files in the sweep's folder: a job may run in another process than the sweep.
+
+`started/KEY` is written when a job begins; `done/KEY` or `failures/KEY` when it ends. Where the job runs in another
+process than the sweep, its background process writes `watched/KEY`, and `killed/KEY` if the job's process was killed.
+All are written atomically; a damaged one counts as missing.
+"""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from mnistlab.runtime import files
+from mnistlab.runtime.child_process import at_end
+from mnistlab.runtime.processes import process_name
+
+Kind = Literal["started", "watched", "done", "failures", "killed"]
+KINDS: tuple[Kind, ...] = ("started", "watched", "done", "failures", "killed")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job has left.
+
+    folder: of its run; process: that wrote this; error: why it failed; status: of the run, if it failed; objective: of
+    the sweeper, if it is done.
+    """
+
+    folder: str = ""
+    process: str = ""
+    error: str = ""
+    status: str = "FAILED"
+    objective: float | None = None
+
+
+def leave(sweep_folder: Path, kind: Kind, key: str, outcome: Outcome) -> None:
+    """Write one of a job's files."""
+    files.write_text(sweep_folder / kind / key, json.dumps(asdict(outcome)))
+
+
+def read(sweep_folder: Path, kind: Kind, key: str) -> Outcome | None:
+    """One of a job's files; None if it is missing or damaged."""
+    try:
+        return Outcome(**json.loads((sweep_folder / kind / key).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def has_ended(sweep_folder: Path, key: str) -> bool:
+    """Whether the job has a result, good or bad."""
+    return any(read(sweep_folder, kind, key) is not None for kind in ("done", "failures"))
+
+
+def forget(sweep_folder: Path, key: str) -> None:
+    """Remove a job's files, so that it runs again."""
+    for kind in KINDS:
+        (sweep_folder / kind / key).unlink(missing_ok=True)
+
+
+def forget_all(sweep_folder: Path) -> None:
+    """Remove the files of all jobs."""
+    for kind in KINDS:
+        shutil.rmtree(sweep_folder / kind, ignore_errors=True)
+
+
+# ---- in the background process of a job -----------------------------------------------------------------------------
+
+_watched: dict[str, Path] = {}
+
+
+def note_if_killed(sweep_folder: Path, key: str) -> None:
+    """Leave `killed/KEY` if the process that this one works for ends before the job."""
+    _watched[key] = sweep_folder
+    at_end(_note)
+    leave(sweep_folder, "watched", key, Outcome(process=process_name()))
+
+
+def _note(orderly: bool) -> None:
+    for key, folder in _watched.items():
+        if not orderly and not has_ended(folder, key):
+            leave(folder, "killed", key, Outcome())
