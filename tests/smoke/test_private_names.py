@@ -7,6 +7,7 @@ A library may rename them in any release. The failing test's id is the name; the
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -147,6 +148,38 @@ def check_write_environment(folder: Path) -> None:
     assert yaml.safe_load((folder / "python_env.yaml").read_text())["python"] == version
 
 
+def check_database_tables(folder: Path) -> None:
+    """What is written through MLflow is read by SQL, and MLflow reads what SQL has changed."""
+    file, client = copy_empty_database(folder), MlflowClient(f"sqlite:///{folder}/mlruns/mlflow.db")
+    experiment = client.create_experiment("own", artifact_location=(folder / "old").as_uri())
+    run = client.create_run("0", run_name="one", tags={"key": "value", "run.folder": "/old/run"}).info
+    client.log_param(run.run_id, "seed", 1)
+    client.set_terminated(run.run_id, "FAILED")
+    model = client.create_logged_model("0", "model", source_run_id=run.run_id, params={"a": "1"}, tags={"b": "2"})
+    with mlflow_internals.reading(file) as connection:
+        assert mlflow_internals.read_experiments(connection) == {"Default": "0", "own": experiment}
+        rows = mlflow_internals.read_runs(connection)
+        assert rows == [(run.run_id, "one", "FAILED", run.start_time, run.artifact_uri, "0", "active")]
+        assert mlflow_internals.read_pairs(connection, "tags", ["key"]) == {run.run_id: {"key": "value"}}
+        assert mlflow_internals.read_pairs(connection, "params", ["seed"]) == {run.run_id: {"seed": "1"}}
+        models = mlflow_internals.read_models(connection)
+        assert models == [(model.model_id, "PENDING", model.artifact_location, run.run_id)]
+        addresses = mlflow_internals.read_addresses(connection)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            connection.execute("DELETE FROM tags")
+    named = {(row.table, row.value) for row in addresses}
+    assert {("runs", run.artifact_uri), ("logged_models", model.artifact_location), ("tags", "/old/run")} <= named
+    with mlflow_internals.writing(file) as connection:
+        mlflow_internals.write_addresses(connection, [(row, f"/new/{row.table}") for row in addresses])
+        mlflow_internals.move_run(connection, run.run_id, experiment)
+    moved = client.get_run(run.run_id)
+    assert (moved.info.experiment_id, moved.info.artifact_uri) == (experiment, "/new/runs")
+    assert moved.data.tags["run.folder"] == "/new/tags"
+    (found,) = client.search_logged_models([experiment], filter_string="params.a = '1'")
+    assert (found.artifact_location, found.tags["b"]) == ("/new/logged_models", "2")
+    assert client.get_experiment(experiment).artifact_location == "/new/experiments"
+
+
 def run_python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
@@ -215,6 +248,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,
+    "mlflow.store.tracking.dbmodels: the tables of its database": check_database_tables,
     "threading._shutdown": check_end_threads,
     "atexit._run_exitfuncs": check_run_exit_functions,
 }

@@ -1,8 +1,10 @@
 """The private names of MLflow that mnistlab uses, each with its reason. A test fails when MLflow renames one."""
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def dispose_engine(uri: str) -> None:
@@ -23,3 +25,145 @@ def write_environment(folder: Path, requirements: Sequence[str]) -> None:
     (folder / "conda.yaml").write_text(yaml.safe_dump(conda_environment, default_flow_style=False))
     (folder / "requirements.txt").write_text("\n".join(pip))
     _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
+
+
+# ---- the tables of its SQLite database: the doctor reads them without changing a byte, also where MLflow cannot start
+
+BUSY_SECONDS = 5  # how long a database that another process has locked is waited for
+MODEL_STATUS = {1: "PENDING", 2: "READY", 3: "FAILED"}
+ADDRESSES = (  # the columns with the places of files, of the rows that meet the condition
+    ("experiments", "artifact_location", "1"),
+    ("runs", "artifact_uri", "1"),
+    ("logged_models", "artifact_location", "1"),
+    ("model_versions", "source", "1"),
+    ("model_versions", "storage_location", "1"),
+    ("trace_tags", "value", "key = 'mlflow.artifactLocation'"),
+    ("tags", "value", "key = 'run.folder'"),
+)
+OF_A_MODEL = ("logged_models", "logged_model_params", "logged_model_tags", "logged_model_metrics")
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that cannot change it.
+
+    Raises:
+        sqlite3.Error: it is no database, damaged or locked.
+    """
+    address = file.as_uri()
+    with closing(sqlite3.connect(f"{address}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as connection:
+        try:
+            connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+            yield connection
+            return
+        except sqlite3.OperationalError as error:
+            # In a folder that cannot be written, SQLite cannot make the file that its readers share.
+            if "unable to open" not in str(error) and "readonly" not in str(error):
+                raise
+    with closing(sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True)) as connection:
+        yield connection
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction on a database: all of it or nothing."""
+    with closing(sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def copy_database(file: Path, to: Path) -> None:
+    """Copy a database that is in use; a plain copy would lack what its write-ahead log has."""
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+
+
+class RunRow(NamedTuple):
+    """A row of runs. started: milliseconds since 1970."""
+
+    run_id: str
+    name: str
+    status: str
+    started: int | None
+    artifacts: str
+    experiment_id: str
+    stage: str
+
+
+class ModelRow(NamedTuple):
+    """A row of logged models. status: PENDING, READY or FAILED."""
+
+    model_id: str
+    status: str
+    location: str
+    run_id: str
+
+
+def read_experiments(connection: sqlite3.Connection) -> dict[str, str]:
+    """Experiment name -> id."""
+    return {name: str(key) for key, name in connection.execute("SELECT experiment_id, name FROM experiments")}
+
+
+def read_runs(connection: sqlite3.Connection) -> list[RunRow]:
+    """All runs, also deleted ones, the newest first."""
+    columns = "run_uuid, name, status, start_time, artifact_uri, CAST(experiment_id AS TEXT), lifecycle_stage"
+    return [RunRow(*row) for row in connection.execute(f"SELECT {columns} FROM runs ORDER BY start_time DESC")]
+
+
+def read_pairs(connection: sqlite3.Connection, table: str, keys: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Run id -> key -> value; table: tags or params."""
+    found: dict[str, dict[str, str]] = {}
+    marks = ", ".join("?" * len(keys))
+    rows = connection.execute(f"SELECT run_uuid, key, value FROM {table} WHERE key IN ({marks})", tuple(keys))
+    for run_id, key, value in rows:
+        found.setdefault(run_id, {})[key] = value
+    return found
+
+
+def read_models(connection: sqlite3.Connection) -> list[ModelRow]:
+    """The logged models that are not deleted."""
+    rows = connection.execute(
+        "SELECT model_id, status, artifact_location, source_run_id FROM logged_models WHERE lifecycle_stage = 'active'"
+    )
+    return [ModelRow(key, MODEL_STATUS.get(status, "?"), place, run or "") for key, status, place, run in rows]
+
+
+class AddressRow(NamedTuple):
+    """One place of files in the database."""
+
+    table: str
+    column: str
+    row: int
+    value: str
+
+
+def read_addresses(connection: sqlite3.Connection) -> list[AddressRow]:
+    """All places of files that the database names."""
+    return [
+        AddressRow(table, column, row, value)
+        for table, column, condition in ADDRESSES
+        for row, value in connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {condition}")
+        if value
+    ]
+
+
+def write_addresses(connection: sqlite3.Connection, changes: Iterable[tuple[AddressRow, str]]) -> None:
+    """Replace places of files."""
+    for (table, column, row, _), value in changes:
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (value, row))
+
+
+def move_run(connection: sqlite3.Connection, run_id: str, experiment_id: str) -> None:
+    """Move a run and its logged models to another experiment, which MLflow itself cannot do."""
+    connection.execute("UPDATE runs SET experiment_id = ? WHERE run_uuid = ?", (experiment_id, run_id))
+    for table in OF_A_MODEL:
+        connection.execute(
+            f"UPDATE {table} SET experiment_id = ? "
+            "WHERE model_id IN (SELECT model_id FROM logged_models WHERE source_run_id = ?)",
+            (experiment_id, run_id),
+        )
