@@ -46,6 +46,8 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., int]) -> int:
     command = check_command(arguments)
     if not command.multirun:
         return run_hydra()
+    if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep

@@ -70,7 +70,7 @@ def test_an_open_run_gives_signs_of_life(store, monkeypatch) -> None:
     run_id, _, _ = mlflow_runs.open_run(store, "run", {})
     client, _ = mlflow_runs.open_store(store)
     try:
-        first = wait_until(lambda: client.get_run(run_id).data.tags.get("run.heartbeat"))
+        first = client.get_run(run_id).data.tags["run.heartbeat"]
         wait_until(lambda: client.get_run(run_id).data.tags["run.heartbeat"] != first)
     finally:
         mlflow_runs._open_runs.clear()

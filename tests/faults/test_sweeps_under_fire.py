@@ -203,6 +203,17 @@ def test_workers_do_not_outlive_a_parallel_sweep(start, tmp_path, stop, code) ->
 
 
 @pytest.mark.faults
+def test_isolated_jobs_in_a_parallel_sweep(train, tmp_path) -> None:
+    done = train(*sweep_of("none", "kill", "last"), *PARALLEL, "sweep.isolate=true", "tracking=none")
+    assert done.code == 1, done.err
+    jobs = jobs_of(tmp_path)
+    assert statuses(jobs) == {"none": "FINISHED", "kill": "FAILED", "last": "FINISHED"}
+    assert error_of(jobs, "kill") == "the job's process was ended by SIGKILL: kill -9, or out of memory"
+    assert float(jobs["kindnone"]["test_accuracy"]) > 0
+    assert done.out.count("[2/3] kindkill") == 1
+
+
+@pytest.mark.faults
 def test_a_worker_that_gets_a_signal_costs_its_job_only(start, tmp_path) -> None:
     command: Started = start(*sweep_of("endless1", "two", "three"), *PARALLEL)
     (worker,) = wait_until(lambda: workers(tmp_path))

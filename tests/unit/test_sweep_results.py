@@ -7,8 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from mnistlab.comparison.records import RunRecord, outcome
+from mnistlab.sweep import outcomes
 from mnistlab.sweep.estimate import COMPILE_SECONDS, MAX_EXTRAPOLATION, SECONDS_PER_JOB, expected_seconds
-from mnistlab.sweep.results import JobResult, SweepResults, job_key, jobs_markdown, read_results, write_results
+from mnistlab.sweep.outcomes import Outcome
+from mnistlab.sweep.results import (
+    JobResult,
+    SweepResults,
+    job_key,
+    jobs_markdown,
+    read_results,
+    why_diverged,
+    write_results,
+)
 from mnistlab.tracking.history import StoredRun
 
 RUN = "0123456789abcdef0123456789abcdef"
@@ -37,6 +48,46 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert [row["source"] for row in rows] == ["trained", "same as sgd", "trained"]
     assert [row["best_val_accuracy"] for row in rows] == ["0.96125", "0.96125", ""]
     assert rows[2]["error"] == "OSError: broken"
+
+
+def test_a_damaged_file_of_a_job_counts_as_missing(tmp_path: Path) -> None:
+    done = Outcome("/runs/1", "host:b:n:1:2", objective=0.5)
+    outcomes.leave(tmp_path, "done", "key", done)
+    assert outcomes.read(tmp_path, "done", "key") == done
+    assert outcomes.has_ended(tmp_path, "key")
+    file = tmp_path / "done" / "key"
+    whole = file.read_text()
+    for damaged in (whole[:-5], "", "null", "[1]", '{"other": 1}', "\0\0"):
+        file.write_text(damaged)
+        assert outcomes.read(tmp_path, "done", "key") is None
+        assert not outcomes.has_ended(tmp_path, "key")
+    assert [entry.name for entry in (tmp_path / "done").iterdir()] == ["key"]  # no temporary file is left
+    outcomes.forget(tmp_path, "key")
+    assert outcomes.read(tmp_path, "done", "key") is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "metrics", "reason"),
+    [
+        ({"outcome": "trained"}, {"best_val_accuracy": 0.5}, ""),
+        ({}, {}, ""),
+        ({"outcome": "diverged", "outcome.epoch": "2", "outcome.step": "7"}, {}, "diverged at epoch 2, step 7"),
+        ({"outcome": "diverged", "outcome.epoch": "2", "outcome.step": ""}, {}, "diverged at epoch 2"),
+        ({"outcome": "diverged"}, {}, "diverged"),
+        ({}, {"best_val_accuracy": float("nan")}, "diverged: best_val_accuracy is nan"),
+    ],
+)
+def test_whether_a_run_diverged(tags, metrics, reason) -> None:
+    assert why_diverged(tags, metrics, "best_val_accuracy") == reason
+    record = RunRecord("id", tags=tags, metrics=metrics)
+    assert (outcome(record, "best_val_accuracy") == "diverged") == bool(reason)  # as the comparison counts it
+
+
+def test_jobs_that_diverged_are_failures_with_a_finished_run() -> None:
+    failed = a_job("adam", status="FAILED", error="OSError")
+    results = a_sweep(a_job("sgd"), a_job("lion", error="diverged at epoch 1"), failed)
+    assert results.failures == {"lion": "diverged at epoch 1", "adam": "OSError"}
+    assert results.unfinished == {"adam": "OSError"}
 
 
 def test_a_jobs_key_does_not_depend_on_order_plan_or_hydra() -> None:

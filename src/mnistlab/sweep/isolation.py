@@ -3,6 +3,7 @@
 The launcher's process starts the job's process, waits for it, and records why it ended if the job itself could not.
 """
 
+import copy
 import os
 import pickle
 import signal
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from mnistlab.config import Config, SweepConfig, register
 from mnistlab.runtime import errors, exits, processes
@@ -32,10 +33,9 @@ def run_isolated(composed: DictConfig, config: Config, sweep_folder: Path) -> fl
     code = START.format(path=[str(entry) for entry in sys.path])
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, start_new_session=True)
     try:
-        assert_input = process.stdin
-        if assert_input is not None:
-            with assert_input as stream:
-                pickle.dump((composed, HydraConfig.instance().cfg), stream)
+        if process.stdin is not None:
+            with process.stdin as stream:
+                pickle.dump((composed, _hydra_config()), stream)
         exceeded = _wait(process, config.sweep)
     except KeyboardInterrupt as error:
         _stop(process, exits.stop_reason(error)[0] - 128)
@@ -50,6 +50,15 @@ def run_isolated(composed: DictConfig, config: Config, sweep_folder: Path) -> fl
         outcomes.leave(sweep_folder, "failures", key, Outcome(config.paths.run or "", error=reason))
     done = outcomes.read(sweep_folder, "done", key)
     return None if done is None else done.objective
+
+
+def _hydra_config() -> DictConfig:
+    """Hydra's own configuration of this job, without launcher and sweeper, whose classes cannot be pickled."""
+    config: Any = copy.deepcopy(HydraConfig.instance().cfg)
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.launcher = config.hydra.sweeper = None
+    composed: DictConfig = config
+    return composed
 
 
 def _wait(process: subprocess.Popen[bytes], limits: SweepConfig) -> str:

@@ -38,7 +38,7 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
     config: Config | None = None
     try:
         config = checked(composed, list(job.overrides.task), dict(job.runtime.choices), next(iter(user_groups), None))
-        planned = _read_plan(config)
+        planned = _read_plan(config, announce=not isolated)
         if not planned.get("runs", True):
             _remove_if_unused(folder)
             return math.nan if planned["objective"] is None else float(planned["objective"])
@@ -127,8 +127,11 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
     loading.prefetch(config)
 
 
-def _read_plan(config: Config) -> dict[str, Any]:
-    """This job's entry in the sweep's plan: its name, and whether it has to run. Empty outside a sweep."""
+def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
+    """This job's entry in the sweep's plan: its name, and whether it has to run. Empty outside a sweep.
+
+    announce: log that the job starts.
+    """
     if config.sweep.plan is None:
         return {}
     from mnistlab.sweep.results import job_key
@@ -145,7 +148,7 @@ def _read_plan(config: Config) -> dict[str, Any]:
     config.sweep_job = SweepJobInfo(
         entry.get("name", ""), tags, key, wait=plan["process"] != process_name(), process=plan["process"]
     )
-    if entry.get("runs"):
+    if entry.get("runs") and announce:
         log.info("\n%s", entry["line"])
     return entry
 

@@ -4,6 +4,7 @@ A launcher such as joblib's gives up all jobs when one of its processes dies. Th
 failed; the others without a result run again.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -116,16 +117,23 @@ def _is_alive(sweep: Sweep, job: SweepJob) -> bool:
 
 
 def close_lost_runs(sweep: Sweep) -> None:
-    """End the stored runs of this start whose process is gone: with the reason that the job left, else as KILLED."""
-    if sweep.store is None or not sweep.start:
+    """End the runs of this start whose process is gone: with the reason that the job left, else as KILLED."""
+    if not sweep.start:
         return
+    lost = [job for job in sweep.jobs if _is_lost(sweep, job)]
     deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline and any(_is_alive(sweep, job) for job in sweep.jobs if _is_lost(sweep, job)):
+    while time.monotonic() < deadline and any(_is_alive(sweep, job) for job in lost):
         time.sleep(0.05)
+    killed = "the sweep was stopped" if exits.is_stopping() else "its process was ended with the launcher's"
+    for job in sweep.jobs:
+        failed = outcomes.read(sweep.folder, "failures", job.key)
+        with contextlib.suppress(OSError):
+            if failed is not None and failed.folder:
+                orphans.end_folder(Path(failed.folder), failed.status, failed.error)
     for run in sweep.find(f"tags.`sweep.start` = '{sweep.start}'"):
         failed = outcomes.read(sweep.folder, "failures", run.tags.get("sweep.job", ""))
         if run.status in ("RUNNING", "KILLED") and failed is not None and failed.status == "FAILED":
             background.call_or_run_here(orphans.end_run, sweep.store, run, "FAILED", failed.error)
         elif run.status == "RUNNING" and orphans.why_orphaned(run):
-            error = "the sweep was stopped" if exits.is_stopping() else "its process was ended with the launcher's"
-            background.call_or_run_here(orphans.end_run, sweep.store, run, "KILLED", error)
+            background.call_or_run_here(orphans.end_run, sweep.store, run, "KILLED", killed)
+    orphans.close_orphaned_folders(sweep.jobs[0].config.paths.root)

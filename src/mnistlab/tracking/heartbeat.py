@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+TAG = "run.heartbeat"
 BEAT_SECONDS = 60
 
 _threads: list[threading.Thread] = []
@@ -28,7 +29,7 @@ def _beat(open_runs: Mapping[str, Any]) -> None:
         time.sleep(BEAT_SECONDS)
         for run in list(open_runs.values()):
             with contextlib.suppress(Exception):  # the store is gone, or the run has ended meanwhile
-                run.client.set_tag(run.run_id, "run.heartbeat", now())
+                run.client.set_tag(run.run_id, TAG, now())
 
 
 def now() -> str:

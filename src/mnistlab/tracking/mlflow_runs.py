@@ -169,7 +169,7 @@ def open_run(
     """Create a run, or reopen the one with this id. Returns its id, how to view it, and its experiment's id."""
     at_end(close_open_runs)
     client, experiment_id = open_store(store)
-    run = MlflowRun(client, experiment_id, store, name, tags, run_id)
+    run = MlflowRun(client, experiment_id, store, name, {**tags, heartbeat.TAG: heartbeat.now()}, run_id)
     _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run
     heartbeat.start(_open_runs)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab.runtime import files, processes
-from mnistlab.tracking import history
+from mnistlab.tracking import heartbeat, history
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
@@ -40,7 +40,7 @@ def orphaned_runs(store: StoreAddress) -> list[Orphan]:
 
 def why_orphaned(run: StoredRun) -> str:
     """Why the process of a RUNNING run has ended, in words; '' if it lives, or if that cannot be told."""
-    signs = [run.started, _seconds(run.tags.get("run.heartbeat", ""))]
+    signs = [run.started, _seconds(run.tags.get(heartbeat.TAG, ""))]
     return processes.why_ended(run.tags.get("run.process", ""), max(filter(None, signs), default=None))
 
 
@@ -92,27 +92,25 @@ def close_orphaned_folders(root: str | Path, orphans: Sequence[Orphan] | None = 
         if _read(folder / "status.json").get("status") != "RUNNING":
             continue
         with contextlib.suppress(OSError):
-            _end_folder(folder, "KILLED", error)
+            end_folder(folder, "KILLED", error)
             closed.append(orphan.place)
     return closed
 
 
 def end_run(store: StoreAddress, run: StoredRun, status: str, error: str) -> None:
-    """Correct the status of a run that has not ended by itself, and that of its folder."""
+    """Correct the status of a stored run that has not ended by itself."""
     client, _ = open_store(store)
     client.set_tag(run.run_id, "error", error)
     client.set_terminated(run.run_id, status)
-    folder = Path(run.tags.get("run.folder", ""))
-    if _read(folder / "status.json"):
-        with contextlib.suppress(OSError):
-            _end_folder(folder, status, error)
 
 
-def _end_folder(folder: Path, status: str, error: str) -> None:
+def end_folder(folder: Path, status: str, error: str) -> None:
+    """Correct the status in a run's folder, if that says that the run is under way or was killed."""
     before, tags = _read(folder / "status.json"), _read(folder / "tags.json")
-    if tags:
-        _write(folder / "tags.json", {**tags, "error": error})
-    _write(folder / "status.json", {**before, "status": status, "error": error, "closed": time.time()})
+    if before.get("status") in ("RUNNING", "KILLED"):
+        if tags:
+            _write(folder / "tags.json", {**tags, "error": error})
+        _write(folder / "status.json", {**before, "status": status, "error": error, "closed": time.time()})
 
 
 def close_orphans(store: StoreAddress | None, root: str) -> None:
