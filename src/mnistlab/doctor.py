@@ -50,6 +50,8 @@ def _examine(store: StoreAddress, root: Path, fix: bool) -> int:
     _show(found, fix)
     mendable = [finding for finding in found.findings if finding.mend]
     if fix and mendable:
+        if store.uri.startswith("sqlite:") and stores.sqlite_file(store.uri).exists():
+            stores.check_reachable(store)  # MLflow would try for minutes to write to a store that is read-only
         failed = [line for finding in mendable if finding.mend for line in finding.mend()]
         if failed:
             print("Could not be mended:", *failed, sep="\n  ")
@@ -66,7 +68,7 @@ def _show(found: Examination, fix: bool) -> None:
     for finding in found.findings:
         print(f"\n{finding.text(fix)}")
     if found.is_healthy:
-        print("\nHealthy: nothing is wrong." if not found.findings else "\nHealthy: nothing of this is wrong.")
+        print(f"\nHealthy: nothing {'of this ' if found.findings else ''}is wrong.")
     elif not fix and any(finding.mend for finding in found.findings):
         print("\nNothing was changed. To mend it: python -m mnistlab.doctor --fix, with the same settings.")
 

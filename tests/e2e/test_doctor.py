@@ -198,7 +198,7 @@ def test_models_load_and_artifacts_are_listed_after_a_move(name, original, tmp_p
     shutil.rmtree(old)
     code, text = examine_in(new)
     assert code == 1
-    assert f"name {old}/mlruns, but the files are here" in text
+    assert f"the old place (1 of experiments, 1 of runs, 1 of logged_models, 1 of tags)\n  {old}/mlruns -> " in text
     assert "what helps: python -m mnistlab.doctor relocate" in text
     before = tree(new)
     code, text = examine_in(new, "relocate")
@@ -234,7 +234,7 @@ def test_a_copy_does_not_read_from_where_it_was_copied(root, tmp_path) -> None:
     link = tmp_path / "link"
     link.symlink_to(copied)
     code, text = examine_in(copied)
-    assert (code, "but the files are here" in text) == (1, True), text
+    assert (code, "addresses in the store name the old place" in text) == (1, True), text
     assert examine_in(link, "relocate")[0] == 0  # a root that is named by a symbolic link, with a slash at its end
     for file in (root / "mlruns" / "artifacts").rglob("*"):
         if file.is_file():
@@ -301,6 +301,10 @@ def test_mistakes_and_stores_that_cannot_be_read_are_clear(tmp_path) -> None:
         assert (code, f"1 store cannot be read\n  {file}: " in text, "move it away" in text) == (1, True, True), text
     assert file.read_bytes() == damaged
     assert examine_in(tmp_path, "relocate")[0] == 2
+    with contextlib.closing(sqlite3.connect(tmp_path / "older.db")) as connection:
+        connection.execute("CREATE TABLE experiments (experiment_id, name)")
+    code, text = examine_in(tmp_path, f"tracking.uri=sqlite:///{tmp_path}/older.db")
+    assert (code, "another version of MLflow wrote it" in text) == (1, True), text
 
 
 def test_a_locked_database_is_said(root, monkeypatch) -> None:

@@ -86,11 +86,11 @@ def _database(store: StoreAddress) -> Iterator[Finding]:
 
 
 def _moved(planned: Relocation) -> Finding:
-    old = ", ".join(map(str, planned.moved))
-    cases = [f"{row.value} -> {new}" for row, new in planned.changes]
+    cases = [f"{old} -> {new}" for old, new in planned.moved.items()]
+    counts = ", ".join(f"{count:,} of {table}" for table, count in planned.counts().items())
     return Finding(
-        f"addresses in the store name {old}, but the files are here: they were moved or copied",
-        [*cases, *(f"{address}  its files are only there" for address in planned.only_there)],
+        f"folders were moved or copied, but addresses in the store name the old place ({counts or 'none to change'})",
+        [*cases, *(f"{address}: its files are only there" for address in planned.only_there)],
         "python -m mnistlab.doctor relocate",
     )
 
@@ -101,6 +101,8 @@ def _unreadable(store: StoreAddress, reason: str) -> Finding:
     if store.uri.startswith("sqlite:"):
         place = str(sqlite_file(store.uri))
         remedy = "move it away; the next training makes a new one. The run folders have everything that it had"
+        if "no such" in reason:
+            remedy = f"another version of MLflow wrote it. Copy it, then run: mlflow db upgrade {store.uri}"
         if "locked" in reason:
             remedy = "end the process that keeps it locked, or try again"
         with suppress(OSError):

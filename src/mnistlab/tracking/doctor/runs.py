@@ -1,5 +1,6 @@
 """What is wrong with runs in the store: their status, experiment, artifacts; runs that repeat others."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,11 +126,14 @@ def _missing_files(folder: Path, place: Path) -> list[str]:
 
 def _file_names(folder: Path) -> Iterator[str]:
     """The files of a run's folder that go to the store."""
-    for file in folder.rglob("*"):
-        name = file.relative_to(folder)
-        is_passing = file.name.startswith(".") or file.name.endswith((".half", ".lock", ".damaged"))
-        if not is_passing and name.parts[0] not in NOT_ARTIFACTS and file.is_file():
-            yield name.as_posix()
+    for parent, folders, names in os.walk(folder):
+        inside = os.path.relpath(parent, folder)
+        if inside == ".":
+            folders[:] = [name for name in folders if name not in NOT_ARTIFACTS]
+            names = [name for name in names if name not in NOT_ARTIFACTS]
+        for name in names:
+            if not name.startswith(".") and not name.endswith((".half", ".lock", ".damaged")):
+                yield Path(inside, name).as_posix()
 
 
 def _log(view: StoreView, missing: _Missing) -> None:
