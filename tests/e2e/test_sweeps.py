@@ -26,7 +26,7 @@ def broken(tmp_path: Path) -> list[str]:
     (tmp_path / "mine" / "callbacks").mkdir(parents=True)
     (tmp_path / "breaking.py").write_text(BREAKING)
     (tmp_path / "mine" / "callbacks" / "breaking.yaml").write_text("breaking: {_target_: breaking.Break}\n")
-    return ["--config-dir", "mine"]
+    return ["--config-dir", "mine", "trust=[breaking]"]
 
 
 WORDS = ("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.seeds=2")

@@ -26,6 +26,11 @@ from mnistlab.training.array_metrics import metrics_of, scalar_metrics
 METRICS = "keras.metrics"
 
 
+def nothing() -> dict[str, Any]:
+    """Neither a loss nor a metric."""
+    return {}
+
+
 def margin(y_true: Any, y_pred: Any) -> Any:
     """A metric as users write it: a function."""
     return keras.ops.max(y_pred, axis=-1)
@@ -219,11 +224,11 @@ REFUSED = {
         "fit.metrics.0._target_=keras.metrics.F1Scor: keras.metrics has no 'F1Scor'. Did you mean F1Score?",
     ),
     "not a metric": (
-        {"metrics": [{"_target_": "builtins.dict"}]},
+        {"metrics": [{"_target_": f"{__name__}.nothing"}]},
         "fit.metrics.0 must be a keras.metrics.Metric or a function. Received: {}.",
     ),
     "not a loss": (
-        {"loss": {"_target_": "builtins.dict"}},
+        {"loss": {"_target_": f"{__name__}.nothing"}},
         "fit.loss must be a keras.losses.Loss or a function. Received: {}.",
     ),
     "misspelt metric": ({"metrics": ["acuracy"]}, "fit.metrics=acuracy is not known to Keras. Did you mean accuracy?"),

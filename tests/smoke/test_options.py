@@ -20,10 +20,14 @@ OPTIONS = sorted(conf_folder().rglob("*.yaml"))
 CHOICES = [(file.parent.name, file.stem) for file in OPTIONS if file.parent.parent == conf_folder()]
 NEED_A_PATH = ("npz", "csv", "idx", "directory")
 NEEDED = {("source", option): ["source.path=own"] for option in NEED_A_PATH}
-SCHEDULE = "callbacks.learning_rate_scheduler.schedule.path=operator.add"  # epoch + learning rate
+SCHEDULE = "callbacks.learning_rate_scheduler.schedule.path=test_options.warm_up"
 NEEDED |= {("callbacks", "learning_rate_scheduler"): [SCHEDULE]}
 SMALL_BASE = ["model.base=MobileNet", "model.weights=null", "model.resize=[32,32]", "+model.arguments.alpha=0.25"]
 NEEDED |= {("model", "pretrained"): SMALL_BASE}
+
+
+def warm_up(epoch: int, learning_rate: float) -> float:
+    return learning_rate + epoch
 
 
 def of_group(group: str) -> list[str]:

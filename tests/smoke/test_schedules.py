@@ -154,7 +154,9 @@ MISTAKES = {
         "schedule needs an optimizer with the argument learning_rate. Received: test_schedules.WithoutRate, which has "
         "none. Set schedule=constant."
     ),
-    ("+schedule._target_=keras.optimizers.SGD",): "schedule._target_=keras.optimizers.SGD must return a keras",
+    ("+schedule._target_=keras.optimizers.SGD",): (
+        "schedule._target_ must name a learning-rate schedule, and keras.optimizers.SGD is none."
+    ),
     ("schedule.pct_start=0.2",): (
         "schedule.pct_start is a setting of schedule=one_cycle, which is not chosen. "
         "Write: schedule=one_cycle schedule.pct_start=0.2."
@@ -204,7 +206,14 @@ OWN_SCHEDULES = {
 def test_a_schedule_of_ones_own(override: str, tmp_path: Path) -> None:
     (tmp_path / "schedule").mkdir()
     (tmp_path / "schedule" / "saw.yaml").write_text("_target_: test_schedules.Saw\nlow: 0.1\n")
-    settings = ["tracking=none", f"paths.root={tmp_path}", "model.units=16", "source=mnist_5k", "data.limit=320"]
+    settings = [
+        "trust=test_schedules",
+        "tracking=none",
+        f"paths.root={tmp_path}",
+        "model.units=16",
+        "source=mnist_5k",
+        "data.limit=320",
+    ]
     config = compose_config([*settings, "fit.batch_size=64", "fit.epochs=2", override], config_dir=str(tmp_path))
     name, parameter, formula = OWN_SCHEDULES[override]
     result = experiment.run(config)

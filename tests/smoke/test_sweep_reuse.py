@@ -296,7 +296,7 @@ def run_again(trainer: Trainer, *words: str) -> dict[str, str]:
 
 
 def test_the_users_code(own_code: Path, trainer: Trainer) -> None:
-    words = ("--config-dir", "mine", "--multirun", *BASE, "model=own,logistic")
+    words = ("--config-dir", "mine", "--multirun", *BASE, "model=own,logistic", "trust=[model_of_mine]")
     assert trainer(*words).code == 0
     (own_code / "unrelated.py").write_text("x = 2\n")
     for changed in ("model_of_mine.py", "layers_of_mine.py"):

@@ -71,7 +71,7 @@ def options() -> list[tuple[str, ...]]:
     """The overrides that choose each YAML option of each group."""
     with_path = ("npz", "csv", "idx", "directory")
     needed = {f"source={option}": "source.path=mine" for option in with_path}
-    needed["callbacks=learning_rate_scheduler"] = "callbacks.learning_rate_scheduler.schedule.path=math.sqrt"
+    needed["callbacks=learning_rate_scheduler"] = "callbacks.learning_rate_scheduler.schedule.path=mine.rate"
     files = [file for file in sorted(conf_folder().rglob("*.yaml")) if file.parent.parent == conf_folder()]
     chosen = [f"{file.parent.name}={file.stem}" for file in files]
     return [(choice, *([needed[choice]] if choice in needed else [])) for choice in chosen]

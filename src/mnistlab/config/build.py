@@ -9,15 +9,16 @@ import functools
 import importlib
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from mnistlab.config import Config, ConfigError, model_values, pretrained_bases, suggest
+from mnistlab.config import Config, ConfigError, model_values, pretrained_bases, suggest, trust
 from mnistlab.config.options import callback_problems
+from mnistlab.config.trust import FUNCTION_GETTERS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ASSUMED_STEPS = 1000  # of an epoch, to check a schedule before the data are loaded
@@ -30,6 +31,7 @@ MOVED = {
 # The arguments of a model and of a schedule that the run adds to those in the YAML file; what a schedule is.
 RUN_ARGUMENTS = {"input_shape", "num_outputs", "output_activation"}
 SCHEDULE = "keras.optimizers.schedules.LearningRateSchedule"
+BUILT = {"model": "keras.Model", "optimizer": "keras.optimizers.Optimizer", "source": "mnistlab.data.images.Images"}
 SCHEDULE_ARGUMENTS = {"learning_rate", "total_steps", "steps_per_epoch"}
 
 
@@ -41,12 +43,25 @@ def build(node: Mapping[str, Any], name: str, **run_arguments: Any) -> Any:
         name: the node's place in the configuration, for error messages ('optimizer').
 
     Raises:
-        ConfigError: the callable cannot be found or imported (with the cause), or it rejects its arguments.
+        ConfigError: the callable may not be called, cannot be found or imported (with the cause), rejects its
+            arguments, or builds something else than its place needs.
     """
     if "_target_" not in node:
         raise ConfigError(f"{name} must name a callable in {name}._target_. Received: {dict(node)}.")
     for path, target in _targets(node, name):
-        locate(target, path)
+        refuse_moved(target, path)
+    trust.refuse_unsafe(node, name)
+    for path, inner in nodes(node, name):
+        locate(inner["_target_"], path)
+        if inner["_target_"] in FUNCTION_GETTERS:
+            locate(inner["path"], path, "path")
+    built = _instantiated(node, name, run_arguments)
+    if name in BUILT and not isinstance(built, locate(BUILT[name], name)):
+        raise ConfigError(f"{name}._target_={node['_target_']} must return a {BUILT[name]}. Received: {built!r:.200}.")
+    return built
+
+
+def _instantiated(node: Mapping[str, Any], name: str, run_arguments: Mapping[str, Any]) -> Any:
     try:
         return instantiate(dict(node), **run_arguments, _convert_="all")
     except InstantiationException as error:
@@ -140,7 +155,10 @@ def locate(target: str, name: str, key: str = "_target_") -> Any:
             raise ConfigError(f"{name}.{key}={target}: importing {module_name} failed: {error}.") from error
         except Exception as error:
             raise ConfigError(f"{name}.{key}={target}: importing {module_name} failed: {error!r}.") from error
-        return _attribute(found, parts[split:], target, f"{name}.{key}")
+        found = _attribute(found, parts[split:], target, f"{name}.{key}")
+        if target not in FUNCTION_GETTERS and (problem := trust.origin_problem(found, f"{name}.{key}", target)):
+            raise ConfigError(problem)
+        return found
     raise ConfigError(f"{name}.{key}={target}: there is no module {parts[0]!r} in this environment.")
 
 
@@ -240,6 +258,14 @@ def argument_problems(config: Config) -> list[str]:
                 problems += model_values.value_problems(node)
                 problems += pretrained_bases.conflicts(config) if target == pretrained_bases.TARGET else ()
     return problems
+
+
+def trust_problems(config: Config, named: Iterable[str]) -> list[str]:
+    """Callables that the configuration must not name, given the packages that the user trusts."""
+    fit = {"fit.loss": config.fit.loss, "fit.metrics": config.fit.metrics}
+    groups = {"source": config.source, "model": config.model, "optimizer": config.optimizer}
+    groups |= {"schedule": config.schedule, "callbacks": config.callbacks, **fit}
+    return list(trust.target_problems(groups, named))
 
 
 def _target_problems(name: str, target: str, node: Mapping[str, Any], given: set[str]) -> Iterator[str]:

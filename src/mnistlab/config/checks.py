@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest
+from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest, trust
 from mnistlab.config.class_keys import read_mapping
 from mnistlab.config.keras_names import name_problems
 from mnistlab.config.schema import KERAS_NAMES
@@ -157,6 +157,8 @@ def setting_names(schema: Any = Config, prefix: str = "") -> list[str]:
 
 def no_such_setting(key: str, known: Iterable[str]) -> str:
     """The message for an unknown setting: the nearest known one, and all settings of the same group."""
+    if key == "trust":
+        return trust.IN_FILE
     parent, _, last = key.rpartition(".")
     known = list(dict.fromkeys(known))
     beside = [name for name in known if name.startswith(f"{parent}." if parent else "")]

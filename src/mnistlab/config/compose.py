@@ -1,11 +1,10 @@
-"""Composes and checks the configuration of every job of a command line; explains mistakes before anything starts."""
+"""Composes and checks the configuration of every job of a command line, before anything starts."""
 
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 
 from hydra import compose
 from hydra.core.override_parser.types import Override
@@ -13,43 +12,35 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import (
-    Config,
-    ConfigError,
-    build,
-    conf_folder,
-    flatten,
-    hydra_internals,
-    options,
-    register,
-    suggest,
-)
-from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, apply_keras_names, no_such_setting, typed
+from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_internals, options, register, trust
+from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
+from mnistlab.config.explaining import ONE_OPTION_GROUPS, explain, known_keys, search_override
 
-OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
-ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
 OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
 
-def compose_config(overrides: list[str], config_name: str = "train", config_dir: str | None = None) -> Config:
+def compose_config(
+    overrides: list[str], config_name: str = "train", config_dir: str | None = None, *, typed: bool = True
+) -> Config:
     """The checked configuration that these overrides give; for notebooks, tests and the checks before a run.
 
     Args:
-        overrides: as on the command line, ['optimizer=sgd', 'fit.epochs=5'].
+        overrides: as on the command line, ['optimizer=sgd', 'fit.epochs=5', 'trust=[mypackage]'].
         config_dir: a folder with the user's config groups.
+        typed: whether the user wrote all overrides, so that they name packages to trust.
 
     Raises:
         ConfigError: all problems of the configuration.
     """
-    overrides = quote_mappings(overrides)
+    overrides, named = trust.split_trust(quote_mappings(overrides))
     composed = _composed(overrides, config_name, config_dir)
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
         del composed["hydra"]
     if composed.paths.run is None:
         composed.paths.run = "${paths.root}/runs/" + datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    return checked(composed, overrides, choices, config_dir)
+    return checked(composed, overrides, choices, config_dir, named=named if typed else ())
 
 
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
@@ -57,20 +48,22 @@ def _composed(overrides: list[str], config_name: str, config_dir: str | None) ->
     register()
     try:
         with hydra_internals.composing(str(conf_folder())):
-            return compose(config_name, overrides=[*overrides, *_search(config_dir)], return_hydra_config=True)
+            return compose(config_name, overrides=[*overrides, *search_override(config_dir)], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(explain(error, overrides, config_dir)) from error
 
 
-def _search(config_dir: str | None) -> list[str]:
-    """The override that makes Hydra search the user's folder of config groups too."""
-    return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-
-
 def checked(
-    composed: DictConfig, overrides: list[str], choices: dict[str, str | None], config_dir: str | None = None
+    composed: DictConfig,
+    overrides: list[str],
+    choices: dict[str, str | None],
+    config_dir: str | None = None,
+    *,
+    named: Iterable[str] = (),
 ) -> Config:
-    """The typed form of a composed configuration. Checks the arguments of mnistlab's callables too.
+    """The typed form of a composed configuration. Checks its callables and the arguments of mnistlab's too.
+
+    named: packages that the user trusts besides those that this process trusts.
 
     Raises:
         ConfigError: all problems of the configuration.
@@ -82,6 +75,7 @@ def checked(
     config.config_dir = config_dir
     given = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
     problems = [*apply_keras_names(config, given), *build.argument_problems(config)]
+    problems += build.trust_problems(config, {*trust.trusted(), *named})
     if problems:
         raise ConfigError(problems)
     config.overrides = [entry for entry in overrides if not entry.lstrip("+~").startswith("hydra.")]
@@ -127,18 +121,25 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
     """Hydra's arguments from the words of the command line, flags and overrides in any order.
 
     Returns:
-        the arguments, and the flags with their values. Hydra itself reads them only after all overrides.
+        the arguments, and the flags with their values. Hydra itself reads them only after all overrides. `trust` of the
+        arguments: the packages that the user named; `trust=` is no setting, so that no file can have it.
 
     Raises:
-        ConfigError: a flag that Hydra does not have.
+        ConfigError: a flag that Hydra does not have, or one that would run what a file says.
     """
     words = quote_mappings(words)
     arguments, unknown = hydra_internals.argument_parser().parse_known_intermixed_args(list(words))
     if unknown:
-        raise ConfigError(options.flag_advice(unknown[0], words, _known_keys([], None)))
+        raise ConfigError(options.flag_advice(unknown[0], words, known_keys([], None)))
     flags = list(reversed(words))
     for override in reversed(arguments.overrides):
         flags.remove(override)
+    if arguments.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun reads a pickled configuration, which can run any code. Repeat the overrides that the "
+            "run recorded in its config.yaml instead: python -m mnistlab.train OVERRIDES."
+        )
+    arguments.overrides, arguments.trust = trust.split_trust(arguments.overrides)
     return arguments, flags[::-1]
 
 
@@ -164,8 +165,10 @@ def check_command(arguments: Namespace) -> Command:
     """
     name, folder = arguments.config_name or "train", arguments.config_dir
     first = _composed(_fixed(_parse(arguments.overrides)), name, folder)
+    if problems_of_hydra := list(trust.hydra_problems(OmegaConf.to_container(first.hydra), trust.trusted())):
+        raise ConfigError(problems_of_hydra)
     if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):
-        config = compose_config(arguments.overrides, name, folder)
+        config = compose_config(arguments.overrides, name, folder, typed=False)
         if config.sweep.seeds > 1 and (given := [one for one in arguments.overrides if one.startswith("sweep.seeds=")]):
             raise ConfigError(f"sweep.seeds repeats the jobs of a multirun: add --multirun. Received: {given[-1]}.")
         return Command(False, [config], [], [])
@@ -176,7 +179,7 @@ def check_command(arguments: Namespace) -> Command:
     configs, problems = [], {}
     for job in jobs:
         try:
-            configs.append(compose_config(job, name, folder))
+            configs.append(compose_config(job, name, folder, typed=False))
         except ConfigError as error:
             problems.update(dict.fromkeys(error.problems))
     if problems:
@@ -241,78 +244,3 @@ def _parse(overrides: list[str]) -> list[Override]:
 def _listable(entry: Override) -> bool:
     """Whether the basic sweeper can list the values; intervals are for sweepers such as Optuna."""
     return entry.is_discrete_sweep() or not entry.is_sweep_override()
-
-
-def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
-    """An error of Hydra or OmegaConf in the user's terms, with the choices, also those of the user's folder."""
-    message, cause = str(error), str(error.__cause__ or "")
-    if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
-        listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-        folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
-        choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
-        hint = suggest(found[2], choices)
-        elsewhere = "" if "Did you mean" in hint else options.group_advice(found[2], found[1] or "", config_dir)
-        return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
-    if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
-        return options.several_values_advice(found[1], found[2])
-    if found := re.search(r"Could not override '([^'@]+)", message):
-        return _no_such_key(found[1], overrides, config_dir)
-    if found := re.search(r"Error merging override (.*)", message):
-        reason = re.sub(r"^field '.*' is not Optional", "null is not allowed here", cause.split("\n")[0])
-        if "Cannot merge DictConfig with ListConfig" in reason:
-            key, _, value = found[1].partition("=")
-            return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
-        return f"{found[1]} does not fit: {reason}."
-    if "Config group override must be" in message:
-        return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
-    if isinstance(error, OverrideParseException):
-        key, equals, value = error.override.partition("=")
-        if not equals and re.fullmatch(r"[\w.+~@/]+", key):
-            return f"{key} needs a value: {key}=VALUE, or to remove it: ~{key}."
-        quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
-        if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
-            quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
-        return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
-    return " ".join(line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line)
-
-
-def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
-    if key.startswith("data.augmentation."):
-        elsewhere = NO_AUGMENTATIONS.get(key.rpartition(".")[2])
-        if elsewhere:
-            return f"{key} is not an augmentation: {elsewhere}."
-        hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
-        return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
-    if key in ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
-        return options.mapping_advice(key)
-    known = _known_keys(overrides, config_dir)
-    if key in known and "." in key:
-        given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")
-        return f"{key} has no such entries yet: to add them, write '+{given}'."
-    advice = options.option_advice(key, overrides, config_dir)
-    if advice and not any(name.rpartition(".")[2] == key for name in known):
-        return advice
-    message = no_such_setting(key, known)
-    if " Did you mean" not in message:
-        message += options.group_advice(key.rpartition(".")[2], config_dir=config_dir)
-    group = key.split(".")[0]
-    if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
-        return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
-    return message
-
-
-def _known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
-    """All dotted settings of the chosen options, and the groups themselves."""
-    register()
-    folders = [entry for folder in options.config_folders(config_dir) for entry in folder.iterdir() if entry.is_dir()]
-    groups = list(dict.fromkeys(entry.name for entry in folders if entry.name != "hydra"))
-    chosen = [override for override in overrides if override.split("=")[0] in groups]
-    for choices in (chosen, []):
-        try:
-            with hydra_internals.composing(str(conf_folder())):
-                composed = compose("train", overrides=[*choices, *_search(config_dir)])
-        except (HydraException, OmegaConfBaseException):
-            continue
-        settings = flatten(OmegaConf.to_container(composed, resolve=False))
-        return [*settings, *groups]
-    return groups

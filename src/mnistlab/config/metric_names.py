@@ -4,9 +4,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mnistlab.config.trust import FUNCTION_GETTERS
+
 # Keras's names of classes where its rule, CamelCase -> snake_case, does not hold.
 OTHER_NAMES = {"FBetaScore": "fbeta_score", "LogCoshError": "logcosh"}
-FUNCTION_GETTERS = ("hydra.utils.get_method", "hydra.utils.get_object")
 
 
 def metric_name(entry: Any) -> str:

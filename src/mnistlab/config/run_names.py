@@ -11,7 +11,7 @@ import yaml
 
 from mnistlab.config import Config, ConfigError, conf_folder, parameters
 from mnistlab.config.compose import compose_config
-from mnistlab.config.metric_names import FUNCTION_GETTERS
+from mnistlab.config.trust import FUNCTION_GETTERS
 
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
 MAX_LENGTH = 200

@@ -6,7 +6,7 @@ from typing import Any
 
 from mnistlab.config import Config, ConfigError, suggest
 from mnistlab.config.build import RUN_ARGUMENTS, SCHEDULE_ARGUMENTS, locate, nodes
-from mnistlab.config.metric_names import FUNCTION_GETTERS
+from mnistlab.config.trust import FUNCTION_GETTERS
 
 
 def check_targets(config: Config) -> None:

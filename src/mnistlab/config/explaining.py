@@ -1,0 +1,97 @@
+"""Explains errors of Hydra and OmegaConf in the user's terms: the nearest name, the choices, what to write instead."""
+
+import re
+from pathlib import Path
+
+from hydra import compose
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mnistlab.config import conf_folder, flatten, hydra_internals, options, register, suggest, trust
+from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
+
+OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
+ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
+
+
+def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
+    """An error of Hydra or OmegaConf in the user's terms, with the choices, also those of the user's folder."""
+    message, cause = str(error), str(error.__cause__ or "")
+    if "Key 'trust' not in" in message:
+        return trust.IN_FILE
+    if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
+        listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
+        folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
+        choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
+        hint = suggest(found[2], choices)
+        elsewhere = "" if "Did you mean" in hint else options.group_advice(found[2], found[1] or "", config_dir)
+        return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
+    if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
+        return options.several_values_advice(found[1], found[2])
+    if found := re.search(r"Could not override '([^'@]+)", message):
+        return _no_such_key(found[1], overrides, config_dir)
+    if found := re.search(r"Error merging override (.*)", message):
+        reason = re.sub(r"^field '.*' is not Optional", "null is not allowed here", cause.split("\n")[0])
+        if "Cannot merge DictConfig with ListConfig" in reason:
+            key, _, value = found[1].partition("=")
+            return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
+        return f"{found[1]} does not fit: {reason}."
+    if "Config group override must be" in message:
+        return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
+    if isinstance(error, OverrideParseException):
+        key, equals, value = error.override.partition("=")
+        if not equals and re.fullmatch(r"[\w.+~@/]+", key):
+            return f"{key} needs a value: {key}=VALUE, or to remove it: ~{key}."
+        quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
+        if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
+            quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
+        return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
+    return " ".join(line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line)
+
+
+def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
+    if key.startswith("data.augmentation."):
+        elsewhere = NO_AUGMENTATIONS.get(key.rpartition(".")[2])
+        if elsewhere:
+            return f"{key} is not an augmentation: {elsewhere}."
+        hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
+        return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
+    if key in ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
+        return options.mapping_advice(key)
+    known = known_keys(overrides, config_dir)
+    if key in known and "." in key:
+        given = next((one for one in overrides if one.partition("=")[0] == key), f"{key}=VALUE")
+        return f"{key} has no such entries yet: to add them, write '+{given}'."
+    advice = options.option_advice(key, overrides, config_dir)
+    if advice and not any(name.rpartition(".")[2] == key for name in known):
+        return advice
+    message = no_such_setting(key, known)
+    if " Did you mean" not in message:
+        message += options.group_advice(key.rpartition(".")[2], config_dir=config_dir)
+    group = key.split(".")[0]
+    if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
+        return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
+    return message
+
+
+def known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
+    """All dotted settings of the chosen options, and the groups themselves."""
+    register()
+    folders = [entry for folder in options.config_folders(config_dir) for entry in folder.iterdir() if entry.is_dir()]
+    groups = list(dict.fromkeys(entry.name for entry in folders if entry.name != "hydra"))
+    chosen = [override for override in overrides if override.split("=")[0] in groups]
+    for choices in (chosen, []):
+        try:
+            with hydra_internals.composing(str(conf_folder())):
+                composed = compose("train", overrides=[*choices, *search_override(config_dir)])
+        except (HydraException, OmegaConfBaseException):
+            continue
+        settings = flatten(OmegaConf.to_container(composed, resolve=False))
+        return [*settings, *groups]
+    return groups
+
+
+def search_override(config_dir: str | None) -> list[str]:
+    """The override that makes Hydra search the user's folder of config groups too."""
+    return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
