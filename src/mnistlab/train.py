@@ -11,7 +11,8 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError, conf_folder, hydra_internals, register, trust
-from mnistlab.config.compose import check_command, explain, parse_command_line
+from mnistlab.config.compose import check_command, parse_command_line
+from mnistlab.config.explaining import explain
 from mnistlab.runtime import errors, exits, startup
 from mnistlab.sweep import job
 

@@ -15,9 +15,13 @@ from mnistlab.tracking.stores import StoreAddress
 
 USAGE = """Start the MLflow UI on a free port and print the page of the latest sweep or run; Ctrl-C stops it.
 
-Usage: python -m mnistlab.ui [port=NUMBER] [paths.root=FOLDER] [tracking.uri=STORE]
-                             [tracking.experiment=NAME]"""
-SETTINGS = ("port", *stores.SETTING_NAMES)
+Usage: python -m mnistlab.ui [port=NUMBER] [host=ADDRESS] [paths.root=FOLDER] [tracking.uri=STORE]
+                             [tracking.experiment=NAME]
+
+It listens on 127.0.0.1, which only this computer reaches. Another host, as in host=0.0.0.0, lets everybody on the
+network read and delete the runs."""
+LOOPBACK = "127.0.0.1"
+SETTINGS = ("port", "host", *stores.SETTING_NAMES)
 START_SECONDS = 120
 
 
@@ -33,7 +37,8 @@ def _serve() -> int:
         print(f"{store.uri}/{latest_page(store)}")
         return 0
     port = settings.get("port") or _free_port()
-    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--port", str(port)]
+    host = settings.get("host") or LOOPBACK
+    command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", host, "--port", str(port)]
     command += ["--backend-store-uri", store.uri]
     exits.catch_signals()
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

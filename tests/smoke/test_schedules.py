@@ -206,14 +206,8 @@ OWN_SCHEDULES = {
 def test_a_schedule_of_ones_own(override: str, tmp_path: Path) -> None:
     (tmp_path / "schedule").mkdir()
     (tmp_path / "schedule" / "saw.yaml").write_text("_target_: test_schedules.Saw\nlow: 0.1\n")
-    settings = [
-        "trust=test_schedules",
-        "tracking=none",
-        f"paths.root={tmp_path}",
-        "model.units=16",
-        "source=mnist_5k",
-        "data.limit=320",
-    ]
+    settings = ["tracking=none", f"paths.root={tmp_path}", "model.units=16", "source=mnist_5k", "data.limit=320"]
+    settings.append("trust=test_schedules")
     config = compose_config([*settings, "fit.batch_size=64", "fit.epochs=2", override], config_dir=str(tmp_path))
     name, parameter, formula = OWN_SCHEDULES[override]
     result = experiment.run(config)
