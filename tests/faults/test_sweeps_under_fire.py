@@ -124,9 +124,8 @@ def test_limits_need_isolation(train_here) -> None:
 @pytest.mark.faults
 def test_isolated_jobs(train, tmp_path) -> None:
     """As jobs in the sweep's process, but a crash costs one job only."""
-    kinds = ("none", "exit", "kill", "end", "crash", "hoard", "endless", "last")
-    limits = ("sweep.isolate=true", "sweep.memory_gigabytes=4", "sweep.max_seconds=40")
-    done = train(*sweep_of(*kinds), *limits)
+    kinds = ("none", "exit", "kill", "end", "crash", "hoard", "last")
+    done = train(*sweep_of(*kinds), "sweep.isolate=true", "sweep.memory_gigabytes=4", timeout=900)
     assert done.code == 1, done.err
     jobs = jobs_of(tmp_path)
     assert statuses(jobs) == {kind: "FINISHED" if kind in ("none", "last") else "FAILED" for kind in kinds}
@@ -135,14 +134,23 @@ def test_isolated_jobs(train, tmp_path) -> None:
     assert error_of(jobs, "end") == "the job's process ended by itself with exit status 3"
     assert error_of(jobs, "crash") == "the job's process was ended by SIGSEGV"
     assert error_of(jobs, "hoard").endswith("GB of memory, more than sweep.memory_gigabytes=4")
-    assert error_of(jobs, "endless") == "took longer than sweep.max_seconds=40"
     store = Store(tmp_path)
-    assert store.statuses("job") == ["FAILED"] * 6 + ["FINISHED"] * 2
+    assert store.statuses("job") == ["FAILED"] * 5 + ["FINISHED"] * 2
     errors = {run.data.tags.get("error") for run in store.runs("job") if run.info.status == "FAILED"}
     assert errors == {job["error"] for job in jobs.values() if job["error"]}
     assert store.statuses("parent") == ["FAILED"]
     again = train(*sweep_of("none", "last"), "sweep.dry_run=true")
     assert "2 jobs, 2 of them done" in again.out
+
+
+@pytest.mark.faults
+def test_an_isolated_job_that_takes_too_long_has_failed(train, tmp_path) -> None:
+    done = train(*sweep_of("endless"), "sweep.isolate=true", "sweep.max_seconds=30")
+    assert done.code == 1, done.err
+    (job,) = jobs_of(tmp_path).values()
+    assert (job["status"], job["error"]) == ("FAILED", "took longer than sweep.max_seconds=30")
+    assert set(Store(tmp_path).statuses("job")) <= {"FAILED"}  # none, if the machine needed so long for the start
+    assert Store(tmp_path).statuses("parent") == ["FAILED"]
 
 
 @pytest.mark.faults
