@@ -23,6 +23,7 @@ from mnistlab.tracking import background, fingerprint
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
+from mnistlab.tracking.sync import sync_command
 from mnistlab.training import FitPlan, TrainingResult, building, saving, training_sample
 from mnistlab.training.building import check_without_data
 
@@ -231,7 +232,9 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
     """Save the model in the run's folder and log it to the store; returns its models:/ address, when it is there."""
     folder = record.folder / "model_files"
     saving.save_model(model, folder, config.save.formats)
-    if record.store_run is None:
+    facts = {"input_shape": dataset.image_shape, "num_outputs": dataset.num_outputs, "dtype": dataset.dtype}
+    record.write_json("model.json", facts)
+    if record.store is None:
         return None
     file, temporary = saving.mlflow_file(model, folder, record.folder)
     address: Future | None = record.submit(
@@ -274,5 +277,7 @@ def report(result: Result, record: Recorder, config: Config, address: Future | N
     places = {**({"model": model} if model else {}), "folder": str(result.folder)}
     if record.store_run is not None and not record.store_error:
         places["open"] = record.store_run.how_to_view
+    if record.store_error:
+        places["not synced:"] = f"{record.store_error}; deliver it with: {sync_command(config.paths.root)}"
     num_epochs = len(result.epochs)
     log.info("%s", summary(result.name, result.metrics, num_epochs, result.reading, seconds, places, result.reported))

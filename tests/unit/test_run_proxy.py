@@ -21,7 +21,9 @@ def submitted(monkeypatch) -> list[tuple[Future, object, tuple]]:
         requests.append((Future(), function, arguments))
         return requests[-1][0]
 
-    monkeypatch.setattr(background, "call", lambda *_: ("id", "how to view", "experiment id"))
+    opened: Future = Future()
+    opened.set_result(("id", "how to view", "experiment id"))
+    monkeypatch.setattr(background, "submit_urgent", lambda *_: opened)
     monkeypatch.setattr(background, "submit", submit)
     return requests
 

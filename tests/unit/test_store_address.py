@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import small_data
 
 from mnistlab.config import ConfigError, TrackingConfig
-from mnistlab.tracking import stores
+from mnistlab.tracking import servers, stores
+from mnistlab.tracking.database_file import check_database
 from mnistlab.tracking.stores import address, check_reachable
 
 
@@ -45,27 +52,119 @@ def test_a_server_that_is_down_is_an_error(tmp_path) -> None:
             check_reachable(address(config(f"http://127.0.0.1:{port}"), str(tmp_path)))
 
 
-def test_the_wait_for_a_server_is_limited(tmp_path, monkeypatch) -> None:
-    """A host that drops packets would otherwise keep the command waiting for minutes."""
-    limits = []
+@pytest.fixture
+def hanging_server() -> Iterator[str]:
+    """The address of a server that accepts connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
-    def connect(_address: tuple[str, int], timeout: float) -> socket.socket:
-        limits.append(timeout)
-        raise TimeoutError("timed out")
 
-    monkeypatch.setattr(stores.socket, "create_connection", connect)
-    with pytest.raises(ConfigError, match="does not answer.*timed out"):
-        check_reachable(address(config("https://me:secret@host"), str(tmp_path)))
-    assert limits == [stores.CONNECT_SECONDS]
-    assert stores.CONNECT_SECONDS <= 5
+def test_the_wait_for_a_server_that_never_answers_is_limited(tmp_path, hanging_server, monkeypatch) -> None:
+    monkeypatch.setattr(servers, "_waited", [])
+    started = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(ConfigError, match="does not answer.*no answer within 4 s"):
+            check_reachable(address(config(hanging_server), str(tmp_path)))
+    assert 3 < sum(servers._waited) < 6
+    assert time.monotonic() - started < 60  # it is asked once
+
+
+def test_silent_servers_cost_a_process_a_limited_time_in_all(hanging_server, monkeypatch) -> None:
+    monkeypatch.setattr(servers, "_waited", [servers.WAIT_SECONDS - 1.5])
+    assert servers.outage(hanging_server)
+    assert servers.seconds_left() < 1
+    before = list(servers._waited)
+    assert servers.outage(f"{hanging_server}/other") == "it does not answer"
+    assert sum(servers._waited) - sum(before) < 1
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("http://", "it names no host"),
+        ("http:///x", "it names no host"),
+        ("http://host:99999", "out of range"),
+        ("http://host:port", "could not be cast"),
+        ("https://[::1", "Invalid IPv6"),
+        ("localhost:5000", "Did you mean http://localhost:5000"),
+        ("ftp://host", "no kind of store 'ftp'"),
+        ("sqlite://", "three slashes"),
+        ("sqlite:runs.db", "three slashes"),
+        ("sqlite:///runs.db?timeout=5", "no options"),
+        ("sqlite:///:memory:", "in memory"),
+        ("./mlruns", "plain folders"),
+        ("file:mlruns", "plain folders"),
+        ("file:///tmp/mlruns", "plain folders"),
+        ("sqlite:////tmp", "is a folder"),
+        ("sqlite:////proc/none/runs.db", "cannot be written"),
+    ],
+)
+def test_an_address_that_cannot_work_is_one_line(tmp_path, uri, reason) -> None:
+    with pytest.raises(ConfigError, match=reason) as refused:
+        stores.checked_address(config(uri), str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["http://host:1", "https://u:p@host/path", "databricks", "databricks://profile"])
+def test_an_address_of_a_server_is_accepted_without_asking_it(tmp_path, uri) -> None:
+    assert stores.checked_address(config(uri), str(tmp_path)).uri == uri
+
+
+def write_database(file: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def mlflow_database(file: Path, version: str) -> None:
+    write_database(
+        file,
+        "CREATE TABLE experiments (name TEXT)",
+        "CREATE TABLE alembic_version (version_num TEXT)",
+        f"INSERT INTO alembic_version VALUES ('{version}')",
+    )
+
+
+def test_a_damaged_database_is_one_line_with_the_way_out(tmp_path) -> None:
+    file = tmp_path / "runs.db"
+    file.write_text("these are no runs " * 100)
+    with pytest.raises(ConfigError, match="damaged: file is not a database.*tracking=none"):
+        check_database(file)
+    file.unlink()
+    mlflow_database(file, "x")
+    write_database(file, *(f"CREATE TABLE t{number} (name TEXT)" for number in range(50)))
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match="damaged: database disk image is malformed"):
+        check_database(file)
+
+
+def test_a_database_of_another_schema_is_refused_with_what_to_do(tmp_path) -> None:
+    other, newer, older = (tmp_path / f"{name}.db" for name in ("other", "newer", "older"))
+    write_database(other, "CREATE TABLE customers (name TEXT)")
+    mlflow_database(newer, "ffffffffffff")
+    mlflow_database(older, "451aebb31d03")
+    for file, expected in ((other, "not one of MLflow's"), (newer, "newer MLflow"), (older, "mlflow db upgrade")):
+        with pytest.raises(ConfigError, match=expected):
+            check_database(file)
+    check_database(small_data.copy_empty_database(tmp_path))
+
+
+def test_a_locked_database_is_no_mistake(tmp_path) -> None:
+    file = tmp_path / "runs.db"
+    mlflow_database(file, "x")
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        check_database(file)
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
-        check_reachable(address(config(), str(tmp_path / "file")))
+        stores.check(address(config(), str(tmp_path / "file")))
 
 
 def test_a_plain_folder_as_store_is_an_error_that_names_a_correct_address(tmp_path) -> None:
     with pytest.raises(ConfigError, match=f"sqlite:///{tmp_path}/runs/mlflow.db"):
-        check_reachable(address(config(f"{tmp_path}/runs"), str(tmp_path)))
+        stores.check(address(config(f"{tmp_path}/runs"), str(tmp_path)))

@@ -95,6 +95,7 @@ class TrackingConfig:
     backend: str = _choice("mlflow", "none")
     uri: str | None
     experiment: str | None
+    required: bool = False
 
 
 @dataclass(kw_only=True)

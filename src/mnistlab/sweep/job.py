@@ -115,12 +115,15 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         close_orphans: close the runs that killed commands left open. A sweep does it when it plans.
     """
     from mnistlab.data import loading
-    from mnistlab.tracking import background, mlflow_store, orphans, stores
+    from mnistlab.tracking import background, mlflow_store, orphans, servers, stores
 
     store = None
     if config.tracking.backend == "mlflow":
         store = stores.checked_address(config.tracking, config.paths.root)
-        background.submit(mlflow_store.prepare_store, store)
+        if servers.outage(store.uri):  # the run is recorded in its folder
+            store = None
+        else:
+            background.submit(mlflow_store.prepare_store, store)
     if close_orphans:
         background.submit(orphans.close_orphans, store, config.paths.root)
     background.start()

@@ -2,8 +2,10 @@
 the model's files after it."""
 
 import functools
+import json
 import logging
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +16,16 @@ import yaml
 
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate, run_name
+from mnistlab.runtime import files
 from mnistlab.runtime.processes import process_name
 from mnistlab.tracking import fingerprint, provenance, stores
 from mnistlab.tracking.recorder import Recorder
-from mnistlab.tracking.run_proxy import RunProxy
+from mnistlab.tracking.run_proxy import open_run
 
 log = logging.getLogger("mnistlab")
+
+TABLE_FILE = "reports/classification_report_table.json"  # as MLflow's `log_table` writes one
+SOURCE_TAGS = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
 
 
 def open_record(config: Config, source: str) -> Recorder:
@@ -32,14 +38,14 @@ def open_record(config: Config, source: str) -> Recorder:
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name = "-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source)
     tags = {"run.folder": str(folder), "run.name": name, "run.process": process_name()}
-    tags |= config.sweep_job.tags
+    tags |= {"run.uid": uuid.uuid4().hex, **config.sweep_job.tags}
     if config.tracking.backend == "none":
         return Recorder(folder, name, tags)
     store = stores.checked_address(config.tracking, config.paths.root)
     if store.from_environment:
         log.info("Recording where the environment variables say: %s", store.from_environment)
-    run_source = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
-    return Recorder(folder, name, tags, RunProxy(store, name, {**run_source, **tags}))
+    run, problem = open_run(store, name, {**SOURCE_TAGS, **tags})
+    return Recorder(folder, name, {**SOURCE_TAGS, **tags}, run, store, problem)
 
 
 def write_description(
@@ -98,9 +104,12 @@ def write_reports(record: Recorder, reports: Mapping[str, Any], table: Mapping[s
     """
     for name, content in reports.items():
         if name.endswith(".npz"):
-            np.savez_compressed(record.folder / "reports" / name, **content)
+            with files.replacing(record.folder / "reports" / name) as half, half.open("wb") as file:
+                np.savez_compressed(file, **content)
         elif name.endswith(".json"):
             record.write_json(f"reports/{name}", content)
         else:
             record.write_text(f"reports/{name}", content)
-    record.submit("log_table", dict(table), "reports/classification_report_table.json")
+    rows = [list(row) for row in zip(*table.values(), strict=True)]
+    record.write_json(TABLE_FILE, {"columns": list(table), "data": rows})
+    record.set_tags({"mlflow.loggedArtifacts": json.dumps([{"path": TABLE_FILE, "type": "table"}])})

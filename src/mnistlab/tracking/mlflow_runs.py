@@ -5,28 +5,27 @@ for an experiment's name can redirect them. `run_proxy.py` calls these functions
 """
 
 import contextlib
+import functools
 import json
-import re
-from collections.abc import Mapping, Sequence
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mnistlab.config import hide_passwords
 from mnistlab.runtime.child_process import at_end
-from mnistlab.tracking import heartbeat
+from mnistlab.tracking import entries, heartbeat, store_errors
 from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
-MAX_PARAMETERS_A_CALL = 100
-MAX_METRICS_A_CALL = 1000
-MAX_PARAMETER_LENGTH = 6000
-MAX_TAG_LENGTH = 8000
+log = logging.getLogger("mnistlab")
 
-
-def metric_name(name: str) -> str:
-    """A metric name that MLflow accepts: characters that it rejects ('cats & dogs') become underscores."""
-    return re.sub(r"[^/\w.\- :]", "_", name)[:250]
+# In a run's folder, and nowhere else: what is about this folder, unfinished files, and checkpoints.
+NOT_ARTIFACTS = ("sync.json", ".*.half*", "*.lock", "checkpoint/*", "mlflow_model.keras")
+UPLOAD_BYTES_A_SECOND = 1_000_000  # a server that takes an artifact more slowly counts as silent
 
 
 class MlflowRun:
@@ -51,8 +50,8 @@ class MlflowRun:
         self.store = store
         self.experiment_id = experiment_id
         if run_id is None:
-            run_id = client.create_run(experiment_id, run_name=name, tags=dict(tags)).info.run_id
-            self.run_id: str = run_id
+            created = client.create_run(experiment_id, run_name=name, tags=entries.valid_tags(tags))
+            self.run_id: str = created.info.run_id
         else:
             self.run_id = run_id
             client.update_run(run_id, status="RUNNING", name=name)
@@ -61,25 +60,26 @@ class MlflowRun:
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        entities = [Param(key[:250], str(value)[:MAX_PARAMETER_LENGTH]) for key, value in parameters.items()]
-        for start in range(0, len(entities), MAX_PARAMETERS_A_CALL):
-            self.client.log_batch(self.run_id, params=entities[start : start + MAX_PARAMETERS_A_CALL])
+        valid = entries.valid_parameters(parameters)
+        self._log("params", [Param(key, value) for key, value in valid.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
         from mlflow.entities import Metric
 
-        self.log_history([Metric(metric_name(key), float(value), milliseconds, step) for key, value in metrics.items()])
+        names = entries.valid_names(metrics)
+        self.log_history([Metric(names[key], float(value), milliseconds, step) for key, value in metrics.items()])
 
-    def log_history(self, entries: Sequence[Any]) -> None:
+    def log_history(self, values: Sequence[Any]) -> None:
         """Log MLflow's `Metric` entities, of any steps."""
-        for start in range(0, len(entries), MAX_METRICS_A_CALL):
-            self.client.log_batch(self.run_id, metrics=entries[start : start + MAX_METRICS_A_CALL])
+        self._log("metrics", values)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        entities = [RunTag(key, value[:MAX_TAG_LENGTH]) for key, value in tags.items()]
-        self.client.log_batch(self.run_id, tags=entities)
+        self._log("tags", [RunTag(key, value) for key, value in entries.valid_tags(tags).items()])
+
+    def _log(self, kind: str, values: Sequence[Any]) -> None:
+        entries.log_entries(functools.partial(self.client.log_batch, self.run_id), kind, values)
 
     def remove_tag(self, name: str) -> None:
         if name in self.client.get_run(self.run_id).data.tags:
@@ -108,14 +108,20 @@ class MlflowRun:
         ]
         self.client.log_inputs(self.run_id, inputs)
 
-    def log_table(self, columns: Mapping[str, list[Any]], file: str) -> None:
-        self.client.log_table(self.run_id, dict(columns), file)
+    def log_file(self, file: Path, folder: str = "") -> None:
+        """Add a file to the artifacts. folder: among them."""
+        with _longer_requests(file.stat().st_size / UPLOAD_BYTES_A_SECOND):
+            self.client.log_artifact(self.run_id, str(file), folder or None)
 
-    def log_file(self, file: Path) -> None:
-        self.client.log_artifact(self.run_id, str(file))
+    def log_folder(self, folder: Path, present: Mapping[str, int] | None = None) -> None:
+        """Add a folder's files to the artifacts, except NOT_ARTIFACTS.
 
-    def log_folder(self, folder: Path) -> None:
-        self.client.log_artifacts(self.run_id, str(folder))
+        present: path -> size of the artifacts that are there already; None: not known, all are sent.
+        """
+        for file in artifact_files(folder):
+            path = file.relative_to(folder).as_posix()
+            if (present or {}).get(path) != file.stat().st_size:
+                self.log_file(file, path.rpartition("/")[0])
 
     def log_model(
         self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool, dtype: str = "uint8"
@@ -135,7 +141,8 @@ class MlflowRun:
         )
         params = {key: str(value) for key, value in self.client.get_run(self.run_id).data.params.items()}
         model = self.client.create_logged_model(self.experiment_id, "model", source_run_id=self.run_id, params=params)
-        with fluent_store(self.store.uri):
+        seconds = file.stat().st_size / UPLOAD_BYTES_A_SECOND
+        with fluent_store(self.store.uri), _longer_requests(seconds):
             info = Model.log(
                 None, KerasFile(file, signature), name="model", run_id=self.run_id, model_id=model.model_id
             )
@@ -144,8 +151,9 @@ class MlflowRun:
         self.set_tags({"model.address": str(info.model_uri)})
         return str(info.model_uri)
 
-    def end(self, status: str) -> None:
-        self.client.set_terminated(self.run_id, status)
+    def end(self, status: str, milliseconds: int | None = None) -> None:
+        """Set the final status. milliseconds: when the run ended; None: now."""
+        self.client.set_terminated(self.run_id, status, milliseconds)
 
     def how_to_view(self) -> str:
         """The command that shows this run, and its page."""
@@ -155,6 +163,27 @@ class MlflowRun:
         return (
             f"mlflow ui --backend-store-uri {hide_passwords(self.store.uri)}   then open http://127.0.0.1:5000/{page}"
         )
+
+
+def artifact_files(folder: Path) -> list[Path]:
+    """The files of a run's folder that go to the store."""
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not any(file.relative_to(folder).match(pattern) for pattern in NOT_ARTIFACTS)
+    ]
+
+
+@contextlib.contextmanager
+def _longer_requests(seconds: float) -> Iterator[None]:
+    """Give the server more time to answer: it answers an upload when it has stored all of it."""
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    before = os.environ[name]
+    os.environ[name] = str(int(float(before) + seconds))
+    try:
+        yield
+    finally:
+        os.environ[name] = before
 
 
 # ---- the runs of a process, by their ids ----------------------------------------------------------------------------
@@ -168,12 +197,19 @@ def open_run(
 ) -> tuple[str, str, str]:
     """Create a run, or reopen the one with this id. Returns its id, how to view it, and its experiment's id."""
     at_end(close_open_runs)
-    client, experiment_id = open_store(store)
-    run = MlflowRun(client, experiment_id, store, name, {**tags, heartbeat.TAG: heartbeat.now()}, run_id)
+
+    def opened() -> MlflowRun:
+        client, experiment_id = open_store(store)
+        return MlflowRun(client, experiment_id, store, name, {**tags, heartbeat.TAG: heartbeat.now()}, run_id)
+
+    try:
+        run = store_errors.until_unlocked(opened, hide_passwords(store.uri))
+    except Exception as error:
+        raise store_errors.in_words(error, store.uri) from error
     _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run
     heartbeat.start(_open_runs)
-    return run.run_id, run.how_to_view(), experiment_id
+    return run.run_id, run.how_to_view(), run.experiment_id
 
 
 class RunReference(NamedTuple):
@@ -187,24 +223,45 @@ class RunReference(NamedTuple):
 def call_on_run(reference: RunReference, method: str, *arguments: Any) -> Any:
     """Call a method of an open run; `end` closes it. A run that another process had open is reopened.
 
-    After the first failure every call raises it at once: each attempt would wait for a store that is gone.
+    What the store refuses costs that entry and a warning. After the first failure every call raises it at once: each
+    attempt would wait for a store that is gone.
     """
     run_id = reference.run_id
     if run_id in _failures:
         raise _failures[run_id]
-    if run_id not in _open_runs:
-        open_run(reference.store, reference.name, {}, run_id)
-    run = _open_runs.pop(run_id) if method == "end" else _open_runs[run_id]
     try:
-        return getattr(run, method)(*arguments)
+        if run_id not in _open_runs:
+            open_run(reference.store, reference.name, {}, run_id)
+        result = _call(_open_runs[run_id], method, *arguments)
+        if method == "end":
+            del _open_runs[run_id]
+        return result
     except Exception as error:
-        _failures[run_id] = error
-        _open_runs.pop(run_id, None)
-        if run.store.uri.startswith("sqlite:"):  # another call to a dead server would wait again
+        failure = store_errors.in_words(error, reference.store.uri)
+        _failures[run_id] = failure
+        failed = _open_runs.pop(run_id, None)
+        if failed and failed.store.uri.startswith("sqlite:"):  # another call to a dead server would wait again
             with contextlib.suppress(Exception):
-                run.set_tags({"error": f"this record is incomplete: {type(error).__name__}: {error}"})
-                run.end("FAILED")
-        raise
+                failed.set_tags({"error": f"this record is incomplete: {type(error).__name__}: {error}"})
+                failed.end("FAILED")
+        raise failure from error
+
+
+def _call(run: MlflowRun, method: str, *arguments: Any) -> Any:
+    """Call a method; again while the database is locked, and once more if a connection failed at once."""
+    call = functools.partial(getattr(run, method), *arguments)
+    started = time.monotonic()
+    try:
+        return store_errors.until_unlocked(call, hide_passwords(run.store.uri))
+    except Exception as error:
+        if store_errors.is_refusal(error) and method != "end":
+            reason = " ".join(str(error).split())[:200]
+            log.warning("WARNING: the tracking store refuses what %s records (%s).", method, reason)
+            return None
+        if not store_errors.is_silent(error) or time.monotonic() - started > 1:
+            raise
+    time.sleep(0.5)
+    return call()
 
 
 def close_open_runs(orderly: bool) -> None:

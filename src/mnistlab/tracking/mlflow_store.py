@@ -11,12 +11,17 @@ from typing import Any
 
 from filelock import FileLock
 
-# A server that is down is detected in seconds: with MLflow's defaults the retries take four minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+from mnistlab.tracking import servers
+
+# A server that is down is detected in seconds: with MLflow's defaults the retries take four minutes. MLflow would also
+# repeat the creation of a run whose answer was lost, and so create two.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(servers.REQUEST_SECONDS))
 
 from mnistlab.config import ConfigError, hide_passwords, suggest
 from mnistlab.tracking.mlflow_internals import dispose_engine
+from mnistlab.tracking.store_errors import in_words, is_locked, is_silent
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 
@@ -33,17 +38,25 @@ def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
     from mlflow.exceptions import MlflowException
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # importing MLflow sets it to INFO
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of errors that it raises, too
     try:
-        if not store.uri.startswith("sqlite:"):
+        if not store.uri.startswith("sqlite:///"):
+            if reason := servers.known_outage(store.uri):  # another call would wait again
+                raise servers.ServerSilent(reason)
             client = _client(store.uri)
             return client, _experiment_id(client, store, create)
         file = sqlite_file(store.uri)
         with FileLock(file.with_name(f".{file.name}.lock"), timeout=120):
-            if not file.exists():
+            if not file.exists() or not file.stat().st_size:
                 _create_database(file)
             client = _client(f"sqlite:///{file}", file.stat().st_ino)
             return client, _experiment_id(client, store, create)
     except MlflowException as error:
+        if is_locked(error):
+            raise
+        if is_silent(error):
+            servers.note_outage(store.uri, str(in_words(error, store.uri)))
+            raise
         raise ConfigError(
             f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from error

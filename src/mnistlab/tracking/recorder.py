@@ -14,8 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistlab.runtime import errors, exits
+from mnistlab.config import hide_passwords
+from mnistlab.runtime import errors, exits, files
+from mnistlab.runtime.processes import process_name
+from mnistlab.tracking import background, delivery, servers, sync
 from mnistlab.tracking.run_proxy import RunProxy
+from mnistlab.tracking.stores import StoreAddress
 
 log = logging.getLogger("mnistlab")
 
@@ -27,20 +31,35 @@ class Recorder:
         folder: the run's folder; created if it does not exist.
         name: of the run; tags: its initial tags; the run in the store has them already.
         store_run: the run in the tracking store; None to write the folder only.
+        store: where it is mirrored, or shall be delivered later; None: nowhere.
+        store_error: why there is no run in that store.
     """
 
     def __init__(
-        self, folder: Path, name: str = "", tags: Mapping[str, str] | None = None, store_run: RunProxy | None = None
+        self,
+        folder: Path,
+        name: str = "",
+        tags: Mapping[str, str] | None = None,
+        store_run: RunProxy | None = None,
+        store: StoreAddress | None = None,
+        store_error: str = "",
     ) -> None:
         self.folder = folder
         self.name = name or folder.name
         self.store_run = store_run
+        self.store = store
         self.run_id = store_run.run_id if store_run else None
-        self.store_error = ""
+        self.store_error = store_error
         self._pending: list[Callable[[], None]] = []
         self._tags: dict[str, str] = {**(tags or {}), **({"run.id": store_run.run_id} if store_run else {})}
+        self._ended = False
         folder.mkdir(parents=True, exist_ok=True)
+        self._write_status("RUNNING", started=time.time())
         self.write_json("tags.json", self._tags)
+        if store is not None:
+            self.write_sync(store_error)
+        if store_error:
+            self._warn()
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         self.write_json("parameters.json", dict(parameters))
@@ -62,11 +81,7 @@ class Recorder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file in the run's folder. It is replaced atomically: readers see the old or the new content."""
-        file = self.folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        half = file.with_name(f".{file.name}.half")
-        half.write_text(text, encoding="utf-8")
-        half.replace(file)
+        files.write_text(self.folder / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
         self.write_text(name, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
@@ -82,17 +97,48 @@ class Recorder:
         """
         for handler in logging.getLogger().handlers:
             handler.flush()
-        self.write_json("status.json", {"status": status, "ended": time.time()})
+        self._write_status(status, ended=time.time())
+        self._ended = True
         self.submit("log_folder", self.folder.resolve())
         self.submit("end", status)
         if wait:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until everything is in the folder and in the store."""
+        """Wait until everything is in the folder and in the store. What the store lacks is delivered if it can be."""
         while self._pending:
             self._pending.pop(0)()
         self.in_store(lambda run: run.wait())
+        if self.store is not None and self._ended:
+            if self.store_error:
+                self._deliver(self.store)
+            else:
+                self.write_sync("", synced=True)
+
+    def _deliver(self, store: StoreAddress) -> None:
+        """Try once to deliver the run after all, for example to a server that was restarted meanwhile."""
+        try:
+            if servers.outage(store.uri):
+                return
+            delivered = background.submit_urgent(delivery.deliver, self.folder.resolve(), store)
+            self.run_id = servers.result_of(delivered, store.uri)
+        except Exception:
+            log.debug("delivery failed", exc_info=True)
+        else:
+            self.store_error = ""
+            self._tags.pop("tracking.error", None)
+            log.info("The tracking store works again: the run is complete in %s.", hide_passwords(store.uri))
+
+    def _write_status(self, status: str, **times: float) -> None:
+        """Write status.json: the status, the process, when the run started and ended (seconds since 1970)."""
+        before = sync.read_json(self.folder / "status.json")
+        kept = {name: before[name] for name in ("started",) if name in before and status != "RUNNING"}
+        content = {"status": status, "process": process_name(), **kept, **times}
+        self.write_json("status.json", content)
+
+    def write_sync(self, reason: str, synced: bool = False) -> None:
+        """Write sync.json: whether the store has all of this run. reason: why not; '': the run is being recorded."""
+        sync.write_state(self.folder, self.store, self.run_id, reason, synced)
 
     def submit(self, method: str, *arguments: Any) -> Any:
         """Call a method of `mlflow_runs.MlflowRun` for the run in the store; returns a future of its result."""
@@ -108,16 +154,22 @@ class Recorder:
         except Exception as error:
             with contextlib.suppress(Exception):  # marks the run as incomplete if the background process died
                 self.store_run.wait()
-            self.store_error = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._tags["tracking.error"] = self.store_error
-            self.write_json("tags.json", self._tags)
-            log.warning(
-                "WARNING: the tracking store failed (%s). The run continues; from now on it is recorded in %s only.",
-                self.store_error,
-                self.folder,
-            )
+            self.store_error = _in_one_line(error)
+            if self.store is not None:
+                self.write_sync(self.store_error)
+            self._warn()
             log.debug("tracking store failed", exc_info=True)
             return None
+
+    def _warn(self) -> None:
+        """Say that the run is recorded in its folder only; keep the reason as its tag."""
+        self._tags["tracking.error"] = self.store_error
+        self.write_json("tags.json", self._tags)
+        log.warning(
+            "WARNING: the tracking store failed (%s). The run continues; from now on it is recorded in %s only.",
+            self.store_error,
+            self.folder,
+        )
 
 
 _incomplete: list[Recorder] = []  # of runs that ended without waiting for the store
@@ -157,11 +209,16 @@ def wait_for_all() -> dict[str, str]:
         try:
             record.wait()
         except Exception as error:
-            record.store_error = f"{type(error).__name__}: {error}"
+            record.store_error = _in_one_line(error)
         if record.store_error:
             reason = f"its record in the tracking store is incomplete: {record.store_error}"
             errors[record.run_id or record.name] = reason
     return errors
+
+
+def _in_one_line(error: Exception) -> str:
+    text = str(error) if isinstance(error, servers.ServerSilent) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:500]
 
 
 def finite(value: float) -> float | str:

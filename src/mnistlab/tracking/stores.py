@@ -1,16 +1,19 @@
 """The address of the tracking store: resolved and checked before MLflow is loaded."""
 
 import os
-import socket
+import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from mnistlab.config import ConfigError, TrackingConfig, hide_passwords, project_root
+from mnistlab.tracking import servers
+from mnistlab.tracking.database_file import check_database
 
 DEFAULT_EXPERIMENT = "mnistlab"
-CONNECT_SECONDS = 5
+SCHEMES = ("sqlite", "http", "https", "databricks", "databricks-uc", "uc", *servers.DATABASE_PORTS)
 # The settings that name a store in commands other than the training, by the short names that they may have there.
 SHORT_NAMES = {"root": "paths.root", "uri": "tracking.uri", "experiment": "tracking.experiment"}
 SETTING_NAMES = (*SHORT_NAMES.values(), *SHORT_NAMES)
@@ -42,16 +45,18 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
     mlruns = Path(root).expanduser().resolve() / "mlruns"
     if uri is None:
         return StoreAddress(f"sqlite:///{mlruns / 'mlflow.db'}", experiment, mlruns / "artifacts", ", ".join(variables))
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith("sqlite:///"):
         return StoreAddress(uri, experiment, None, ", ".join(variables))
     uri, artifacts = f"sqlite:///{sqlite_file(uri)}", mlruns / "artifacts"  # independent of the working directory
     return StoreAddress(uri, experiment, artifacts, ", ".join(variables))
 
 
 def checked_address(config: TrackingConfig, root: str) -> StoreAddress:
-    """As `address`; raises the errors of `check_reachable`."""
+    """As `address`; raises the errors of `check`, and with `tracking.required` those of `check_reachable`."""
     store = address(config, root)
-    check_reachable(store)
+    check(store)
+    if config.required:
+        check_reachable(store)
     return store
 
 
@@ -67,9 +72,12 @@ def existing_address(settings: Mapping[str, str]) -> StoreAddress:
     uri, experiment = given.get("tracking.uri"), given.get("tracking.experiment")
     tracking = TrackingConfig(backend="mlflow", uri=uri, experiment=experiment)
     store = address(tracking, given.get("paths.root") or project_root())
-    if not store.uri.startswith("sqlite:"):
+    if not store.uri.startswith("sqlite:///"):
+        check(store)
         check_reachable(store)
-    elif not sqlite_file(store.uri).is_file():
+    elif sqlite_file(store.uri).exists():
+        check_database(sqlite_file(store.uri))
+    else:
         raise ConfigError(
             f"There are no runs yet: the tracking store {sqlite_file(store.uri)} does not exist. Train first: "
             "python -m mnistlab.train. Or name another folder with paths.root=FOLDER, or a store with tracking.uri=URI."
@@ -77,32 +85,98 @@ def existing_address(settings: Mapping[str, str]) -> StoreAddress:
     return store
 
 
-def check_reachable(store: StoreAddress) -> None:
-    """Check within seconds, before anything heavy is loaded, that the store can be used.
+def store_of(uri: str, experiment: str, settings: Mapping[str, str], root: str) -> StoreAddress:
+    """The checked store that a run belongs to, or the one that the settings name instead.
+
+    uri: of the run's store, as the run keeps it: without a password. The environment may name it with the password.
 
     Raises:
-        ConfigError: a folder that cannot be written, a plain folder as store, a server that does not answer.
+        ConfigError: the address is wrong, or its password is not known.
     """
-    parts = urlsplit(store.uri)
-    if parts.scheme in ("http", "https"):
-        _check_server(store.uri, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-    elif parts.scheme == "sqlite":
-        _check_writable(sqlite_file(store.uri))
-    elif parts.scheme in ("", "file"):
+    given = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
+    named = given.get("tracking.uri")
+    in_environment = os.environ.get("MLFLOW_TRACKING_URI")
+    if named is None and uri and not (in_environment and hide_passwords(in_environment) == uri):
+        moved = uri.startswith("sqlite:///") and not sqlite_file(uri).parent.is_dir()
+        named = f"sqlite:///{Path(root).resolve() / 'mlruns' / 'mlflow.db'}" if moved else uri
+        if "<hidden>" in uri:
+            raise ConfigError(f"The store {uri} needs its password: name the complete address with tracking.uri=URI.")
+    chosen = given.get("tracking.experiment") or experiment or None
+    store = address(TrackingConfig(backend="mlflow", uri=named, experiment=chosen), root)
+    check(store)
+    return store
+
+
+def check(store: StoreAddress) -> None:
+    """Check within milliseconds, before anything heavy is loaded, what a user can correct here.
+
+    Raises:
+        ConfigError: no address of a store, a folder that cannot be written, a damaged database.
+    """
+    try:
+        parts = urlsplit(store.uri)
+        _check_address(store.uri, parts)
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(_rule(store.uri, f" ({error})")) from error
+    if parts.scheme == "sqlite":
+        file = sqlite_file(store.uri)
+        if file.is_dir():
+            check_database(file)
+        check_writable(file.parent, file)
+        check_database(file)
+
+
+def check_reachable(store: StoreAddress) -> None:
+    """Check within seconds that the store's server answers.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if reason := servers.outage(store.uri):
         raise ConfigError(
-            "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
-            f"Received: {store.uri}. For example: sqlite:///{(Path(parts.path or store.uri) / 'mlflow.db').resolve()}."
+            f"The tracking server does not answer: {hide_passwords(store.uri)} ({reason}). Start it, correct "
+            "tracking.uri or MLFLOW_TRACKING_URI, or record in folders only with tracking=none."
         )
 
 
-def _check_server(uri: str, host: str, port: int) -> None:
-    try:
-        socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
+def _check_address(uri: str, parts: SplitResult) -> None:
+    scheme = parts.scheme.partition("+")[0]
+    if uri.startswith("databricks") and uri in SCHEMES:
+        return
+    if re.fullmatch(r"[\w.-]+:\d+(/.*)?", uri):
+        raise ConfigError(_rule(uri, f": the protocol is missing. Did you mean http://{uri}?").rstrip("."))
+    if scheme in ("", "file") or (scheme not in SCHEMES and "://" not in uri and not uri.startswith("sqlite")):
+        folder = Path(unquote(parts.path) if scheme == "file" else uri) / "mlflow.db"
         raise ConfigError(
-            f"The tracking server does not answer: {hide_passwords(uri)} ({error}). Start it, correct tracking.uri or "
-            "MLFLOW_TRACKING_URI, or record locally with tracking=none."
-        ) from error
+            "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
+            f"Received: {hide_passwords(uri)}. For example: sqlite:///{folder.expanduser().resolve()}."
+        )
+    if scheme not in SCHEMES and scheme not in _plugins():
+        raise ConfigError(_rule(uri, f": there is no kind of store {scheme!r}"))
+    if scheme == "sqlite" and not re.fullmatch(r"sqlite:///[^?]+", uri):
+        raise ConfigError(_rule(uri, ": a database file has three slashes, sqlite:///FILE, and no options"))
+    if uri.endswith("/:memory:"):
+        raise ConfigError(_rule(uri, ": a database in memory is lost when the run ends"))
+    if scheme in ("http", "https", *servers.DATABASE_PORTS):
+        _ = parts.port  # raises a ValueError if it is out of range
+        if not parts.hostname:
+            raise ConfigError(_rule(uri, ": it names no host"))
+
+
+def _rule(uri: str, problem: str) -> str:
+    return (
+        "tracking.uri must be sqlite:///FILE, http://HOST:PORT, https://HOST, or an address of PostgreSQL, MySQL, SQL "
+        f"Server or Databricks. Received: {hide_passwords(uri)}{problem}."
+    )
+
+
+def _plugins() -> set[str]:
+    """The kinds of stores that installed packages add to MLflow."""
+    import importlib.metadata
+
+    return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
 
 
 def sqlite_file(uri: str) -> Path:
@@ -110,16 +184,21 @@ def sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).resolve()
 
 
-def _check_writable(file: Path) -> None:
+def check_writable(folder: Path, database: Path | None = None) -> None:
+    """Check that files can be made in this folder, which is created if it does not exist.
+
+    database: a file in it that must be writable, too, if it exists.
+
+    Raises:
+        ConfigError: one of them is read-only.
+    """
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        probe = file.parent / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        if file.exists() and not os.access(file, os.W_OK):
-            raise PermissionError(f"{file} is read-only")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        if database is not None and database.exists() and not os.access(database, os.W_OK):
+            raise PermissionError(f"{database} is read-only")
     except OSError as error:
         raise ConfigError(
-            f"The tracking store's folder cannot be written: {file.parent} ({error}). "
-            "Make it writable, choose another with paths.root=FOLDER, or record locally with tracking=none."
+            f"The folder of the runs cannot be written: {folder} ({error.strerror or error}). "
+            "Make it writable, or choose another with paths.root=FOLDER."
         ) from error

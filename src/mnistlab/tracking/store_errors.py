@@ -1,0 +1,75 @@
+"""What an error of the tracking store means: an entry is refused, the database is locked, or the server is silent.
+
+An entry that is refused costs that entry. A locked database is waited for: another process will release it. A server
+that does not answer ends the mirroring of the run, which its folder keeps.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from mnistlab.tracking.servers import ServerSilent
+
+log = logging.getLogger("mnistlab")
+
+LOCKED_SECONDS = 300  # how long a locked database is waited for
+REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+SILENCE = re.compile(
+    r"API request to .*(failed with|was successful but)|Max retries exceeded|Read timed out|Connection "
+)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the store works and does not take just this entry."""
+    return getattr(error, "error_code", "") in REFUSALS and not is_locked(error) and not SILENCE.search(str(error))
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether another process keeps the database locked."""
+    text = re.sub(r"lock '.*' could", "lock could", str(error).lower())
+    return any(sign in text for sign in ("database is locked", "table is locked", "lock could not be acquired"))
+
+
+def is_silent(error: BaseException) -> bool:
+    """Whether a server refuses connections, does not answer, or answers with an error of its own (5xx)."""
+    own = type(error).__module__.partition(".")[0] in ("requests", "urllib3")
+    return isinstance(error, ConnectionError | TimeoutError) or own or SILENCE.search(str(error)) is not None
+
+
+def in_words(error: Exception, uri: str) -> Exception:
+    """The error as the training process shall see it: with a short reason, if a server is silent."""
+    if isinstance(error, ServerSilent) or not uri.startswith("http") or not is_silent(error):
+        return error
+    text = str(error)
+    host = urlsplit(uri).hostname
+    for sign, reason in (
+        ("refused", "Connection refused"),
+        ("timed out", "it accepts and does not answer"),
+        ("timeout", "it accepts and does not answer"),
+        ("too many 5", "it answers with errors of its own"),
+        ("failed with error code", "it answers with an error: " + text.partition("failed with ")[2][:60]),
+    ):
+        if sign in text:
+            return ServerSilent(f"{host}: {reason}")
+    return ServerSilent(f"{host}: {' '.join(text.split())[:200]}")
+
+
+def until_unlocked(call: Callable[[], Any], what: str) -> Any:
+    """The result of a call, which is repeated while another process locks the database.
+
+    what: the store, for the message.
+    """
+    started, said = time.monotonic(), False
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            if not is_locked(error) or time.monotonic() - started > LOCKED_SECONDS:
+                raise
+            if not said:
+                said = True
+                log.warning("Another process has locked the tracking store %s. Waiting for it; nothing is lost.", what)
+            time.sleep(0.5)
