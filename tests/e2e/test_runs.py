@@ -211,7 +211,10 @@ def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train_here, 
         (["source=mnist_5k", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val_acc"], ["val_accuracy"]),
         (["source=mnist_5k", "save.monitor=nothing"], ["save.monitor must be a metric of the training"]),
         (["source=mnist_5k", "init.from=nowhere.keras"], ["nowhere.keras", "does not exist"]),
-        (["tracking.uri=http://127.0.0.1:9", "tracking.required=true"], ["tracking server does not answer", "tracking=none"]),
+        (
+            ["tracking.uri=http://127.0.0.1:9", "tracking.required=true"],
+            ["tracking server does not answer", "tracking=none"],
+        ),
         (["paths.root=occupied"], ["cannot be written"]),
     ],
 )

@@ -27,6 +27,7 @@ def answers(port: int) -> bool:
     return False
 
 
+@pytest.mark.faults
 def test_the_death_of_a_tracking_server_does_not_end_the_run(start, tmp_path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -60,6 +61,7 @@ def test_the_death_of_a_tracking_server_does_not_end_the_run(start, tmp_path) ->
     assert (folder / "model_files" / "model.keras").is_file()
 
 
+@pytest.mark.faults
 def test_a_run_outlives_its_background_process(start, tmp_path) -> None:
     command = start("source=mnist_5k", "data.limit=256", "fit.epochs=300")
     command.wait_for_line("epoch 2/")
@@ -72,13 +74,14 @@ def test_a_run_outlives_its_background_process(start, tmp_path) -> None:
     assert (folder / "figures" / "confusion_matrix.png").stat().st_size > 1000
     assert (folder / "model_files" / "model.keras").exists()
     (run,) = Store(tmp_path).runs()
-    # entries that were being written when the process died may be missing; then the run says so
-    incomplete = "process ended" in json.loads((folder / "tags.json").read_text()).get("tracking.error", "")
-    assert command.output.count("the tracking store failed") == incomplete
-    assert run.info.status == ("FAILED" if incomplete else "FINISHED")
-    assert incomplete or run.data.metrics["test_accuracy"] > 0
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["test_accuracy"] > 0
+    history = Store(tmp_path).client.get_metric_history(run.info.run_id, "loss")
+    assert [entry.step for entry in history] == list(range(1, 301))  # what died with the process was delivered again
+    assert json.loads((folder / "sync.json").read_text())["synced"]
 
 
+@pytest.mark.faults
 def test_the_background_process_may_die_in_a_sweep(start, train, tmp_path) -> None:
     words = ["--multirun", *SMALL, "optimizer=sgd,momentum,adam,rmsprop", "fit.batch_size=32"]
     command: Started = start(*words)
@@ -89,29 +92,28 @@ def test_the_background_process_may_die_in_a_sweep(start, train, tmp_path) -> No
     statuses = {run.data.params["optimizer"]: run.info.status for run in store.runs("job")}
     assert statuses["adam"] == statuses["rmsprop"] == "FINISHED", output
     assert "RUNNING" not in {*statuses.values(), *store.statuses("parent")}, output
-    incomplete = [name for name, status in statuses.items() if status == "FAILED"]
-    reported = (output.count("the tracking store failed"), output.count("its record in the tracking store is"))
-    assert reported == (len(incomplete), len(incomplete))
-    assert code == bool(incomplete), output
+    assert [*statuses.values(), *store.statuses("parent")] == ["FINISHED"] * 5, output
+    assert code == 0, output
     assert (next((tmp_path / "runs" / "sweeps").iterdir()) / "report.html").is_file()
     again = train(*words)
     assert again.code == 0, again.err
     assert store.statuses("parent") == ["FINISHED"]
 
 
-def test_artifacts_that_cannot_be_stored_fail_the_jobs_of_a_sweep(train, tmp_path) -> None:
+@pytest.mark.faults
+def test_artifacts_that_cannot_be_stored_cost_no_job_of_a_sweep(train, tmp_path) -> None:
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "artifacts").write_text("in the way")
     done = train("--multirun", *SMALL, "optimizer=momentum,adam")
-    assert done.code == 1
+    assert done.code == 0, done.err
     assert done.out.count("the tracking store failed") == 3  # of the two jobs and of the sweep's parent run
-    assert done.out.count("its record in the tracking store is incomplete") == 2
-    assert Store(tmp_path).statuses("job") == ["FAILED", "FAILED"]
-    folders = [file.parent for file in (tmp_path / "runs").rglob("status.json")]
-    assert len(folders) == 2
-    for folder in folders:
-        assert "tracking.error" in json.loads((folder / "tags.json").read_text())
-        assert (folder / "figures" / "confusion_matrix.png").is_file()
+    assert "not synced: 3 runs of this sweep" in done.out
+    assert Store(tmp_path).statuses("job") == ["FAILED", "FAILED"]  # the records are incomplete
+    folders = [file.parent for file in (tmp_path / "runs").rglob("confusion_matrix.png")]
+    assert {json.loads((folder.parent / "sync.json").read_text())["synced"] for folder in folders} == {False}
+    (tmp_path / "mlruns" / "artifacts").unlink()
+    assert train(module="mnistlab.sync").code == 0
+    assert Store(tmp_path).statuses() == ["FINISHED"] * 3
 
 
 def test_several_processes_create_one_store(start, tmp_path) -> None:
@@ -126,6 +128,7 @@ def test_several_processes_create_one_store(start, tmp_path) -> None:
     database.close()
 
 
+@pytest.mark.faults
 def test_two_sweeps_at_once_on_a_new_store(start, tmp_path) -> None:
     sweeps = [start("--multirun", *SMALL, words) for words in ("optimizer=momentum,adam", "optimizer=rmsprop,adagrad")]
     codes = [command.finish() for command in sweeps]

@@ -1,8 +1,8 @@
 """Runs a sweep: plan, parent run, jobs, results, comparison. Whatever happens, the parent run ends truthfully."""
 
 import contextlib
-import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +21,10 @@ from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comp
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
 from mnistlab.tracking import background, history
 from mnistlab.tracking.history import StoredRun
-from mnistlab.tracking.recorder import wait_for_all
+from mnistlab.tracking.recorder import Recorder, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
-from mnistlab.tracking.run_proxy import RunProxy
+from mnistlab.tracking.run_proxy import open_run
+from mnistlab.tracking.sync import read_json, sync_command, unsynced_run
 
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 
@@ -79,9 +80,12 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
 def open_parent(sweep: Sweep) -> None:
     """Open the sweep's parent run: a new one, or that of an interrupted start of the same sweep."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    if sweep.store is None:
+    if sweep.address is None:
         return
+    name = f"sweep {' x '.join(sweep.axes)}"
     tags = {
+        "run.name": name,
+        "run.uid": uuid.uuid4().hex,
         "sweep.id": sweep.id,
         "sweep.kind": "parent",
         "sweep.axes": ", ".join(sweep.axes),
@@ -90,8 +94,12 @@ def open_parent(sweep: Sweep) -> None:
         "mlflow.note.content": _overrides(sweep),
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
-    run_id = earlier[0].run_id if earlier and not sweep.jobs[0].config.sweep.force else None
-    sweep.parent = RunProxy(sweep.store, f"sweep {' x '.join(sweep.axes)}", tags, run_id)
+    run_id = None
+    if not sweep.jobs[0].config.sweep.force:
+        run_id = earlier[0].run_id if earlier else None
+        tags["run.uid"] = read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
+    run, problem = open_run(sweep.address, name, tags, run_id)
+    sweep.parent = Recorder(sweep.folder, name, tags, run, sweep.address, problem)
 
 
 def _overrides(sweep: Sweep) -> str:
@@ -123,11 +131,13 @@ def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[st
         result, run = replace(result, source="trained" if beneath else "reused"), job.run
     tags: Mapping[str, str] = run.tags if run else {}
     failed, done = (outcomes.read(sweep.folder, kind, job.key) for kind in ("failures", "done"))
-    if run is not None:
+    if done is not None:
+        sweep.run_folders.append(Path(done.folder))
+    if run is not None and (run.status == "FINISHED" or done is None):
         known = (sweep.store_errors.get(run.run_id), run.tags.get("error"), "did not run")
         result = replace(result, run=run.run_id, status=run.status, metrics=run.metrics)
         result = replace(result, error=next(filter(None, known)))
-    elif done is not None and sweep.store is None:
+    elif done is not None:  # the store does not have it, or not completely
         record = history.record_of_folder(Path(done.folder))
         tags = record.tags
         result = replace(result, run=done.folder, status="FINISHED", metrics=dict(record.metrics))
@@ -146,24 +156,26 @@ def _ending(result: JobResult) -> dict[str, Any]:
 def record_results(sweep: Sweep, results: SweepResults) -> None:
     """Record what came of each job before anything is made of it: files, the parent's description, reused runs."""
     write_results(results, sweep.folder)
-    if sweep.parent is None or sweep.store is None:
+    if sweep.parent is None:
         return
-    with _store_errors_printed(sweep):
-        sweep.parent.submit("set_tags", {"mlflow.note.content": _description(sweep, results)})
-        for name in FILE_NAMES:
-            sweep.parent.submit("log_file", (sweep.folder / name).resolve())
-        reused = [
-            ReusedRun(job.name, job.key, job.run, job.settings)
-            for job in results.jobs
-            if job.source != "trained" and job.status == "FINISHED"
-        ]
-        background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused)
+    sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results)})
+    for name in FILE_NAMES:
+        sweep.parent.submit("log_file", (sweep.folder / name).resolve())
+    reused = [
+        ReusedRun(job.name, job.key, job.run, job.settings)
+        for job in results.jobs
+        if job.source != "trained" and job.status == "FINISHED" and not Path(job.run).is_absolute()
+    ]
+    if sweep.store is not None and sweep.parent.run_id and not sweep.parent.store_error:
+        with _store_errors_printed(sweep):
+            background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused)
 
 
 def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:
     """The parent run's description in MLflow: verdict, overrides, equal computations, and the table of the jobs."""
     lines = [*filter(None, [verdict]), _overrides(sweep), *same_computations(sweep)]
-    experiment_id = sweep.parent.experiment_id if sweep.parent else ""
+    run = sweep.parent.store_run if sweep.parent else None
+    experiment_id = run.experiment_id if run else ""
     room = MAX_DESCRIPTION_LENGTH - sum(map(len, lines))
     return "\n\n".join([*lines, jobs_markdown(results, experiment_id, room)])
 
@@ -196,8 +208,7 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         files.write_text(error_file, traceback.format_exc())
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
         if sweep.parent is not None:
-            with _store_errors_printed(sweep):
-                sweep.parent.submit("log_file", error_file)
+            sweep.parent.submit("log_file", error_file)
         print(
             f"\nERROR: the report failed: {reason}\n"
             f"The results of all jobs are recorded. The same command makes only the report, and so does\n"
@@ -212,8 +223,8 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         print(f"\n{summary}")
     record_comparison(sweep, results, comparison)
     print(f"\n  report  {sweep.folder / 'report.html'}")
-    if sweep.parent is not None:
-        print(f"  open    {sweep.parent.how_to_view}")
+    if sweep.parent is not None and sweep.parent.store_run is not None and not sweep.parent.store_error:
+        print(f"  open    {sweep.parent.store_run.how_to_view}")
     return ""
 
 
@@ -224,25 +235,26 @@ def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComp
     outcomes.forget_all(sweep.folder)
     if sweep.parent is None:
         return
-    with _store_errors_printed(sweep):
-        description = _description(sweep, results, comparison.tags["sweep.verdict"])
-        sweep.parent.submit("set_tags", {**comparison.tags, "mlflow.note.content": description})
-        if comparison.metrics:
-            sweep.parent.submit("log_metrics", comparison.metrics, 0, int(time.time() * 1000))
-        sweep.parent.submit("log_folder", sweep.folder.resolve())
+    description = _description(sweep, results, comparison.tags["sweep.verdict"])
+    sweep.parent.set_tags({**comparison.tags, "mlflow.note.content": description})
+    if comparison.metrics:
+        sweep.parent.log_metrics(comparison.metrics, 0)
 
 
 def close_parent(sweep: Sweep, status: str, error: str) -> None:
     """End the parent run with the true status; error: why it is not FINISHED, or ''."""
     if sweep.parent is None:
         return
-    with _store_errors_printed(sweep):
-        if error:
-            sweep.parent.submit("set_tags", {"error": error})
-        else:
-            sweep.parent.submit("remove_tag", "error")  # of an earlier start of the same sweep
-        sweep.parent.submit("end", status)
-        sweep.parent.wait()
+    if error:
+        sweep.parent.set_tags({"error": error})
+    else:
+        sweep.parent.submit("remove_tag", "error")  # of an earlier start of the same sweep
+    sweep.parent.end(status)
+    num_unsynced = sum(unsynced_run(folder) is not None for folder in (sweep.folder, *sweep.run_folders))
+    if num_unsynced:
+        reason = f" ({sweep.parent.store_error})" if sweep.parent.store_error else ""
+        print(f"\n  not synced: {num_unsynced} runs of this sweep{reason}")
+        print(f"  deliver them with: {sync_command(sweep.jobs[0].config.paths.root)}")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.runtime import errors, exits, startup
+from mnistlab.runtime import errors, exits, files, startup
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes, worker
 from mnistlab.sweep.outcomes import Outcome
 
 log = logging.getLogger("mnistlab")
+
+OUTAGE_SECONDS = 300  # the jobs of a sweep leave a silent server alone for so long
 
 failures: list[tuple[str, BaseException]] = []  # of this process's jobs: overrides and error
 
@@ -115,12 +118,12 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         close_orphans: close the runs that killed commands left open. A sweep does it when it plans.
     """
     from mnistlab.data import loading
-    from mnistlab.tracking import background, mlflow_store, orphans, servers, stores
+    from mnistlab.tracking import background, mlflow_store, orphans, stores
 
     store = None
     if config.tracking.backend == "mlflow":
         store = stores.checked_address(config.tracking, config.paths.root)
-        if servers.outage(store.uri):  # the run is recorded in its folder
+        if _outage(config, store.uri):  # the run is recorded in its folder
             store = None
         else:
             background.submit(mlflow_store.prepare_store, store)
@@ -128,6 +131,22 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         background.submit(orphans.close_orphans, store, config.paths.root)
     background.start()
     loading.prefetch(config)
+
+
+def _outage(config: Config, uri: str) -> str:
+    """Why the tracking server does not answer. The jobs of a sweep tell each other: only one of them waits for it."""
+    from mnistlab.tracking import servers
+    from mnistlab.tracking.sync import read_json
+
+    if not config.sweep.plan:
+        return servers.outage(uri)
+    file = _sweep_folder(config) / "outage.json"
+    told = read_json(file)
+    if time.time() - told.get("when", 0) < OUTAGE_SECONDS:
+        servers.note_outage(uri, told["reason"])
+    elif reason := servers.outage(uri):
+        files.write_text(file, json.dumps({"reason": reason, "when": time.time()}))
+    return servers.outage(uri)
 
 
 def _read_plan(config: Config, announce: bool) -> dict[str, Any]:

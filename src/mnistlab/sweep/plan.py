@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.config.run_names import option_settings
 from mnistlab.data import loading
+from mnistlab.runtime import errors
 from mnistlab.sweep import questions
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.results import job_key
-from mnistlab.tracking import background, fingerprint, history, orphans, stores
+from mnistlab.tracking import background, fingerprint, history, orphans, servers, stores
 from mnistlab.tracking.history import EarlierRuns, StoredRun
-from mnistlab.tracking.run_proxy import RunProxy
+from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.stores import StoreAddress
 from mnistlab.training.plan import resolve_batch_size
 
@@ -57,9 +58,10 @@ class SweepJob:
 class Sweep:
     """A sweep that is under way.
 
-    direction: 'higher' or 'lower' objectives are better; store: None without tracking; parent: its run in the store;
+    direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
+    the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; finished: earlier runs, to estimate from; store_errors: run id -> why its
-    record is incomplete.
+    record is incomplete; run_folders: of the jobs that were trained.
     """
 
     jobs: list[SweepJob]
@@ -67,18 +69,37 @@ class Sweep:
     direction: str
     folder: Path
     id: str
+    address: StoreAddress | None = None
     store: StoreAddress | None = None
-    parent: RunProxy | None = None
+    parent: Recorder | None = None
     start: str = ""
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
+    run_folders: list[Path] = field(default_factory=list)
 
     def find(self, condition: str) -> list[StoredRun]:
-        """Runs in the store, the newest first; empty without tracking."""
+        """Runs in the store, the newest first; empty without tracking, and from now on if the store fails."""
         if self.store is None:
             return []
-        found: list[StoredRun] = background.call_or_run_here(history.find, self.store, condition)
-        return found
+        try:
+            if reason := servers.outage(self.store.uri):
+                raise servers.ServerSilent(reason)
+            found: list[StoredRun] = background.call_or_run_here(history.find, self.store, condition)
+            return found
+        except Exception as error:
+            self.use_folders(errors.describe(error)[:300])
+            return []
+
+    def use_folders(self, reason: str) -> None:
+        """Take all results from the runs' folders, because the store fails. Of a run without a folder here, none."""
+        if self.store is not None:
+            servers.note_outage(self.store.uri, reason)
+            print(f"WARNING: the tracking store fails ({reason}). The results are taken from the runs' folders.")
+        self.store = None
+        for job in self.jobs:
+            if job.run is not None:
+                folder = job.run.tags.get("run.folder", "")
+                job.run = replace(job.run, run_id=folder) if Path(folder, "metrics.jsonl").is_file() else None
 
 
 def plan_sweep(command: Command) -> Sweep:
@@ -96,11 +117,21 @@ def plan_sweep(command: Command) -> Sweep:
     key = fingerprint.hash_of([asked, axes, first.sweep.objective, direction])[:12]
     sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key)
     if first.tracking.backend == "mlflow":
-        sweep.store = stores.checked_address(first.tracking, first.paths.root)
-        background.call_or_run_here(orphans.close_orphans, sweep.store, first.paths.root)
-        _find_done(sweep, sweep.store, force=first.sweep.force)
+        sweep.address = stores.checked_address(first.tracking, first.paths.root)
+        _look_into_store(sweep, sweep.address, first)
     _find_same(sweep)
     return sweep
+
+
+def _look_into_store(sweep: Sweep, store: StoreAddress, first: Config) -> None:
+    """Close orphaned runs, and find the jobs that are done; if the store's server does not answer, say so."""
+    if reason := servers.outage(store.uri):
+        print(f"WARNING: the tracking server does not answer ({reason}).")
+        print("The sweep runs and is recorded in folders; earlier runs of that server are not reused.")
+        return
+    sweep.store = store
+    background.call_or_run_here(orphans.close_orphans, store, first.paths.root)
+    _find_done(sweep, store, force=first.sweep.force)
 
 
 def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[str]) -> list[SweepJob]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class ComparisonRequest:
     """What to compare and where to write the report.
 
-    store: the tracking store with the runs; None: the results name the runs' folders;
+    store: the tracking store with the runs, except those that the results name by their folder; None: there is none;
     images, labels: the test set, for the images that options disagree on; None: without that figure;
     terminal_width: columns, to style the text for a terminal; None: plain text.
     """
@@ -78,10 +78,11 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[R
     from mnistlab.comparison import RunRecord
 
     names = list(dict.fromkeys(job.run for job in jobs if job.run))
-    if store is None:
-        runs = {name: history.record_of_folder(Path(name)) for name in names}
-    else:
-        runs = {run.run_id: history.record_of(store, run) for run in history.with_ids(store, names)}
+    folders = [name for name in names if store is None or Path(name).is_absolute()]
+    runs = {name: history.record_of_folder(Path(name)) for name in folders}
+    if store is not None:
+        stored = [name for name in names if name not in runs]
+        runs |= {run.run_id: history.record_of(store, run) for run in history.with_ids(store, stored)}
     records = []
     for job in jobs:
         if job.run:

@@ -75,10 +75,26 @@ def _deliver(folder: Path, store: StoreAddress, tags: Mapping[str, str]) -> str:
         started = int(status["started"] * 1000) if "started" in status else None
         found = client.create_run(experiment_id, started, entries.valid_tags(sent_tags), name)
     run = MlflowRun(client, experiment_id, store, name, {}, found.info.run_id)
-    run.set_tags({**sent_tags, **_parent(client, experiment_id, tags)})
+    try:
+        _complete(run, folder, found, {**sent_tags, **_parent(client, experiment_id, tags)})
+    except Exception as error:
+        if not store_errors.is_silent(error) and not store_errors.is_locked(error):
+            with contextlib.suppress(Exception):
+                run.set_tags({"error": f"this record is incomplete: {type(error).__name__}: {error}"})
+                run.end("FAILED")
+        raise
+    ended = int(status["ended"] * 1000) if "ended" in status else None
+    final = str(status.get("status", "KILLED"))
+    run.end("KILLED" if final == "RUNNING" else final, ended)
+    return run.run_id
+
+
+def _complete(run: MlflowRun, folder: Path, found: Any, tags: Mapping[str, str]) -> None:
+    """Send everything that the run in the store, as it was found there, lacks."""
+    run.set_tags(tags)
     for key in PASSING_TAGS:
         if key in found.data.tags and key not in tags:
-            client.delete_tag(run.run_id, key)
+            run.client.delete_tag(run.run_id, key)
     known = found.data.params
     parameters = entries.valid_parameters(sync.read_json(folder / "parameters.json"))
     run.log_parameters({key: value for key, value in parameters.items() if key not in known})
@@ -88,11 +104,7 @@ def _deliver(folder: Path, store: StoreAddress, tags: Mapping[str, str]) -> str:
         digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
         run.log_dataset(dataset["name"], dataset["origin"], digests, dataset["splits"])
     _send_model(run, folder)
-    run.log_folder(folder, _artifact_sizes(client, run.run_id))
-    ended = int(status["ended"] * 1000) if "ended" in status else None
-    final = str(status.get("status", "KILLED"))
-    run.end("KILLED" if final == "RUNNING" else final, ended)
-    return run.run_id
+    run.log_folder(folder, _artifact_sizes(run.client, run.run_id))
 
 
 def _find_run(client: Any, experiment_id: str, tags: Mapping[str, str]) -> Any:

@@ -61,7 +61,8 @@ def outage(uri: str) -> str:
 
 def note_outage(uri: str, reason: str) -> None:
     """Remember for a minute that this server does not answer."""
-    _answers[uri] = Answer(reason, time.monotonic())
+    if _host(uri):
+        _answers[uri] = Answer(reason, time.monotonic())
 
 
 def known_outage(uri: str) -> str:
@@ -83,7 +84,7 @@ def result_of(request: Future, uri: str) -> Any:
         except ConnectionError as error:
             if _host(uri):
                 _waited.append(time.monotonic() - started)
-                note_outage(uri, str(error))
+            note_outage(uri, str(error))
             raise
         except concurrent.futures.TimeoutError:
             if not request.done() and (reason := _ask(uri, min(ASK_SECONDS + 0.5, max(1, seconds_left())))):
