@@ -80,6 +80,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
 def open_parent(sweep: Sweep) -> None:
     """Open the sweep's parent run: a new one, or that of an interrupted start of the same sweep."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
+    (sweep.folder / "outage.json").unlink(missing_ok=True)  # of an earlier start
     if sweep.address is None:
         return
     name = f"sweep {' x '.join(sweep.axes)}"
