@@ -51,7 +51,7 @@ def _examine(store: StoreAddress, root: Path, fix: bool) -> int:
     mendable = [finding for finding in found.findings if finding.mend]
     if fix and mendable:
         if store.uri.startswith("sqlite:") and stores.sqlite_file(store.uri).exists():
-            stores.check_reachable(store)  # MLflow would try for minutes to write to a store that is read-only
+            stores.check(store)  # MLflow would try for minutes to write to a store that is read-only
         failed = [line for finding in mendable if finding.mend for line in finding.mend()]
         if failed:
             print("Could not be mended:", *failed, sep="\n  ")

@@ -24,7 +24,7 @@ from mnistlab import doctor, experiment
 from mnistlab.config.compose import compose_config
 from mnistlab.runtime import errors
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import mlflow_store
+from mnistlab.tracking import mlflow_store, sync
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.mlflow_models import fluent_store
 from mnistlab.tracking.stores import StoreAddress
@@ -136,6 +136,7 @@ def test_it_lists_what_is_wrong_and_mends_it(root) -> None:
     for file in (leftover, recent):
         file.touch()
     os.utime(leftover, (time.time() - 7200,) * 2)
+    sync.write_state(root / FOLDER, store_of(root), run_id, "the server did not answer", synced=False)
     for number in (1, 2):
         same = create(f"same{number}", fingerprint="0123456789abcdef", **{"run.process": ENDED})
         client.set_terminated(same, "FINISHED")
@@ -151,6 +152,7 @@ def test_it_lists_what_is_wrong_and_mends_it(root) -> None:
         f"1 logged models lack their file data/model.keras\n  {model_id}  of",
         f"1 runs name a logged model that MLflow does not have any more\n  dangling  {dangling}",
         f"2 JSON files are damaged, as after a full disk or a power failure\n  {root / FOLDER / 'parameters.json'}",
+        f"1 run folders are not completely in the tracking store\n  {run.info.run_name}  {root / FOLDER}  the",
         "1 computations were done more than once",
         f"1 unfinished files were left by processes that were killed (0 B)\n       0 B  {leftover}",
         f"1 checkpoints of finished runs are left (5 kB)\n      5 kB  {root / FOLDER / 'checkpoint'}",
@@ -176,6 +178,7 @@ def test_it_lists_what_is_wrong_and_mends_it(root) -> None:
     assert model_file.read_bytes() == saved
     assert half not in {model.model_id for model in client.search_logged_models([experiment_id])}
     assert len(client.search_logged_models([experiment_id])) == 2
+    assert json.loads((root / FOLDER / "sync.json").read_text())["synced"] is True
     assert json.loads((root / FOLDER / "parameters.json").read_text())["seed"] == 0
     assert (torn_job.exists(), torn_job.with_name("abc.damaged").exists()) == (False, True)
     assert (leftover.exists(), recent.exists(), (root / FOLDER / "checkpoint").exists()) == (False, True, False)
@@ -214,6 +217,7 @@ def test_models_load_and_artifacts_are_listed_after_a_move(name, original, tmp_p
     assert {entry.path for entry in client.list_artifacts(run.info.run_id)} >= {"model_files", "reports", "figures"}
     assert run.data.tags["run.folder"] == str(new / FOLDER)
     assert json.loads((new / FOLDER / "tags.json").read_text())["run.folder"] == str(new / FOLDER)
+    assert json.loads((new / FOLDER / "sync.json").read_text())["store"] == store_of(new).uri
     with fluent_store(store_of(new).uri):
         np.testing.assert_array_equal(mlflow.keras.load_model(address).predict(images, verbose=0), expected)
         np.testing.assert_allclose(mlflow.pyfunc.load_model(address).predict(images), expected, rtol=1e-6)
@@ -303,8 +307,11 @@ def test_mistakes_and_stores_that_cannot_be_read_are_clear(tmp_path) -> None:
     assert examine_in(tmp_path, "relocate")[0] == 2
     with contextlib.closing(sqlite3.connect(tmp_path / "older.db")) as connection:
         connection.execute("CREATE TABLE experiments (experiment_id, name)")
+        connection.execute("CREATE TABLE alembic_version (version_num)")
+        connection.execute("INSERT INTO alembic_version VALUES ('451aebb31d03')")
+        connection.commit()
     code, text = examine_in(tmp_path, f"tracking.uri=sqlite:///{tmp_path}/older.db")
-    assert (code, "another version of MLflow wrote it" in text) == (1, True), text
+    assert (code, "written by an older MLflow" in text, "move it away" in text) == (1, True, False), text
 
 
 def test_a_locked_database_is_said(root, monkeypatch) -> None:

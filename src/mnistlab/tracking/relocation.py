@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
@@ -20,6 +19,7 @@ from mnistlab.runtime import files
 from mnistlab.tracking import mlflow_internals
 from mnistlab.tracking.mlflow_internals import AddressRow
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
+from mnistlab.tracking.sync import FOLDER_PATTERNS, read_json
 
 IN_RUN_FOLDERS = {"tags.json": "run.folder", "sync.json": "store"}  # file -> the key of an absolute address
 ENOUGH_PARTS = 2  # of an address, to tell by them that it names what stands here
@@ -148,19 +148,11 @@ def _like(address: str, path: Path) -> str:
 
 def _mend_run_folders(root: Path, moved: dict[Path, Path]) -> None:
     for name, key in IN_RUN_FOLDERS.items():
-        for file in [*(root / "runs").glob(f"*/*/{name}"), *(root / "runs").glob(f"*/*-sweep/*/{name}")]:
-            content = _read(file)
+        for file in [file for pattern in FOLDER_PATTERNS for file in (root / "runs").glob(f"{pattern}/{name}")]:
+            content = read_json(file)
             _, is_database, place = str(content.get(key, "")).rpartition("sqlite:///")
             path = Path(place) if place.startswith("/") else None
             new = _in_new_root(path, moved) if path else None
             if new is not None and new.exists():
                 changed = {**content, key: f"{is_database}{new}"}
                 files.write_text(file, json.dumps(changed, indent=2, ensure_ascii=False) + "\n")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

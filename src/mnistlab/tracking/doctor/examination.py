@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mnistlab.config import ConfigError, hide_passwords
 from mnistlab.tracking import mlflow_internals, relocation, stores
+from mnistlab.tracking.database_file import check_database
 from mnistlab.tracking.doctor import folders, models, runs, space
 from mnistlab.tracking.doctor.findings import Finding
 from mnistlab.tracking.doctor.store_view import StoreView, own_runs, view
@@ -72,11 +73,13 @@ def _database(store: StoreAddress) -> Iterator[Finding]:
     """A problem of the database itself, or of the server."""
     try:
         if not store.uri.startswith("sqlite:"):
+            stores.check(store)
             stores.check_reachable(store)
             return
         file = sqlite_file(store.uri)
         if not file.exists():
             return
+        check_database(file)
         with mlflow_internals.reading(file) as connection:
             rows = [str(row[0]) for row in connection.execute("PRAGMA quick_check").fetchmany(MAX_PROBLEMS)]
         if rows != ["ok"]:
@@ -101,11 +104,11 @@ def _unreadable(store: StoreAddress, reason: str) -> Finding:
     if store.uri.startswith("sqlite:"):
         place = str(sqlite_file(store.uri))
         remedy = "move it away; the next training makes a new one. The run folders have everything that it had"
-        if "no such" in reason:
-            remedy = f"another version of MLflow wrote it. Copy it, then run: mlflow db upgrade {store.uri}"
+        if "MLflow" in reason:  # it says itself what to do
+            remedy = ""
         if "locked" in reason:
             remedy = "end the process that keeps it locked, or try again"
         with suppress(OSError):
             copies = sorted(Path(place).parent.glob(f"{Path(place).stem}.*.bak"))
-            remedy += f". A copy of before: {copies[-1]}" if copies else ""
+            remedy += f". A copy of before: {copies[-1]}" if copies and remedy else ""
     return Finding("store cannot be read", [f"{place}: {reason}"], remedy)

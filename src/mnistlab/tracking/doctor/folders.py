@@ -4,15 +4,15 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mnistlab.runtime import files
-from mnistlab.tracking import orphans
+from mnistlab.tracking import delivery, orphans, servers, stores, sync
 from mnistlab.tracking.doctor.findings import Finding, mending
+from mnistlab.tracking.doctor.runs import DAMAGED
 from mnistlab.tracking.doctor.store_view import StoreView
 from mnistlab.tracking.relocation import local_path
+from mnistlab.tracking.sync import FOLDER_PATTERNS, UnsyncedRun, read_json
 
-PATTERNS = ("*/*", "*/*-sweep/*")  # below runs/: runs and sweeps; the jobs of sweeps
 OF_JOBS = ("started", "watched", "done", "failures", "killed")  # folders of a sweep with a small JSON file per job
 
 
@@ -20,23 +20,15 @@ def findings(root: Path, view: StoreView | None) -> Iterator[Finding]:
     """All findings about the folders below `runs/`. view: of the store; None if there is none or it cannot be read."""
     yield from _orphans(root)
     yield from _damaged(root, view)
+    yield from _unsynced(root)
     if view is not None:
         yield from _unknown(root, view)
 
 
 def run_folders(root: Path) -> list[Path]:
     """The folders of runs and of sweeps' jobs."""
-    found = [file.parent for pattern in PATTERNS for file in (root / "runs").glob(f"{pattern}/tags.json")]
+    found = [file.parent for pattern in FOLDER_PATTERNS for file in (root / "runs").glob(f"{pattern}/tags.json")]
     return sorted(found)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it is missing or damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _orphans(root: Path) -> Iterator[Finding]:
@@ -69,7 +61,7 @@ def _damaged(root: Path, view: StoreView | None) -> Iterator[Finding]:
 
 def _json_files(root: Path) -> Iterator[Path]:
     runs = root / "runs"
-    for pattern in PATTERNS:
+    for pattern in FOLDER_PATTERNS:
         yield from runs.glob(f"{pattern}/*.json")
     for name in OF_JOBS:
         yield from (file for file in runs.glob(f"sweeps/*/{name}/*") if file.name[0] != "." and file.suffix == "")
@@ -93,20 +85,39 @@ def _copy(file: Path, artifacts: Path | None) -> Path | None:
 
 def _replace(file: Path, copy: Path | None) -> None:
     if copy is None:
-        file.replace(file.with_name(f"{file.name}.damaged"))
+        file.replace(file.with_name(f"{file.name}{DAMAGED}"))
         return
     with files.replacing(file) as half:
         shutil.copyfile(copy, half)
+
+
+def _unsynced(root: Path) -> Iterator[Finding]:
+    found = [run for run in sync.unsynced(root) if not run.is_live]
+    if found:
+        yield Finding(
+            "run folders are not completely in the tracking store",
+            [f"{run.name}  {run.folder}  {run.reason}" for run in found],
+            f"they are delivered, as {sync.sync_command(str(root))} does",
+            mending(found, lambda run: _deliver(run, root), lambda run: str(run.folder)),
+        )
+
+
+def _deliver(run: UnsyncedRun, root: Path) -> None:
+    store = stores.store_of(run.store, run.experiment, {}, str(root))
+    if reason := servers.outage(store.uri):
+        raise servers.ServerSilent(f"the tracking server does not answer ({reason})")
+    delivery.deliver(run.folder, store)
 
 
 def _unknown(root: Path, view: StoreView) -> Iterator[Finding]:
     if view.known is None:
         return
     found = []
+    undelivered = {run.folder for run in sync.unsynced(root)}
     for folder in run_folders(root):
         tags = read_json(folder / "tags.json")
         run_id = tags.get("run.id")
-        if run_id and run_id not in view.known:
+        if run_id and run_id not in view.known and folder not in undelivered:
             found.append(f"{tags.get('run.name', folder.name)}  {run_id}  {folder}")
     if found:
         yield Finding(

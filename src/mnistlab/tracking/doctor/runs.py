@@ -1,6 +1,5 @@
 """What is wrong with runs in the store: their status, experiment, artifacts; runs that repeat others."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from mnistlab.tracking import mlflow_internals, orphans
 from mnistlab.tracking.doctor.findings import Finding, mending
 from mnistlab.tracking.doctor.store_view import DEFAULT, StoreView
 from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.mlflow_runs import artifact_files
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.orphans import Orphan
 from mnistlab.tracking.relocation import back_up
 from mnistlab.tracking.stores import sqlite_file
 
-NOT_ARTIFACTS = ("checkpoint", "sync.json")  # in a run's folder: they do not go to the store
+DAMAGED = ".damaged"  # the end of the name of a file that was set aside
 
 
 def findings(view: StoreView) -> Iterator[Finding]:
@@ -121,19 +121,8 @@ def _is_empty(place: Path) -> bool:
 
 
 def _missing_files(folder: Path, place: Path) -> list[str]:
-    return sorted(name for name in _file_names(folder) if not (place / name).exists())
-
-
-def _file_names(folder: Path) -> Iterator[str]:
-    """The files of a run's folder that go to the store."""
-    for parent, folders, names in os.walk(folder):
-        inside = os.path.relpath(parent, folder)
-        if inside == ".":
-            folders[:] = [name for name in folders if name not in NOT_ARTIFACTS]
-            names = [name for name in names if name not in NOT_ARTIFACTS]
-        for name in names:
-            if not name.startswith(".") and not name.endswith((".half", ".lock", ".damaged")):
-                yield Path(inside, name).as_posix()
+    names = [file.relative_to(folder).as_posix() for file in artifact_files(folder)] if folder.is_dir() else []
+    return sorted(name for name in names if not name.endswith(DAMAGED) and not (place / name).exists())
 
 
 def _log(view: StoreView, missing: _Missing) -> None:

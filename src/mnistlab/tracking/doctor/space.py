@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnistlab.runtime import processes
 from mnistlab.tracking.doctor.findings import Finding, mending
-from mnistlab.tracking.doctor.folders import PATTERNS, read_json
+from mnistlab.tracking.sync import FOLDER_PATTERNS, read_json
 
 HOUR, DAY = 3600, 86_400
 LEFTOVER_SECONDS = HOUR  # an unfinished file that has not changed for so long is nobody's
@@ -94,7 +94,7 @@ def _is_left(file: Path, now: float) -> bool:
 
 
 def _checkpoints(root: Path) -> Iterator[Path]:
-    for pattern in PATTERNS:
+    for pattern in FOLDER_PATTERNS:
         for folder in (root / "runs").glob(f"{pattern}/checkpoint"):
             if read_json(folder.with_name("status.json")).get("status") == "FINISHED":
                 yield folder
