@@ -7,6 +7,7 @@ A library may rename them in any release. The failing test's id is the name; the
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sqlite3
 import subprocess
 import sys
@@ -233,12 +234,22 @@ def check_profiles_batches(folder: Path) -> None:
     assert [keras_internals.profiles_batches(one) for one in callbacks] == [False, True, True]
 
 
+def check_saves_without_secrets(folder: Path) -> None:
+    from hydra._internal.core_plugins import basic_sweeper
+    from hydra.core import utils
+
+    assert utils._save_config is hydra_internals._save_without_secrets
+    assert "_save_config(" in inspect.getsource(utils.run_job)
+    assert "OmegaConf.save(" in inspect.getsource(basic_sweeper.BasicSweeper)
+
+
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
     "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
+    "hydra.core.utils._save_config": check_saves_without_secrets,
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._exclude_from_weight_decay, _exclude_from_weight_decay_pattern": check_is_only_its_configuration,
     "keras.callbacks.TensorBoard._start_batch": check_profiles_batches,

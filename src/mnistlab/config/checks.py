@@ -8,8 +8,9 @@ from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
 
-from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, suggest, trust
+from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, secrets, suggest, trust
 from mnistlab.config.class_keys import read_mapping
 from mnistlab.config.keras_names import name_problems
 from mnistlab.config.schema import KERAS_NAMES
@@ -53,6 +54,7 @@ def typed(composed: DictConfig) -> Config:
         ConfigError: all problems, one message per setting.
     """
     given = [name for name in flatten(OmegaConf.to_container(composed, resolve=False)) if _is_setting(name)]
+    from_environment = expressions_of_environment(composed)
     unknown = list(_unknown_keys(composed, Config, [*setting_names(), *given]))
     if unknown:
         raise ConfigError(unknown)
@@ -60,6 +62,7 @@ def typed(composed: DictConfig) -> Config:
         config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise ConfigError(_missing_or_unresolved(error)) from error
+    config.from_environment = from_environment
     config.data.class_weight = read_mapping(config.data.class_weight)
     config.data.keep = read_mapping(config.data.keep)
     if problems := list(_list_problems(config)):
@@ -70,12 +73,29 @@ def typed(composed: DictConfig) -> Config:
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int):  # Keras takes learning_rate=1.0 and refuses learning_rate=1
         config.optimizer["learning_rate"] = float(rate)
-    config.from_environment = {
-        key: value
-        for key, value in flatten(OmegaConf.to_container(composed, resolve=False)).items()
-        if isinstance(value, str) and "${oc.env:" in value
-    }
     return config
+
+
+def expressions_of_environment(composed: DictConfig) -> dict[str, Any]:
+    """The settings that come from environment variables, also through other settings, with `${oc.env:NAME}` in place of
+    each value. The values are remembered as secrets."""
+    raw = OmegaConf.to_container(composed, resolve=False)
+    secrets.remember_settings(raw)
+    if "oc.env:" not in repr(raw):
+        return {}
+
+    def expression(variable: str, *default: Any) -> str:
+        secrets.remember_variable(variable)
+        return "${oc.env:" + ",".join(map(str, (variable, *default))) + "}"
+
+    OmegaConf.register_new_resolver("oc.env", expression, replace=True)
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(raw), resolve=True)  # without types: a text may stand anywhere
+    except OmegaConfBaseException:
+        found = raw
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+    return {key: value for key, value in flatten(found).items() if "${oc.env:" in str(value)}
 
 
 def _factor(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_internals, options, register, trust
+from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_internals, options, register, secrets, trust
 from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import ONE_OPTION_GROUPS, explain, known_keys, search_override
@@ -33,6 +33,7 @@ def compose_config(
     Raises:
         ConfigError: all problems of the configuration.
     """
+    secrets.remember_settings(list(overrides))
     overrides, named = trust.split_trust(quote_mappings(overrides))
     composed = _composed(overrides, config_name, config_dir)
     choices = dict(composed.hydra.runtime.choices)
@@ -127,6 +128,7 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
     Raises:
         ConfigError: a flag that Hydra does not have, or one that would run what a file says.
     """
+    secrets.remember_settings(list(words))
     words = quote_mappings(words)
     arguments, unknown = hydra_internals.argument_parser().parse_known_intermixed_args(list(words))
     if unknown:

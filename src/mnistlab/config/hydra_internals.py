@@ -3,16 +3,21 @@
 import contextlib
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
+from hydra.core import utils as hydra_utils
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from mnistlab.config import secrets
 
 
 def argument_parser() -> ArgumentParser:
@@ -50,3 +55,22 @@ def list_options_quickly() -> None:
         return list(self.repository.get_group_options(group_name, results_filter))
 
     ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]
+
+
+def _save_without_secrets(cfg: Any, filename: str, output_dir: Path) -> None:
+    """In place of Hydra's function that writes .hydra/config.yaml, hydra.yaml and overrides.yaml."""
+    Path(output_dir).mkdir(parents=True, exist_ok=True)
+    _save_yaml(cfg, Path(output_dir) / filename)
+
+
+def _save_yaml(config: Any, f: Any, resolve: bool = False) -> None:
+    """In place of `OmegaConf.save`, with which Hydra's sweeper writes multirun.yaml."""
+    content = OmegaConf.to_container(config, resolve=resolve)
+    secrets.remember_settings(content)
+    text = OmegaConf.to_yaml(OmegaConf.create(secrets.hidden(content)))
+    Path(f).write_text(secrets.hide_secrets(text), encoding="utf-8")
+
+
+# Done by the import: the worker of a parallel launcher saves these files before it calls anything of mnistlab.
+hydra_utils._save_config = _save_without_secrets
+OmegaConf.save = staticmethod(_save_yaml)  # type: ignore[method-assign]

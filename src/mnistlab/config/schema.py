@@ -8,11 +8,12 @@ Every setting that mnistlab's code reads is typed here. The arguments of a calla
 import dataclasses
 import difflib
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mnistlab.config.secrets import hidden, hide_secrets, is_named_like_a_secret
 
 
 class ConfigError(ValueError):
@@ -171,7 +172,7 @@ class Config:
     deterministic: bool
     choices: dict[str, str] = _filled_in(dict)
     overrides: list[str] = _filled_in(list)
-    from_environment: dict[str, str] = _filled_in(dict)
+    from_environment: dict[str, Any] = _filled_in(dict)
     config_dir: str | None = _filled_in(lambda: None)
     sweep_job: SweepJobInfo = _filled_in(SweepJobInfo)
 
@@ -244,16 +245,22 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 def parameters(config: Config) -> dict[str, Any]:
     """Every resolved setting under its dotted name, and each group's chosen option under the group's name.
 
-    Settings that come from environment variables are given as their expression. Passwords in URLs are hidden.
+    Settings that come from environment variables are given as their expression. Other secrets are hidden.
     """
     settings = {key: value for key, value in dataclasses.asdict(config).items() if key not in FILLED_IN}
     # An empty group (callbacks=none) flattens to {'callbacks': {}}; the choice, added last, replaces it.
     flat = flatten(settings)
     flat |= {f"data.{theirs}": flat[f"data.{ours}"] for ours, theirs in KERAS_NAMES.items()}
     flat |= {**config.choices, **config.from_environment}
-    return {key: hide_passwords(value) if isinstance(value, str) else value for key, value in flat.items()}
+    return {key: hidden(_text_if_secret(key, value), key) for key, value in flat.items()}
+
+
+def _text_if_secret(name: str, value: Any) -> Any:
+    """A number as text if it is a password. Other numbers are not hidden: a metric may be named token_accuracy."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number and is_named_like_a_secret(name) else value
 
 
 def hide_passwords(text: str) -> str:
-    """scheme://user:password@host as scheme://user:<hidden>@host."""
-    return re.sub(r"(\w+://[^/\s:@]*):[^@/\s]+@", r"\1:<hidden>@", text)
+    """scheme://user:password@host as scheme://user:<hidden>@host; other secrets that are known are hidden too."""
+    return hide_secrets(text)

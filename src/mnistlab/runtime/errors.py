@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from mnistlab.config import ConfigError
+from mnistlab.config.secrets import hide_secrets
 from mnistlab.runtime import exits
 
 MAX_PROBLEMS = 30
@@ -45,14 +46,14 @@ def report_failures(failures: Sequence[tuple[str, BaseException]]) -> int:
         if isinstance(error, ConfigError):
             report_problems(error.problems)
         else:
-            print(f"Failed: {overrides or 'the run'}: {describe(error)[:300]}", file=sys.stderr)
+            print(f"Failed: {hide_secrets(overrides) or 'the run'}: {describe(error)[:300]}", file=sys.stderr)
     all_mistakes = all(isinstance(error, ConfigError) for _, error in failures)
     return (exits.USER_MISTAKE if all_mistakes else exits.FAILED) if failures else 0
 
 
 def describe(error: BaseException) -> str:
     """An error in one line: its type and its message; for a lack of memory also what to change."""
-    reason = " ".join(str(error).split()) or "no message"
+    reason = hide_secrets(" ".join(str(error).split())) or "no message"
     if isinstance(error, SystemExit):
         return f"SystemExit: code of this run called sys.exit({error.code!r})"
     if is_out_of_memory(error):
@@ -70,6 +71,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def report_problems(problems: Sequence[str]) -> None:
     """Print one problem on a line, several as a list, very many as the first ones."""
     shown = problems if len(problems) <= MAX_PROBLEMS else problems[:MAX_PROBLEMS]
+    shown = [hide_secrets(problem) for problem in shown]
     listed = "".join(f"\n  - {problem}" for problem in shown)
     listed += f"\n  ... and {len(problems) - len(shown):,} more" if len(problems) > len(shown) else ""
-    print(f"Error: {problems[0]}" if len(problems) == 1 else f"Errors:{listed}", file=sys.stderr)
+    print(f"Error: {shown[0]}" if len(problems) == 1 else f"Errors:{listed}", file=sys.stderr)

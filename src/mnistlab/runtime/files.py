@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mnistlab.config.secrets import hide_secrets
+
 
 @contextlib.contextmanager
 def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
@@ -43,9 +45,9 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file as `replacing` does."""
+    """Write a text file as `replacing` does, without secrets."""
     with replacing(file) as half:
-        half.write_text(text, encoding="utf-8")
+        half.write_text(hide_secrets(text), encoding="utf-8")
 
 
 def _flush(path: Path) -> None:

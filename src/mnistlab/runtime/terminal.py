@@ -7,6 +7,8 @@ import shutil
 import sys
 from collections.abc import Sequence
 
+from mnistlab.config.secrets import hide_secrets
+
 PLAIN_WIDTH = 200  # columns of a table that is written to a file or a pipe
 
 
@@ -20,12 +22,19 @@ def width() -> int | None:
     return None if not is_live() or "NO_COLOR" in os.environ else shutil.get_terminal_size().columns
 
 
+class Formatter(logging.Formatter):
+    """Formats a record, with its traceback, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide_secrets(super().format(record))
+
+
 class ConsoleHandler(logging.Handler):
     """Prints the message alone to standard output; tracebacks stay in the run's log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            print(record.getMessage(), file=sys.stdout, flush=True)
+            print(hide_secrets(record.getMessage()), file=sys.stdout, flush=True)
         except BrokenPipeError:
             raise
         except Exception:

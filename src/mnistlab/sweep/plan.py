@@ -10,6 +10,7 @@ from mnistlab import experiment
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.config.compose import Command
 from mnistlab.config.run_names import option_settings
+from mnistlab.config.secrets import hidden
 from mnistlab.data import loading
 from mnistlab.runtime import errors
 from mnistlab.sweep import questions
@@ -167,7 +168,7 @@ def _job(config: Config, swept: Sequence[str]) -> SweepJob:
         for name, value in parameters(config).items()
     }
     # A mapping ('data.keep={3:0.1}') is no setting itself, its entries are: the value is then the text that was given.
-    values = {axis: settings[axis] if axis in settings else given.get(axis) for axis in swept}
+    values = {axis: settings[axis] if axis in settings else hidden(given.get(axis), axis) for axis in swept}
     dataset = loading.load(config)
     return SweepJob(
         config=config,

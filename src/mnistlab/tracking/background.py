@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from mnistlab.config import secrets
 from mnistlab.runtime import exits
 from mnistlab.runtime.child_process import ChildProcess, ChildProcessDied
 
@@ -26,6 +27,8 @@ def start() -> ChildProcess:
         exits.when_stopped(detach)
     if not _started or _started[-1].has_ended:
         _started.append(ChildProcess("background", LOADED_FIRST, LOADED_NEXT))
+        if secrets.known():
+            _started[-1].submit(secrets.remember, secrets.known())  # it reports errors of its own
     return _started[-1]
 
 

@@ -16,6 +16,7 @@ import yaml
 
 from mnistlab.config import Config, parameters
 from mnistlab.config.run_names import default_learning_rate, run_name
+from mnistlab.config.secrets import hidden, hide_secrets
 from mnistlab.runtime import files
 from mnistlab.runtime.processes import process_name
 from mnistlab.tracking import fingerprint, provenance, stores
@@ -36,7 +37,7 @@ def open_record(config: Config, source: str) -> Recorder:
     source: the data set that was loaded. Raises a ConfigError if the tracking store cannot be used.
     """
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
-    name = "-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source)
+    name = hide_secrets("-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source))
     tags = {"run.folder": str(folder), "run.name": name, "run.process": process_name()}
     tags |= {"run.uid": uuid.uuid4().hex, **config.sweep_job.tags}
     if config.tracking.backend == "none":
@@ -90,9 +91,14 @@ def _nested(settings: dict[str, Any], config: Config) -> dict[str, Any]:
     nested = {key: value for key, value in asdict(config).items() if key in {name.split(".")[0] for name in settings}}
     for dotted, expression in config.from_environment.items():
         *parents, last = dotted.split(".")
-        node = functools.reduce(lambda inner, key: inner[key], parents, nested)
-        node[last] = expression
-    return {**nested, "choices": config.choices, "overrides": config.overrides}
+        node: Any = functools.reduce(_entry, parents, nested)
+        node[int(last) if isinstance(node, list) else last] = expression
+    whole: dict[str, Any] = hidden({**nested, "choices": config.choices, "overrides": config.overrides})
+    return whole
+
+
+def _entry(node: Any, key: str) -> Any:
+    return node[int(key) if isinstance(node, list) else key]
 
 
 def write_reports(record: Recorder, reports: Mapping[str, Any], table: Mapping[str, list[Any]]) -> None:

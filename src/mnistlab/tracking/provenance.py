@@ -6,6 +6,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from mnistlab.config.secrets import hide_assignments
+
 LIBRARIES = ("mnistlab", "tensorflow", "keras", "numpy", "mlflow", "hydra-core", "scikit-learn")
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -37,7 +39,7 @@ def git_state() -> dict[str, str]:
         "git.commit": commit,
         "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
         "git.dirty": str(bool(changed)).lower(),
-        "git.diff": _git("diff", "HEAD") if changed else "",
+        "git.diff": hide_assignments(_git("diff", "HEAD")) if changed else "",
     }
 
 

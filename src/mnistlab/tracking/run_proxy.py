@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from mnistlab.config import ConfigError
+from mnistlab.config.secrets import hidden, hide_secrets
 from mnistlab.runtime.child_process import ChildProcessDied
 from mnistlab.tracking import background, mlflow_runs, servers
 from mnistlab.tracking.stores import StoreAddress
@@ -20,7 +21,7 @@ class RunProxy:
     """
 
     def __init__(self, store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None) -> None:
-        opening = background.submit_urgent(mlflow_runs.open_run, store, name, dict(tags), run_id)
+        opening = background.submit_urgent(mlflow_runs.open_run, store, hide_secrets(name), hidden(dict(tags)), run_id)
         self.run_id, self.how_to_view, self.experiment_id = servers.result_of(opening, store.uri)
         self._reference = mlflow_runs.RunReference(store, name, self.run_id)
         self._futures: list[Future] = []
@@ -30,7 +31,7 @@ class RunProxy:
         self._futures = [future for future in self._futures if not future.done() or future.exception() is not None]
         if any(future.done() for future in self._futures):  # it failed
             self.wait()
-        future = background.submit(mlflow_runs.call_on_run, self._reference, method, *arguments)
+        future = background.submit(mlflow_runs.call_on_run, self._reference, method, *hidden(list(arguments)))
         self._futures.append(future)
         return future
 
