@@ -19,7 +19,8 @@ from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
 from mnistlab.evaluation.summary import one_line, summary
-from mnistlab.tracking import background, fingerprint
+from mnistlab.runtime import space
+from mnistlab.tracking import background, fingerprint, stores
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
@@ -30,6 +31,7 @@ from mnistlab.training.building import check_without_data
 log = logging.getLogger("mnistlab")
 
 NUM_AUGMENTED_VERSIONS = 14  # of one image, in its figure
+REPORT_BYTES = 2_000_000  # of a run's figures, reports, log and rows in the store, at most
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def run(config: Config) -> Result:
     model = build_model(config, dataset)
     callbacks = building.build_callbacks(config, model)
     plan = building.plan_fit(config, model, dataset, callbacks)
+    space.check_space(needed_space(config, model, dataset), "This run")
 
     with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
         describe_run(record, config, dataset, model, plan)
@@ -136,14 +139,32 @@ def _warn_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def check(config: Config) -> None:
+def check(config: Config) -> dict[Path, int]:
     """Build everything that can fail before the training: data, model, optimizer, callbacks.
+
+    Returns:
+        as `needed_space`.
 
     Raises:
         ConfigError: the first that fails.
     """
     check_without_data(config)
-    building.build_callbacks(config, build_model(config, loading.load(config)))
+    dataset = loading.load(config)
+    model = build_model(config, dataset)
+    building.build_callbacks(config, model)
+    return needed_space(config, model, dataset)
+
+
+def needed_space(config: Config, model: keras.Model, dataset: Dataset) -> dict[Path, int]:
+    """About how many bytes a run will write: folder -> bytes. The store's files are copies of those of the run."""
+    sizes = saving.saved_bytes(model, config.save.formats)
+    predictions = len(dataset.test) * 12
+    in_folder = sum(sizes[name] for name in set(config.save.formats)) + predictions + REPORT_BYTES
+    needed = {Path(config.paths.root) / "runs": in_folder}
+    store = stores.address(config.tracking, config.paths.root)
+    if config.tracking.backend == "mlflow" and store.artifacts:
+        needed[store.artifacts] = in_folder + sizes["keras"]
+    return needed
 
 
 def identity(config: Config, dataset: Dataset) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from mnistlab.config import ConfigError
 from mnistlab.config.secrets import hide_secrets
-from mnistlab.runtime import exits
+from mnistlab.runtime import exits, space
 
 MAX_PROBLEMS = 30
 
@@ -52,13 +52,15 @@ def report_failures(failures: Sequence[tuple[str, BaseException]]) -> int:
 
 
 def describe(error: BaseException) -> str:
-    """An error in one line: its type and its message; for a lack of memory also what to change."""
+    """An error in one line: its type and its message; for a lack of memory or of disk space what to change."""
     reason = hide_secrets(" ".join(str(error).split())) or "no message"
     if isinstance(error, SystemExit):
         return f"SystemExit: code of this run called sys.exit({error.code!r})"
     if is_out_of_memory(error):
         cause = f"{type(error).__name__}: {reason[:200]}"
         return f"out of memory: use a smaller fit.batch_size or a smaller model ({cause})"
+    if full := space.disk_is_full(error):
+        return full
     return f"{type(error).__name__}: {reason}"
 
 

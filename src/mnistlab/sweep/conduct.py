@@ -16,7 +16,7 @@ from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
-from mnistlab.sweep.plan import Sweep, SweepJob, plan_sweep, print_plan, same_computations
+from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
 from mnistlab.tracking import background, history
@@ -46,6 +46,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0
+    check_space(sweep)
     exits.catch_signals()
     open_parent(sweep)
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"

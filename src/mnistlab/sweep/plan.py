@@ -12,7 +12,7 @@ from mnistlab.config.compose import Command
 from mnistlab.config.run_names import option_settings
 from mnistlab.config.secrets import hidden
 from mnistlab.data import loading
-from mnistlab.runtime import errors
+from mnistlab.runtime import errors, space
 from mnistlab.sweep import questions
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.results import job_key
@@ -33,7 +33,7 @@ class SweepJob:
     key: identifies it within the sweep; values: swept setting -> value as this sweep asked for it; settings: all of
     them, resolved; data_name, num_images, batch_size: of its training; reason: why it runs, or 'done'; run: the run
     that is its result; folder: of that run, without a tracking store; same_as: an earlier job of the sweep that is the
-    same computation, so that its run serves both.
+    same computation, so that its run serves both; needed_space: folder -> bytes.
     """
 
     config: Config
@@ -49,6 +49,7 @@ class SweepJob:
     run: StoredRun | None = None
     folder: str = ""
     same_as: "SweepJob | None" = None
+    needed_space: dict[Path, int] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -124,6 +125,13 @@ def plan_sweep(command: Command) -> Sweep:
     return sweep
 
 
+def check_space(sweep: Sweep) -> None:
+    """Check that there is room for all jobs that will run; raise ConfigError if not. Only jobs that the preflight has
+    built are counted."""
+    waiting = [job for job in sweep.jobs if not job.is_done and job.same_as is None]
+    space.check_space(space.total(job.needed_space for job in waiting), f"This sweep ({len(waiting)} jobs to run)")
+
+
 def _look_into_store(sweep: Sweep, store: StoreAddress, first: Config) -> None:
     """Close orphaned runs, and find the jobs that are done; if the store's server does not answer, say so."""
     if reason := servers.outage(store.uri):
@@ -141,7 +149,8 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
     Raises:
         ConfigError: these problems and those of all jobs, each listed once.
     """
-    found, checked = dict.fromkeys(problems), set()
+    found = dict.fromkeys(problems)
+    needed: dict[str, dict[Path, int]] = {}  # settings without the seed -> what their job needs of the disk
     jobs: dict[int, SweepJob] = {}
     for index in sorted(range(len(configs)), key=lambda index: loading.settings_of(configs[index])):
         config = configs[index]
@@ -149,10 +158,11 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
             [entry for entry in sorted(parameters(config).items()) if entry[0] != "seed"], default=str
         )
         try:
-            if config.sweep.preflight and different not in checked:
-                checked.add(different)
-                experiment.check(config)
+            if config.sweep.preflight and different not in needed:
+                needed[different] = {}
+                needed[different] = experiment.check(config)
             jobs[index] = _job(config, swept)
+            jobs[index].needed_space = needed.get(different, {})
         except ConfigError as error:
             found.update(dict.fromkeys(error.problems))
     if found:

@@ -1,14 +1,17 @@
 """Saving a trained model as plain Keras files, and starting from one (Part 7)."""
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from mnistlab.config import ConfigError
 
 FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weights.h5"}
+MOST_SLOTS = 2  # values that an optimizer keeps for each weight, before it is built
 
 
 def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list[Path]:
@@ -27,6 +30,16 @@ def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list
     finally:
         absl.setLevel(level)
     return files
+
+
+def saved_bytes(model: keras.Model, formats: Sequence[str]) -> dict[str, int]:
+    """About how large a model's files will be: format -> bytes; 'keras' is always among them, for MLflow's copy."""
+    weights = sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in model.variables)
+    slots = [variable for variable in model.optimizer.variables if variable.shape]
+    of_optimizer = sum(math.prod(slot.shape) * tf.as_dtype(slot.dtype).size for slot in slots)
+    complete = weights + (of_optimizer if model.optimizer.built else MOST_SLOTS * weights)
+    sizes = {"keras": complete, "h5": complete, "weights": weights}
+    return {name: size for name, size in sizes.items() if name in formats or name == "keras"}
 
 
 def _uncompiled(model: keras.Model) -> keras.Model:
