@@ -10,22 +10,23 @@ from mnistlab.config.secrets import hide_secrets
 
 
 @contextlib.contextmanager
-def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(file: Path, *, durable: bool = False, suffix: str = "") -> Iterator[Path]:
     """Yield the path of a temporary file in the same folder, which replaces `file` at the end of the block.
 
     Readers see the old or the new content, whatever happens to this process. After an error the old content stays and
-    the temporary file is removed; a process that is killed leaves it behind, named `.NAME.*.half`.
+    the temporary file is removed; a process that is killed leaves it behind, named `.NAME.*.half` and the suffix.
 
     Args:
         file: its folder is made if it does not exist.
         durable: the content is on the disk before it replaces the old one, also if the power fails.
+        suffix: of the temporary file, where the function that writes it demands one ('.keras').
 
     Raises:
         OSError: with the path of `file`, also if the disk is full.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".half", dir=file.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=f".half{suffix}", dir=file.parent)
         os.close(handle)
         half = Path(name)
         half.chmod(0o666 & ~_umask())
@@ -39,7 +40,7 @@ def replacing(file: Path, *, durable: bool = False) -> Iterator[Path]:
         finally:
             half.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename is None or str(error.filename).endswith(".half"):
+        if error.filename is None or str(error.filename).endswith(f".half{suffix}"):
             raise type(error)(error.errno, error.strerror, str(file)) from error
         raise
 

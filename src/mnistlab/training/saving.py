@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from mnistlab.config import ConfigError
+from mnistlab.runtime.files import replacing
 
 FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weights.h5"}
 MOST_SLOTS = 2  # values that an optimizer keeps for each weight, before it is built
@@ -23,13 +24,19 @@ def save_model(model: keras.Model, folder: Path, formats: Sequence[str]) -> list
     absl.setLevel(logging.ERROR)  # Keras warns that HDF5 is legacy; the user chose it
     try:
         for file in files:
-            if file.name.endswith(".weights.h5"):
-                _uncompiled(model).save_weights(file)
-            else:
-                model.save(file)
+            _write(model, file)
     finally:
         absl.setLevel(level)
     return files
+
+
+def _write(model: keras.Model, file: Path) -> None:
+    suffix = ".weights.h5" if file.name.endswith(".weights.h5") else file.suffix
+    with replacing(file, suffix=suffix) as half:
+        if suffix == ".weights.h5":
+            _uncompiled(model).save_weights(half)
+        else:
+            model.save(half)
 
 
 def saved_bytes(model: keras.Model, formats: Sequence[str]) -> dict[str, int]:
@@ -55,7 +62,7 @@ def mlflow_file(model: keras.Model, folder: Path, run_folder: Path) -> tuple[Pat
     if file.is_file():
         return file, False
     file = run_folder / "mlflow_model.keras"
-    model.save(file)
+    _write(model, file)
     return file, True
 
 

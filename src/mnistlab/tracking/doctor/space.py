@@ -17,7 +17,7 @@ HOUR, DAY = 3600, 86_400
 LEFTOVER_SECONDS = HOUR  # an unfinished file that has not changed for so long is nobody's
 DOWNLOAD_SECONDS = DAY  # downloaded models are fetched again by every command that starts from one
 CACHE_SECONDS = 30 * DAY
-UNFINISHED = re.compile(r"\..+\.half(\.npy|-\w+)?|\.writable-\d+")
+UNFINISHED = re.compile(r"\..+\.half(\.\w+|-\w+)?|\.writable-\d+")
 WITH_PROCESS = re.compile(r"\.(\d+)\.half|\.writable-(\d+)$")
 
 
