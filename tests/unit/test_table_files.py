@@ -115,6 +115,7 @@ def test_the_table_of_mnist_5k_gives_its_digits() -> None:
     ("text", "arguments", "expected"),
     [
         ("", {}, "must hold a row for each image. Received: an empty file."),
+        ("label,pixel0,pixel1\n", {}, "must hold a row for each image. Received: no row."),
         (table(), {}, "has the labels: 0 for the first, -1 for the last of 17. Received: no header."),
         (table(), {"label": "digit"}, "Received: digit, but there is no header."),
         (table(), {"label": 17}, "source.label must be a column of"),
@@ -212,6 +213,7 @@ def test_idx_files_that_are_missing_or_damaged(tmp_path) -> None:
         (whole[:2], "cannot be read as an IDX file"),
         (b"hello, this is text", "it does not start with the header of one."),
         (gzip.compress(whole)[:60], "It may be truncated."),
+        (struct.pack(">HBB40I", 0, 8, 40, *[2**32 - 1] * 40), "does not start with the header of one."),
         (struct.pack(">HBB3I", 0, 8, 3, 70_000, 10_000, 1000), "must fit into 8 GB of memory (source.max_gigabytes). "),
     ]:
         images.write_bytes(content)

@@ -204,6 +204,8 @@ def _pixel_positions(columns: Sequence[str], label: int, has_header: bool) -> tu
 
 def _pixels(file: Path, table: Any, chosen: Sequence[int], columns: Sequence[str]) -> np.ndarray:
     pixels = table.iloc[:, list(chosen)]
+    if pixels.empty:
+        raise ConfigError(f"{file} must hold a row for each image. Received: no row.")
     for index, kind in zip(chosen, (dtype.kind for dtype in pixels.dtypes), strict=True):
         if kind not in "iufb":
             column = table.iloc[:, index].astype(str)

@@ -21,6 +21,7 @@ from mnistlab.data.arrays.files import GIGABYTE
 from mnistlab.data.images import Images
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MAX_AXES = 4  # images, height, width, channels
 NAME = re.compile(r"(?P<set>.*?)-?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-ubyte(\.gz)?")
 EXAMPLE = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz"
 
@@ -96,7 +97,7 @@ def _read(file: Path, max_gigabytes: float) -> np.ndarray:
 
 def _values(stream: BinaryIO | gzip.GzipFile, file: Path, max_gigabytes: float) -> np.ndarray:
     zeros, kind, num_axes = struct.unpack(">HBB", stream.read(4))
-    if zeros != 0 or kind not in TYPES or num_axes == 0:
+    if zeros != 0 or kind not in TYPES or not 1 <= num_axes <= MAX_AXES:
         raise ConfigError(f"{file} cannot be read as an IDX file: it does not start with the header of one.")
     shape = struct.unpack(f">{num_axes}I", stream.read(4 * num_axes))
     dtype = np.dtype(TYPES[kind])
