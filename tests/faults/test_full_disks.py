@@ -83,7 +83,7 @@ def test_a_sweep_that_has_no_room_is_refused_before_its_first_job(tmp_path) -> N
 @pytest.mark.parametrize("left", [0, 100_000, 500_000, 2_500_000])
 def test_a_disk_that_fills_up_costs_the_run_but_tears_no_file(tmp_path, left) -> None:
     """The message names the place; what was written before is whole."""
-    words = ("source=mnist_5k", "fit.epochs=2", "tracking=none", "model.hidden_units=[512]", fill(left))
+    words = ("source=mnist_5k", "fit.epochs=2", "tracking=none", "model.units=[512]", fill(left))
     code, output, disk = on_small_disk(tmp_path, 60, *words)
     assert code == 1, output
     assert "is full: " in output and f"{tmp_path / 'disk'}" in output
