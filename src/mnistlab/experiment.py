@@ -20,7 +20,7 @@ from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
 from mnistlab.evaluation.summary import one_line, summary
 from mnistlab.runtime import space
-from mnistlab.tracking import background, fingerprint, stores
+from mnistlab.tracking import background, fingerprint, resuming, stores
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.recorder import Recorder, recording
@@ -65,13 +65,17 @@ def run(config: Config) -> Result:
     training.start_job(config.seed, config.deterministic)
 
     dataset = load_dataset(config)
+    identified = identity(config, dataset)
+    earlier, start = resuming.find_checkpoint(config, identified)
     model = build_model(config, dataset)
     callbacks = building.build_callbacks(config, model)
     plan = building.plan_fit(config, model, dataset, callbacks)
     space.check_space(needed_space(config, model, dataset), "This run")
 
-    with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
-        describe_run(record, config, dataset, model, plan)
+    opened = open_record(config, dataset.name, earlier, start.epoch if start else 0)
+    with recording(opened, config.sweep_job.wait) as record:
+        describe_run(record, config, dataset, model, plan, identified)
+        resuming.record_earlier_epochs(record, earlier, start)
         trained = training.fit(
             model,
             dataset,
@@ -80,6 +84,7 @@ def run(config: Config) -> Result:
             keep=training.saved_epoch(config.save.which, dataset),
             callbacks=list(callbacks.values()),
             on_epoch=record.log_metrics,
+            checkpoints=building.plan_checkpoints(config, record.folder, identified, start),
         )
         metrics, model_address = trained.metrics(), None
         reading = read_curves(trained, dataset, plan)
@@ -117,21 +122,9 @@ def load_dataset(config: Config) -> Dataset:
     for note in building.notes(config, dataset):
         _warn_once(note)
     if training.validates_on_test(dataset):
-        _warn_once(_note_on_test_images(training.saved_epoch(config.save.which, dataset)))
+        _warn_once(building.note_on_test_images(training.saved_epoch(config.save.which, dataset)))
     batches.check_batch_size(config.fit.batch_size, dataset)
     return dataset
-
-
-def _note_on_test_images(saved_epoch: str) -> str:
-    epoch = (
-        "so the last epoch is reported and saved: the best one would be chosen by the test set (save.which=best)."
-        if saved_epoch == "last"
-        else "and save.which=best chooses the epoch by them: its numbers are too optimistic."
-    )
-    return (
-        f"NOTE: the validation images are the test images, as in the guide, {epoch} A setting that is chosen by these "
-        "numbers has seen the test set."
-    )
 
 
 @functools.cache
@@ -180,7 +173,9 @@ def build_model(config: Config, dataset: Dataset) -> keras.Model:
     return building.build_model(config, dataset, weights)
 
 
-def describe_run(record: Recorder, config: Config, dataset: Dataset, model: keras.Model, plan: FitPlan) -> None:
+def describe_run(
+    record: Recorder, config: Config, dataset: Dataset, model: keras.Model, plan: FitPlan, identified: Mapping[str, str]
+) -> None:
     """Record everything that is known before the training; log one line of it."""
     order = data.epoch_order(len(dataset.train), plan.seed, 0)
     planned = plan.tags()
@@ -192,7 +187,7 @@ def describe_run(record: Recorder, config: Config, dataset: Dataset, model: kera
         "hash.batch_order": fingerprint.hash_of_arrays([order]),
         "num_training_images": str(len(dataset.train)),
         "scaling": building.describe_scaling(config, dataset),
-        **identity(config, dataset),
+        **identified,
     }
     model_summary = io.StringIO()
     model.summary(print_fn=lambda line: model_summary.write(f"{line}\n"), line_length=100)

@@ -243,6 +243,26 @@ def check_saves_without_secrets(folder: Path) -> None:
     assert "OmegaConf.save(" in inspect.getsource(basic_sweeper.BasicSweeper)
 
 
+def check_eager_random_state(folder: Path) -> None:
+    tf.random.set_seed(4)
+    state = keras_internals.eager_random_state()
+    drawn = tf.random.uniform((3,)).numpy()
+    assert (tf.random.uniform((3,)).numpy() != drawn).any()
+    keras_internals.set_eager_random_state(state)
+    tf.random.uniform((3,))  # the kernels keep a state of their own
+    assert keras_internals.eager_random_state() != state
+
+
+def check_global_seed_state(folder: Path) -> None:
+    keras.utils.clear_session(free_memory=False)
+    assert keras_internals.global_seed_state() is None
+    keras.random.normal((2,))
+    state = keras_internals.global_seed_state()
+    drawn = keras.ops.convert_to_numpy(keras.random.normal((2,)))
+    keras_internals.set_global_seed_state(state)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.random.normal((2,))), drawn)
+
+
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
@@ -256,6 +276,8 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
     "keras.Optimizer._iterations": check_last_scheduled_rate,
     "keras.callbacks.MonitorCallback._set_monitor_op, Callback._model": check_direction_error,
+    "keras.src.backend.common.global_state: global_seed_generator": check_global_seed_state,
+    "tensorflow.python.eager.context.Context._rng": check_eager_random_state,
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,

@@ -76,6 +76,9 @@ class FitConfig:
     engine: str = _choice("auto", "fused", "keras")
     precision: str | None
     resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
+    resume: str = _choice("auto", "never", "must")
+    checkpoint_seconds: float | None = _number("value >= 0", lambda value: value >= 0)
+    max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     loss: Any
     metrics: Any = _list_of("metrics")
 

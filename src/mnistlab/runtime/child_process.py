@@ -86,6 +86,11 @@ class ChildProcess:
         return future
 
     @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         return self._ended.is_set()
 

@@ -24,6 +24,10 @@ _reasons: list[str] = []  # that `stop` was given
 _kept: list[BaseException] = []
 
 
+class TimeBudgetSpent(Exception):
+    """A run has used its time (`fit.max_seconds`). It ends between two steps, and the same command continues it."""
+
+
 class Stopped(KeyboardInterrupt):
     """A signal that ends the command, raised in the main thread, so that the run ends as KILLED and not as RUNNING."""
 

@@ -1,6 +1,7 @@
 """The private names of Keras that mnistlab uses, each with its reason. A test fails when Keras renames one."""
 
 import copy
+import importlib
 from typing import Any
 
 
@@ -56,3 +57,34 @@ def direction_error(callback: Any, model: Any) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def global_seed_state() -> Any:
+    """The state of the seed generator that Keras uses where none is given, as an array; None while there is none."""
+    global_state = importlib.import_module("keras.src.backend.common.global_state")
+    generator = global_state.get_global_attribute("global_seed_generator")
+    return None if generator is None else generator.state.numpy()
+
+
+def set_global_seed_state(state: Any) -> None:
+    """Put back what `global_seed_state` returned; this may draw a random number of Python."""
+    if state is not None:
+        importlib.import_module("keras.src.random.seed_generator").global_seed_generator().state.assign(state)
+
+
+def eager_random_state() -> Any:
+    """The state of the generator that TensorFlow seeds its operations from, outside of functions; None without one."""
+    generator = _eager_generator()
+    return None if generator is None else generator.getstate()
+
+
+def set_eager_random_state(state: Any) -> None:
+    """Put back what `eager_random_state` returned."""
+    generator = _eager_generator()
+    if state is not None and generator is not None:
+        generator.setstate(state)
+
+
+def _eager_generator() -> Any:
+    context = importlib.import_module("tensorflow.python.eager.context").context()
+    return getattr(context, "_rng", None)

@@ -50,6 +50,10 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
         if config is None or not _runs_for_another_process(config):
             raise
         _leave_failure(config, exits.stop_reason(error)[1], "KILLED")  # the sweep goes on with its other jobs
+    except exits.TimeBudgetSpent as error:
+        if config is not None and config.sweep.plan:
+            _leave_failure(config, f"{error}; to be continued", "KILLED")
+        log.info("The run is to be continued: %s. Run the same command again.", error)
     except (Exception, SystemExit) as error:  # a callable of the user's may call sys.exit
         failures.append((job.job.override_dirname, error))
         if config is not None:
@@ -57,6 +61,7 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
             return None
+        folder = Path(config.paths.run or folder) if config else folder  # that of the run which is continued
         if not (folder / "traceback.txt").exists():  # it failed before the record was opened
             log.debug("failed", exc_info=True)
         print(f"The traceback is in {folder / (job.job.name + '.log')}", file=sys.stderr)
@@ -90,7 +95,7 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
     exits.catch_signals()
     objective = run(config).objective
     if config.sweep.plan:
-        done = Outcome(str(folder), process_name(), objective=objective)
+        done = Outcome(str(config.paths.run), process_name(), objective=objective)
         outcomes.leave(_sweep_folder(config), "done", config.sweep_job.key, done)
     return objective
 

@@ -32,6 +32,11 @@ def start() -> ChildProcess:
     return _started[-1]
 
 
+def pid() -> int | None:
+    """The process's number, if it was started."""
+    return _started[-1].pid if _started else None
+
+
 def submit(function: Callable[..., Any], *arguments: Any) -> Future:
     """Ask for `function(*arguments)` in the background process; requests run in their order."""
     return start().submit(function, *arguments)

@@ -9,7 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,8 @@ def _complete(run: MlflowRun, folder: Path, found: Any, tags: Mapping[str, str])
     for key in PASSING_TAGS:
         if key in found.data.tags and key not in tags:
             run.client.delete_tag(run.run_id, key)
-    known = found.data.params
-    parameters = entries.valid_parameters(sync.read_json(folder / "parameters.json"))
-    run.log_parameters({key: value for key, value in parameters.items() if key not in known})
-    _send_metrics(run, sync.read_rows(folder / "metrics.jsonl"))
+    run.complete_parameters(sync.read_json(folder / "parameters.json"))
+    run.log_rows(sync.read_rows(folder / "metrics.jsonl"))
     dataset = sync.read_json(folder / "dataset.json")
     if dataset and not (found.inputs and found.inputs.dataset_inputs):
         digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
@@ -120,18 +118,6 @@ def _parent(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[st
     condition = f"tags.`sweep.id` = '{tags.get('sweep.id')}' and tags.`sweep.kind` = 'parent'"
     found = client.search_runs([experiment_id], condition, max_results=1)
     return {"mlflow.parentRunId": found[0].info.run_id, "sweep.parent": found[0].info.run_id} if found else {}
-
-
-def _send_metrics(run: MlflowRun, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Send all rows of metrics.jsonl with their original times."""
-    from mlflow.entities import Metric
-
-    values = []
-    for row in rows:
-        names = entries.valid_names(row["metrics"])
-        for name, value in row["metrics"].items():
-            values.append(Metric(names[name], float(value), int(row["timestamp"]), int(row["step"])))
-    run.log_history(values)
 
 
 def _send_model(run: MlflowRun, folder: Path) -> None:

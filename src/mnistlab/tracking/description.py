@@ -19,7 +19,8 @@ from mnistlab.config.run_names import default_learning_rate, run_name
 from mnistlab.config.secrets import hidden, hide_secrets
 from mnistlab.runtime import files
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import fingerprint, provenance, stores
+from mnistlab.tracking import continuing, fingerprint, provenance, stores
+from mnistlab.tracking.interrupted import EarlierRun
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.run_proxy import open_run
 
@@ -29,24 +30,32 @@ TABLE_FILE = "reports/classification_report_table.json"  # as MLflow's `log_tabl
 SOURCE_TAGS = {"mlflow.source.name": "mnistlab.train", "mlflow.source.type": "LOCAL"}
 
 
-def open_record(config: Config, source: str) -> Recorder:
+def open_record(config: Config, source: str, earlier: EarlierRun | None = None, epoch: int = 0) -> Recorder:
     """Open a run's record: its folder and, unless `tracking=none`, a run in the tracking store.
 
     It has the name that `run.name` gives, with the job's name in a sweep.
 
-    source: the data set that was loaded. Raises a ConfigError if the tracking store cannot be used.
+    Args:
+        source: the data set that was loaded.
+        earlier: the interrupted run that is continued after `epoch` epochs.
+
+    Raises:
+        ConfigError: the tracking store cannot be used.
     """
     folder = Path(config.paths.run or Path(config.paths.root) / "runs" / time.strftime("%Y-%m-%d_%H-%M-%S"))
     name = hide_secrets("-".join(filter(None, [config.run.name, config.sweep_job.name])) or run_name(config, source))
     tags = {"run.folder": str(folder), "run.name": name, "run.process": process_name()}
     tags |= {"run.uid": uuid.uuid4().hex, **config.sweep_job.tags}
+    if earlier:
+        tags = continuing.tags_of(earlier.tags, tags, epoch)
+        name = tags["run.name"]
     if config.tracking.backend == "none":
-        return Recorder(folder, name, tags)
+        return Recorder(folder, name, tags, continues=earlier is not None)
     store = stores.checked_address(config.tracking, config.paths.root)
     if store.from_environment:
         log.info("Recording where the environment variables say: %s", store.from_environment)
-    run, problem = open_run(store, name, {**SOURCE_TAGS, **tags})
-    return Recorder(folder, name, {**SOURCE_TAGS, **tags}, run, store, problem)
+    run, problem = open_run(store, name, {**SOURCE_TAGS, **tags}, continues=earlier is not None)
+    return Recorder(folder, name, {**SOURCE_TAGS, **tags}, run, store, problem, continues=earlier is not None)
 
 
 def write_description(

@@ -23,8 +23,11 @@ from mnistlab.tracking.user_code import used_modules
 __all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to_run_again", "request_hash"]
 
 # Settings that the part 'settings' leaves out, with all settings below them:
-# where results are stored, how a sweep is run and what a run is called have no effect on a result;
-WITHOUT_EFFECT = ("run", "paths", "tracking", "sweep", *FILLED_IN)
+# where results are stored, how a sweep is run, what a run is called and how it is interrupted have no effect on it;
+WITHOUT_EFFECT = (
+    *("run", "paths", "tracking", "sweep", *FILLED_IN),
+    *(f"fit.{name}" for name in ("resume", "checkpoint_seconds", "max_seconds")),
+)
 # these act through the images, labels and classes that they give, which the part 'data' has by content;
 THROUGH_DATA = (
     "source",

@@ -54,8 +54,8 @@ class MlflowRun:
             self.run_id: str = created.info.run_id
         else:
             self.run_id = run_id
+            self.set_tags(tags)  # first: whoever closes orphaned runs must see the new process
             client.update_run(run_id, status="RUNNING", name=name)
-            self.set_tags(tags)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
@@ -63,11 +63,24 @@ class MlflowRun:
         valid = entries.valid_parameters(parameters)
         self._log("params", [Param(key, value) for key, value in valid.items()])
 
+    def complete_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log the parameters that the run does not have: MLflow refuses to change one."""
+        known = self.client.get_run(self.run_id).data.params
+        valid = entries.valid_parameters(parameters)
+        self.log_parameters({key: value for key, value in valid.items() if key not in known})
+
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
+        self.log_rows([{"metrics": metrics, "step": step, "timestamp": milliseconds}])
+
+    def log_rows(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log rows of metrics.jsonl. What the run has with the same time, step and value is not doubled."""
         from mlflow.entities import Metric
 
-        names = entries.valid_names(metrics)
-        self.log_history([Metric(names[key], float(value), milliseconds, step) for key, value in metrics.items()])
+        values = []
+        for row in rows:
+            names, (time, step) = entries.valid_names(row["metrics"]), (int(row["timestamp"]), int(row["step"]))
+            values += [Metric(names[key], float(value), time, step) for key, value in row["metrics"].items()]
+        self.log_history(values)
 
     def log_history(self, values: Sequence[Any]) -> None:
         """Log MLflow's `Metric` entities, of any steps."""

@@ -17,7 +17,7 @@ from typing import Any
 from mnistlab.config import hide_passwords
 from mnistlab.runtime import errors, exits, files
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import background, delivery, servers, sync
+from mnistlab.tracking import background, delivery, interrupted, servers, sync
 from mnistlab.tracking.run_proxy import RunProxy
 from mnistlab.tracking.stores import StoreAddress
 
@@ -33,6 +33,7 @@ class Recorder:
         store_run: the run in the tracking store; None to write the folder only.
         store: where it is mirrored, or shall be delivered later; None: nowhere.
         store_error: why there is no run in that store.
+        continues: the folder holds this run already, which was interrupted; the tags include its earlier ones.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Recorder:
         store_run: RunProxy | None = None,
         store: StoreAddress | None = None,
         store_error: str = "",
+        continues: bool = False,
     ) -> None:
         self.folder = folder
+        self.continues = continues
         self.name = name or folder.name
         self.store_run = store_run
         self.store = store
@@ -52,26 +55,55 @@ class Recorder:
         self.store_error = store_error
         self._pending: list[Callable[[], None]] = []
         self._tags: dict[str, str] = {**(tags or {}), **({"run.id": store_run.run_id} if store_run else {})}
-        self._ended = False
+        self._ended = self._finished = False
         folder.mkdir(parents=True, exist_ok=True)
+        interrupted.lock(folder)
+        self._rows = sync.read_rows(folder / "metrics.jsonl") if continues else []
         self._write_status("RUNNING", started=time.time())
         self.write_json("tags.json", self._tags)
         if store is not None:
             self.write_sync(store_error)
         if store_error:
             self._warn()
+        if continues:  # a line may be torn, the store may lack some
+            self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
+            self.submit("log_rows", self._rows)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
         self.write_json("parameters.json", dict(parameters))
-        self.submit("log_parameters", dict(parameters))
+        self.submit("complete_parameters" if self.continues else "log_parameters", dict(parameters))
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """One line of metrics.jsonl and one call to the store; step: the epoch, from 1."""
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> dict[str, float] | None:
+        """One line of metrics.jsonl and one call to the store; step: the epoch, from 1.
+
+        Returns:
+            None; or what was recorded for this step before the run was interrupted, which is not recorded again.
+        """
+        if recorded := self._recorded(metrics, step):
+            return recorded
         milliseconds = int(time.time() * 1000)
         line = {"step": step, "timestamp": milliseconds, "metrics": {k: finite(v) for k, v in metrics.items()}}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.submit("log_metrics", dict(metrics), step, milliseconds)
+        return None
+
+    def _recorded(self, metrics: Mapping[str, float], step: int) -> dict[str, float] | None:
+        """The values of these metrics at this step, if they were recorded before the run was interrupted."""
+        for row in self._rows:
+            if row["step"] != step or row["metrics"].keys() != metrics.keys():
+                continue
+            found = {name: float(value) for name, value in row["metrics"].items()}
+            differing = [name for name in found if "seconds" not in name and not _are_same(found[name], metrics[name])]
+            if differing:
+                log.warning(
+                    "WARNING: epoch %d, trained again, has other values than before the interruption: %s. The record "
+                    "keeps the earlier ones. Something that checkpoints do not hold has an effect on this training.",
+                    step,
+                    ", ".join(f"{name} {metrics[name]:g} instead of {found[name]:g}" for name in differing[:3]),
+                )
+            return found
+        return None
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         texts = {key: str(value) for key, value in tags.items()}
@@ -98,7 +130,7 @@ class Recorder:
         for handler in logging.getLogger().handlers:
             handler.flush()
         self._write_status(status, ended=time.time())
-        self._ended = True
+        self._ended, self._finished = True, status == "FINISHED"
         self.submit("log_folder", self.folder.resolve())
         self.submit("end", status)
         if wait:
@@ -114,6 +146,10 @@ class Recorder:
                 self._deliver(self.store)
             else:
                 self.write_sync("", synced=True)
+        if self._ended:
+            if self._finished:
+                interrupted.remove_checkpoints(self.folder)
+            interrupted.unlock(self.folder)
 
     def _deliver(self, store: StoreAddress) -> None:
         """Try once to deliver the run after all, for example to a server that was restarted meanwhile."""
@@ -132,8 +168,11 @@ class Recorder:
     def _write_status(self, status: str, **times: float) -> None:
         """Write status.json: the status, the process, when the run started and ended (seconds since 1970)."""
         before = sync.read_json(self.folder / "status.json")
-        kept = {name: before[name] for name in ("started",) if name in before and status != "RUNNING"}
-        content = {"status": status, "process": process_name(), **kept, **times}
+        keeps = "started" in before and (status != "RUNNING" or self.continues)
+        content = {"status": status, "process": process_name(), **times}
+        content |= {"started": before["started"]} if keeps else {}
+        if (background_pid := background.pid()) is not None:
+            content["background"] = process_name(background_pid)
         self.write_json("status.json", content)
 
     def write_sync(self, reason: str, synced: bool = False) -> None:
@@ -189,6 +228,10 @@ def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
         record.set_tags({"error": reason})
         record.end("KILLED")
         raise
+    except exits.TimeBudgetSpent as error:
+        record.set_tags({"outcome": "time budget", "error": f"{error}; to be continued: run the same command again"})
+        record.end("KILLED")
+        raise
     except BaseException as error:
         reason = errors.describe(error)
         log.error("Failed: %s", reason[:500], exc_info=True)
@@ -219,6 +262,10 @@ def wait_for_all() -> dict[str, str]:
 def _in_one_line(error: Exception) -> str:
     text = str(error) if isinstance(error, servers.ServerSilent) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:500]
+
+
+def _are_same(one: float, other: float) -> bool:
+    return finite(one) == finite(float(other))
 
 
 def finite(value: float) -> float | str:

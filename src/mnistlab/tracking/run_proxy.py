@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from mnistlab.config import ConfigError
 from mnistlab.config.secrets import hidden, hide_secrets
 from mnistlab.runtime.child_process import ChildProcessDied
-from mnistlab.tracking import background, mlflow_runs, servers
+from mnistlab.tracking import background, continuing, mlflow_runs, servers
 from mnistlab.tracking.stores import StoreAddress
 
 
@@ -48,9 +48,13 @@ class RunProxy:
 
 
 def open_run(
-    store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None
+    store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None, continues: bool = False
 ) -> tuple[RunProxy | None, str]:
     """The run in the store and ''; or None and why there is none, if the server does not answer or the store fails.
+
+    Args:
+        run_id: of a run that is reopened.
+        continues: reopen the run that has this tag `run.uid`; a new one if the store has none.
 
     Raises:
         ConfigError: a mistake that the user can correct.
@@ -58,6 +62,9 @@ def open_run(
     if reason := servers.outage(store.uri):
         return None, reason
     try:
+        if continues:
+            found = background.submit_urgent(continuing.find_run, store, tags.get("run.uid", ""))
+            run_id = servers.result_of(found, store.uri)
         return RunProxy(store, name, tags, run_id), ""
     except ConfigError:
         raise

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import keras
 
-from mnistlab.config import Config, pretrained_bases
+from mnistlab.config import Config, parameters, pretrained_bases
 from mnistlab.config import build as config_build
 from mnistlab.config.build import build, build_optimizer
 from mnistlab.config.targets import check_targets
 from mnistlab.data import Dataset
 from mnistlab.data.reading_report import REPORT_START
+from mnistlab.runtime.checkpoints import Checkpoint
 from mnistlab.training import augmentation, callback_checks, models, plan, precision, saving
+from mnistlab.training.checkpointing import CheckpointPlan
 from mnistlab.training.compiling import check_loss_and_metrics, compile_model
 from mnistlab.training.fitting import saved_epoch
 
@@ -85,6 +87,19 @@ def notes(config: Config, dataset: Dataset) -> tuple[str, ...]:
     )
 
 
+def note_on_test_images(saved_epoch: str) -> str:
+    """What it means that the validation images are the test images."""
+    epoch = (
+        "so the last epoch is reported and saved: the best one would be chosen by the test set (save.which=best)."
+        if saved_epoch == "last"
+        else "and save.which=best chooses the epoch by them: its numbers are too optimistic."
+    )
+    return (
+        f"NOTE: the validation images are the test images, as in the guide, {epoch} A setting that is chosen by these "
+        "numbers has seen the test set."
+    )
+
+
 def build_callbacks(config: Config, model: keras.Model) -> dict[str, keras.callbacks.Callback]:
     """The chosen callbacks by name, checked against the metrics that the training will have."""
     callbacks = {name: callback_checks.build_callback(node, name) for name, node in config.callbacks.items()}
@@ -110,6 +125,16 @@ def plan_fit(
         resident_gigabytes=config.fit.resident_gigabytes,
         single_batches=callback_checks.needs_single_batches(callbacks or {}),
     )
+
+
+def plan_checkpoints(
+    config: Config, run_folder: Path, identified: Mapping[str, str], start: Checkpoint | None
+) -> CheckpointPlan:
+    """Where and when checkpoints are written, and where the training starts. identified: the run's fingerprint."""
+    fit = config.fit
+    folder = None if fit.resume == "never" else run_folder / "checkpoint"
+    facts = {"settings": parameters(config), **identified}
+    return CheckpointPlan(folder, facts, fit.checkpoint_seconds, fit.max_seconds, start)
 
 
 def resolved_settings(config: Config, dataset: Dataset) -> dict[str, str]:

@@ -22,6 +22,7 @@ LOWER_IS_BETTER = re.compile(
 )
 
 Logs = dict[str, Any] | None
+OnEpoch = Callable[[dict[str, float], int], dict[str, float] | None]
 
 
 def is_better(metric: str, value: float, than: float) -> bool:
@@ -41,13 +42,16 @@ class History(keras.callbacks.Callback):
     """Collects Keras's metrics of each epoch, the learning rate of its last step, and its seconds.
 
     Args:
-        on_epoch: called after each epoch with its row and its number, from 1.
+        on_epoch: called after each epoch with its row and its number, from 1. A row that it returns replaces this one:
+            that of an epoch that was recorded before the training was interrupted.
     """
 
-    def __init__(self, on_epoch: Callable[[dict[str, float], int], None]) -> None:
+    def __init__(self, on_epoch: OnEpoch) -> None:
         super().__init__()
         self.on_epoch = on_epoch
         self.rows: list[dict[str, float]] = []
+        self.learning_rate = math.nan
+        self.started = time.perf_counter()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         self.started = time.perf_counter()
@@ -61,8 +65,15 @@ class History(keras.callbacks.Callback):
         if (scheduled := last_scheduled_rate(self.model.optimizer)) is not None:
             self.learning_rate = _as_written(scheduled)
         row |= {"learning_rate": self.learning_rate, "epoch_seconds": time.perf_counter() - self.started}
-        self.rows.append(row)
-        self.on_epoch(row, epoch + 1)
+        self.rows.append(self.on_epoch(row, epoch + 1) or row)
+
+    def get_state(self) -> dict[str, Any]:
+        seconds = time.perf_counter() - self.started
+        return {"rows": self.rows, "learning_rate": self.learning_rate, "epoch_seconds": seconds}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.rows, self.learning_rate = state["rows"], state["learning_rate"]
+        self.started = time.perf_counter() - state["epoch_seconds"]
 
 
 def learning_rate(optimizer: keras.Optimizer) -> float:
@@ -108,6 +119,14 @@ class KeepEpoch(keras.callbacks.Callback):
         else:
             return
         self.value, self.weights = value, self.validated or self.model.get_weights()
+
+    def get_state(self) -> dict[str, Any]:
+        kept = "validated" if self.weights is self.validated else self.weights
+        return {"epoch": self.epoch, "value": self.value, "validated": self.validated, "weights": kept}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.epoch, self.value, self.validated = state["epoch"], state["value"], state["validated"]
+        self.weights = self.validated if state["weights"] == "validated" else state["weights"]
 
     def restore(self) -> None:
         """Give the model the weights of the kept epoch; warn if it ended with weights that no validation has seen."""
@@ -171,6 +190,12 @@ class Progress(keras.callbacks.Callback):
         self.epochs = epochs
         self.bar: terminal.Bar | None = None
         self.refreshed = 0.0
+
+    def get_state(self) -> None:
+        """What is on the terminal is no part of a checkpoint."""
+
+    def set_state(self, state: None) -> None:
+        """Nothing was kept."""
 
     def on_train_begin(self, logs: Logs = None) -> None:
         self.bar = terminal.start_bar()

@@ -2,8 +2,7 @@
 
 import functools
 import math
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import keras
@@ -14,7 +13,8 @@ from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
 from mnistlab.training.array_metrics import PerClassMetrics, scalar_metrics
 from mnistlab.training.callback_checks import make_folders
-from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, Progress, ends_with_other_weights
+from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, OnEpoch, Progress, ends_with_other_weights
+from mnistlab.training.checkpointing import Checkpointing, CheckpointPlan, build_metrics, prepare_files, skipping_steps
 from mnistlab.training.engine import copies, fused
 from mnistlab.training.plan import FitPlan
 from mnistlab.training.result import TrainingResult
@@ -62,7 +62,8 @@ def fit(
     monitor: str = "val_loss",
     keep: str = "best",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    on_epoch: Callable[[dict[str, float], int], None] = lambda row, epoch: None,
+    on_epoch: OnEpoch = lambda row, epoch: None,
+    checkpoints: CheckpointPlan | None = None,
 ) -> TrainingResult:
     """Train through Keras's `fit`. A loss that is not finite ends the training.
 
@@ -74,12 +75,13 @@ def fit(
             metrics are the result's: 'best' or 'last'. The weights are those that were validated.
         callbacks: the user's; they see Keras's ordinary model and logs. From the validation to the end of an epoch the
             model has the weights that the optimizer would end with: `SwapEMAWeights` has nothing left to do.
-        on_epoch: called after each epoch with its metrics and its number, from 1.
+        on_epoch: called after each epoch with its metrics and its number, from 1; see `History`.
+        checkpoints: whether and when they are written, and the one to continue from; None: neither.
 
     Raises:
         OSError: an image file was removed or damaged since it was checked; the message names it.
+        TimeBudgetSpent: `checkpoints.max_seconds` have passed.
     """
-    started = time.perf_counter()
     make_folders(callbacks)
     history, kept = History(on_epoch), KeepEpoch(monitor, keep)
     observers = [PerClassMetrics(dataset.class_names), history, kept, *callbacks, Progress(plan.epochs)]
@@ -87,40 +89,60 @@ def fit(
         final = FinalWeights()
         others = [callback for callback in observers if not isinstance(callback, keras.callbacks.SwapEMAWeights)]
         observers = [final, *others, final.continues]
+    checkpointing = Checkpointing(checkpoints or CheckpointPlan(), observers, plan.epochs)
+    if checkpointing.plan.start:
+        prepare_files(callbacks, checkpointing.plan.start.epoch)
     fit_engine = _fit_fused if plan.engine == "fused" else _fit_keras
-    diverged = fit_engine(model, dataset, plan, observers)
-    seconds = time.perf_counter() - started
+    try:
+        diverged = fit_engine(model, dataset, plan, observers, checkpointing)
+    finally:
+        checkpointing.close()
+    seconds = checkpointing.seconds
     kept.restore()
     return TrainingResult(history.rows, kept.epoch, seconds, plan.steps_per_epoch, diverged, keep)
 
 
 def _fit_keras(
-    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
+    model: keras.Model,
+    dataset: Dataset,
+    plan: FitPlan,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpointing: Checkpointing,
 ) -> fused.NonFiniteLoss | None:
     watch = StopAtNonFinite()
+    first = (dataset.train.images[np.arange(1)], dataset.targets(dataset.train.labels[:1]))
+    checkpointing.observe(watch, lambda: build_metrics(model, *first))
     if dataset.resident:
-        training = ShuffledBatches(dataset, plan.batch_size, plan.seed)
+        training = ShuffledBatches(dataset, plan.batch_size, plan.seed, checkpointing.initial_epoch)
         order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.set_epoch(epoch))
         validation = (dataset.validation.images, dataset.targets(dataset.validation.labels))
     else:
         weights = sample_weights(dataset.train, dataset.class_weight)
         training, order = file_batches.training_batches(dataset, plan.batch_size, plan.seed, weights)
+        order.on_epoch_begin(checkpointing.initial_epoch)
         validation = file_batches.evaluation_batches(dataset, dataset.validation)
-    with raise_original():
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    with raise_original(), skipping_steps(model, checkpointing.first_step):
         model.fit(
             training,
             epochs=plan.epochs,
+            initial_epoch=checkpointing.initial_epoch,
             validation_data=validation,
             validation_batch_size=evaluation_batch_size(model) if dataset.resident else None,
-            callbacks=[order, watch, *callbacks],
+            callbacks=[order, watch, *callbacks, checkpointing],
             shuffle=False,
             verbose=0,
         )
-    return watch.found
+    return watch.diverged
 
 
 def _fit_fused(
-    model: keras.Model, dataset: Dataset, plan: FitPlan, callbacks: Sequence[keras.callbacks.Callback]
+    model: keras.Model,
+    dataset: Dataset,
+    plan: FitPlan,
+    callbacks: Sequence[keras.callbacks.Callback],
+    checkpointing: Checkpointing,
 ) -> fused.NonFiniteLoss | None:
     resident, rows = resident_of(dataset)
     weights = sample_weights(dataset.train, dataset.class_weight)
@@ -134,8 +156,11 @@ def _fit_fused(
             lambda epoch: epoch_order(len(dataset.train), plan.seed, epoch),
             batch_size=plan.batch_size,
             epochs=plan.epochs,
+            initial_epoch=checkpointing.initial_epoch,
+            first_step=checkpointing.first_step,
+            observe=lambda driver: checkpointing.observe(driver, driver.build_metrics),
             validation_rows=rows["validation"],
-            callbacks=callbacks,
+            callbacks=[*callbacks, checkpointing],
         )
     except fused.NonFiniteLoss as found:
         return found
@@ -166,11 +191,11 @@ def resident_of(dataset: Dataset) -> tuple[fused.Resident, dict[str, np.ndarray]
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Ends the training at the first loss that is not finite, which `found` describes."""
+    """Ends the training at the first loss that is not finite, which `diverged` describes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: fused.NonFiniteLoss | None = None
+        self.diverged: fused.NonFiniteLoss | None = None
         self.epoch = 0
         self.last_finite = math.nan
 
@@ -181,8 +206,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
         loss = float((logs or {}).get("loss", 0.0))
         if math.isfinite(loss):
             self.last_finite = loss
-        elif self.found is None:
-            self.found = fused.NonFiniteLoss(self.epoch + 1, batch + 1, loss, self.last_finite)
+        elif self.diverged is None:
+            self.diverged = fused.NonFiniteLoss(self.epoch + 1, batch + 1, loss, self.last_finite)
             self.model.stop_training = True
 
 
@@ -217,14 +242,14 @@ class ShuffledBatches(keras.utils.PyDataset):
     call `set_epoch`: Keras calls `on_epoch_end` once before the first epoch, after it has read some batches.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, seed: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int, epoch: int = 0) -> None:
         super().__init__()
         weights = sample_weights(dataset.train, dataset.class_weight)
         arrays = (dataset.train.images, dataset.targets(dataset.train.labels))
         self.arrays = arrays if weights is None else (*arrays, weights)
         self.batch_size = batch_size
         self.seed = seed
-        self.set_epoch(0)
+        self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Yield the batches of this epoch, counted from 0, from now on."""

@@ -38,7 +38,7 @@ def must_not_be_copied(network: keras.Model) -> bool:
 def _unlisted_variables(network: keras.Model) -> list[tf.Variable]:
     """The TensorFlow variables that are attributes of layers and that Keras does not list."""
     found: dict[int, tf.Variable] = {}
-    for layer in _users_layers(network):
+    for layer in users_layers(network):
         for value in keras.tree.flatten([entry for entry in vars(layer).values() if not isinstance(entry, str)]):
             if isinstance(value, tf.random.Generator):
                 found[id(value.state)] = value.state
@@ -111,7 +111,7 @@ def results(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> Re
             outputs = network(images, training=True)
             loss = network.compute_loss(x=images, y=targets, y_pred=outputs)
         gradients = tape.gradient(loss, network.trainable_weights)
-        values = [loss, *gradients, *([network(images, training=False)] if _users_layers(network) else [])]
+        values = [loss, *gradients, *([network(images, training=False)] if users_layers(network) else [])]
         arrays = [np.zeros(0) if value is None else tf.convert_to_tensor(value).numpy() for value in values]
         return Results(arrays, _random_states() != before)
 
@@ -195,7 +195,7 @@ def _outputs_of_layers(network: keras.Model, images: np.ndarray) -> list[tuple[k
     return outputs
 
 
-def _users_layers(network: keras.Model) -> list[keras.Layer]:
+def users_layers(network: keras.Model) -> list[keras.Layer]:
     """The layers that are not Keras's, and those that call a function of the user's."""
     return [
         layer
@@ -211,7 +211,7 @@ def _preserved(network: keras.Model) -> Iterator[None]:
     values = [variable.numpy() for variable in variables]
     attributes: list[tuple[Any, str, Any]] = [
         (layer, name, python_copy.deepcopy(value))
-        for layer in _users_layers(network)
+        for layer in users_layers(network)
         for name, value in vars(layer).items()
         if isinstance(value, PLAIN_STATE) and not name.startswith("_")
     ]

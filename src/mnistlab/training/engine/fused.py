@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from mnistlab.training.engine.epoch_metrics import EpochMetrics
 from mnistlab.training.engine.program import (
     Compiler,
     NotFusable,
@@ -50,11 +51,15 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
     compiler: Compiler = "auto",
+    first_step: int = 0,
+    observe: Callable[["Driver"], None] = lambda driver: None,
 ) -> keras.callbacks.History:
     """Train a compiled network as `network.fit` does.
 
     Args:
         order: epoch (from 0) -> int32 row numbers of `data` in the order of training, equally many in every epoch.
+        first_step: of `initial_epoch`, the first to be trained: the steps before it were trained already.
+        observe: gets, before the training, the callback that holds the engine's own state (get_state, set_state).
 
     Raises:
         NotFusable: the network cannot be compiled; raised before the first step.
@@ -63,7 +68,9 @@ def fit(
     num_images = len(order(initial_epoch))
     batch_size = min(batch_size, num_images)
     program = program_for(network)
-    driver = _Driver(network, program, data, order, batch_size, validation_rows)
+    driver = Driver(network, program, data, order, batch_size, validation_rows)
+    driver.first = (initial_epoch, first_step)
+    observe(driver)
     network.steps_per_execution = program.prepare(network, data, batch_size, num_images, compiler)
     network.train_function, network.test_function = driver.train, driver.test  # Keras keeps functions already set
     try:
@@ -97,7 +104,7 @@ def evaluate(network: keras.Model, data: Resident, rows: np.ndarray) -> tuple[di
     return {name: value if value.ndim else float(value) for name, value in values.items()}, outcome.predictions.numpy()
 
 
-class _Driver(keras.callbacks.Callback):
+class Driver(keras.callbacks.Callback):
     """Provides the train and test functions that Keras's `fit` calls; as a callback it follows epoch and step."""
 
     def __init__(
@@ -119,26 +126,50 @@ class _Driver(keras.callbacks.Callback):
         self.last_finite = float("nan")
         self.diverged: NonFiniteLoss | None = None
         self.validates = False
+        self.metrics = EpochMetrics(network, data)
+        self.first = (0, 0)  # the first epoch and its first step to be trained
+
+    def get_state(self) -> dict[str, Any]:
+        """The losses of the epoch so far, which its mean is taken from."""
+        losses = [losses.numpy() for losses in self.losses]
+        state = {"last_finite": self.last_finite, "losses": losses, "sizes": self.sizes}
+        return {**state, "metrics": self.metrics.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.last_finite, self.sizes = state["last_finite"], state["sizes"]
+        self.losses = [tf.constant(losses) for losses in state["losses"]]
+        self.metrics.set_state(state["metrics"])
+
+    def build_metrics(self) -> None:
+        """Build the variables of the metrics, as the first step does."""
+        rows = self.rows[:1]
+        _update_metrics(self.network, self.data.labels, self.program.evaluate(self.network, self.data, rows))
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.epoch, self.rows = epoch, self.order(epoch)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.losses, self.sizes = [], []
+        self.metrics.reset()
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.step = batch
 
     def train(self, _iterator: object) -> dict[str, tf.Tensor]:
-        stop = self.step + self.network.steps_per_execution
-        rows = self.rows[self.step * self.batch_size : stop * self.batch_size]
+        first = self.first[1] if self.epoch == self.first[0] else 0
+        start, stop = max(self.step, first), self.step + self.network.steps_per_execution
+        if stop <= first:
+            return self.network.get_metrics_result()
+        rows = self.rows[start * self.batch_size : stop * self.batch_size]
         outcome = self.program.train(self.network, self.data, rows, self.batch_size)
-        self._check(outcome.losses.numpy())
-        if self.step == 0:
-            self.losses, self.sizes = [], []
+        self._check(start, outcome.losses.numpy())
         self.losses.append(outcome.losses)
         self.sizes += outcome.sizes
         # The mean of all steps so far, not of blocks: how many there are depends on the machine's speed.
-        so_far = outcome._replace(losses=tf.concat(self.losses, 0), sizes=self.sizes)
-        self.network.metrics[0].reset_state()
-        return _update_metrics(self.network, self.data.labels, so_far, self.data.sample_weights)
+        tracker = self.network.metrics[0]
+        tracker.reset_state()
+        tracker.update_state(tf.concat(self.losses, 0), sample_weight=np.array(self.sizes, np.float32))
+        return self.metrics.update(outcome.rows, outcome.predictions)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
         self.validates = True
@@ -161,21 +192,18 @@ class _Driver(keras.callbacks.Callback):
         self.network.test_function = self.test
         return plain
 
-    def _check(self, losses: np.ndarray) -> None:
+    def _check(self, start: int, losses: np.ndarray) -> None:
         finite = np.isfinite(losses)
         first = len(losses) if finite.all() else int(np.argmin(finite))
         if first > 0:
             self.last_finite = float(losses[first - 1])
         if first < len(losses) and self.diverged is None:
-            self.diverged = NonFiniteLoss(self.epoch + 1, self.step + first + 1, float(losses[first]), self.last_finite)
+            self.diverged = NonFiniteLoss(self.epoch + 1, start + first + 1, float(losses[first]), self.last_finite)
             self.network.stop_training = True
 
 
-def _update_metrics(
-    network: keras.Model, labels: tf.Tensor, outcome: Outcome, sample_weights: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
-    """Update the network's loss and metrics with a block's outcome; returns their values so far."""
+def _update_metrics(network: keras.Model, labels: tf.Tensor, outcome: Outcome) -> dict[str, tf.Tensor]:
+    """Update the network's loss and metrics with an evaluation's outcome; returns their values."""
     loss_tracker = network.metrics[0]
     loss_tracker.update_state(outcome.losses, sample_weight=np.array(outcome.sizes, np.float32))
-    weights = None if sample_weights is None else tf.gather(sample_weights, outcome.rows)
-    return network.compute_metrics(None, tf.gather(labels, outcome.rows), outcome.predictions, weights)
+    return network.compute_metrics(None, tf.gather(labels, outcome.rows), outcome.predictions, None)
