@@ -245,7 +245,11 @@ def argument_problems(config: Config) -> list[str]:
     A number where a model takes several becomes a list: model.units=128.
     """
     problems = list(callback_problems(config.callbacks, config.config_dir))
-    groups = {"source": (config.source, set()), "model": (config.model, RUN_ARGUMENTS)}
+    groups = {
+        "source": (config.source, set()),
+        "model": (config.model, RUN_ARGUMENTS),
+        "optimizer": (config.optimizer, set()),
+    }
     groups |= {"schedule": (config.schedule, SCHEDULE_ARGUMENTS)} if config.schedule else {}
     for name, (node, given) in groups.items():
         target = node.get("_target_")

@@ -14,6 +14,7 @@ from mnistlab.config import FILLED_IN, Config, ConfigError, flatten, secrets, su
 from mnistlab.config.class_keys import read_mapping
 from mnistlab.config.keras_names import name_problems
 from mnistlab.config.schema import KERAS_NAMES
+from mnistlab.config.value_checks import class_mapping_problems, value_problems
 
 MAX_EPOCHS = 100_000  # a second each is more than a day
 PRECISIONS = ("float32", "float64", "mixed_bfloat16", "mixed_float16")  # Keras's dtype policies
@@ -67,7 +68,7 @@ def typed(composed: DictConfig) -> Config:
     config.data.keep = read_mapping(config.data.keep)
     if problems := list(_list_problems(config)):
         raise ConfigError(problems)
-    problems = [*_field_problems(config), *_meaning_problems(config), *name_problems(config)]
+    problems = [*_field_problems(config), *_meaning_problems(config), *name_problems(config), *value_problems(config)]
     if problems:
         raise ConfigError(problems)
     rate = config.optimizer.get("learning_rate")
@@ -285,8 +286,8 @@ def _meaning_problems(config: Config) -> Iterator[str]:
     if factor is not None and _factor(factor) is None:
         yield f"data.rescale is null or a factor above 0, such as 1/255. Received: {factor}."
     yield from _image_problems(config)
-    yield from _class_mapping_problems("data.class_weight", weight, 0.0, math.inf)
-    yield from _class_mapping_problems("data.keep", config.data.keep, 0.0, 1.0)
+    yield from class_mapping_problems("data.class_weight", weight, 0.0, math.inf)
+    yield from class_mapping_problems("data.keep", config.data.keep, 0.0, 1.0)
 
 
 def _image_problems(config: Config) -> Iterator[str]:
@@ -306,15 +307,3 @@ def _image_problems(config: Config) -> Iterator[str]:
                 f"data.augmentation.{name} is not an argument of ImageDataGenerator that varies images."
                 f"{suggest(str(name), AUGMENTATIONS, 'data.augmentation.')}"
             )
-
-
-def _class_mapping_problems(name: str, mapping: Any, low: float, high: float) -> Iterator[str]:
-    if mapping is None or isinstance(mapping, str):
-        return
-    if not isinstance(mapping, Mapping):
-        yield f"{name} maps classes to numbers, as in '{{0: 1, 1: 0.5}}'. Received: {mapping}."
-        return
-    for key, value in mapping.items():
-        if not isinstance(value, int | float) or isinstance(value, bool) or not low < value <= high:
-            bounds = f"{low:g} < value" + ("" if math.isinf(high) else f" <= {high:g}")
-            yield f"{name} of class {key} must satisfy {bounds}. Received: {value}."

@@ -8,14 +8,13 @@ from datetime import datetime
 
 from hydra import compose
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_internals, options, register, secrets, trust
 from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
-from mnistlab.config.explaining import ONE_OPTION_GROUPS, explain, known_keys, search_override
+from mnistlab.config.explaining import COMPOSING_ERRORS, ONE_OPTION_GROUPS, explain, known_keys, search_override
 
 OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
@@ -35,13 +34,54 @@ def compose_config(
     """
     secrets.remember_settings(list(overrides))
     overrides, named = trust.split_trust(quote_mappings(overrides))
+    try:
+        return _composed_and_checked(overrides, config_name, config_dir, named if typed else ())
+    except ConfigError as error:
+        raise ConfigError(
+            list(_all_problems(error, overrides, config_name, config_dir, named if typed else ()))
+        ) from error
+
+
+def _all_problems(
+    error: ConfigError, overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
+) -> Iterator[str]:
+    """The problems of this error, and those that remain without the overrides that it names: Hydra and OmegaConf stop
+    at the first."""
+    wrong = [override for override in overrides if any(_is_about(problem, override) for problem in error.problems)]
+    groups = tuple(f"{_key(override)}." for override in wrong if "." not in _key(override))
+    rest = [one for one in overrides if one not in wrong and not _key(one).startswith(groups)] if wrong else []
+    yield from error.problems
+    if not rest:
+        return
+    try:
+        _composed_and_checked(rest, config_name, config_dir, named)
+    except ConfigError as more:
+        removed = [override for override in overrides if override not in rest]
+        for problem in _all_problems(more, rest, config_name, config_dir, named):
+            if problem not in error.problems and not any(_is_about(problem, override) for override in removed):
+                yield problem
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _is_about(problem: str, override: str) -> bool:
+    """Whether a message begins with the setting of this override, or with the override."""
+    key = re.escape(_key(override))
+    return problem.startswith(override) or re.match(rf"{key}(?![\w.])", problem) is not None
+
+
+def _composed_and_checked(
+    overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
+) -> Config:
     composed = _composed(overrides, config_name, config_dir)
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
         del composed["hydra"]
     if composed.paths.run is None:
         composed.paths.run = "${paths.root}/runs/" + datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
-    return checked(composed, overrides, choices, config_dir, named=named if typed else ())
+    return checked(composed, overrides, choices, config_dir, named=named)
 
 
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
@@ -50,7 +90,7 @@ def _composed(overrides: list[str], config_name: str, config_dir: str | None) ->
     try:
         with hydra_internals.composing(str(conf_folder())):
             return compose(config_name, overrides=[*overrides, *search_override(config_dir)], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except COMPOSING_ERRORS as error:
         raise ConfigError(explain(error, overrides, config_dir)) from error
 
 

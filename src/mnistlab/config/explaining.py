@@ -7,17 +7,21 @@ from hydra import compose
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from mnistlab.config import conf_folder, flatten, hydra_internals, options, register, suggest, trust
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
 
 OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError, YAMLError, OSError, RecursionError)
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
 
 
 def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
     """An error of Hydra or OmegaConf in the user's terms, with the choices, also those of the user's folder."""
     message, cause = str(error), str(error.__cause__ or "")
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return _unreadable(error, config_dir)
     if "Key 'trust' not in" in message:
         return trust.IN_FILE
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
@@ -37,6 +41,10 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
             key, _, value = found[1].partition("=")
             return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
         return f"{found[1]} does not fit: {reason}."
+    if found := re.search(
+        r"In '([^']+)': \w+ raised while composing config:\s*(.*?)\s*full_key: ?(\S*)", message, re.DOTALL
+    ):
+        return _wrong_in_file(found[1], " ".join(found[2].split()), found[3], config_dir)
     if "Config group override must be" in message:
         return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
     if isinstance(error, OverrideParseException):
@@ -85,7 +93,7 @@ def known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
         try:
             with hydra_internals.composing(str(conf_folder())):
                 composed = compose("train", overrides=[*choices, *search_override(config_dir)])
-        except (HydraException, OmegaConfBaseException):
+        except COMPOSING_ERRORS:
             continue
         settings = flatten(OmegaConf.to_container(composed, resolve=False))
         return [*settings, *groups]
@@ -95,3 +103,33 @@ def known_keys(overrides: list[str], config_dir: str | None) -> list[str]:
 def search_override(config_dir: str | None) -> list[str]:
     """The override that makes Hydra search the user's folder of config groups too."""
     return [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+
+
+def _unreadable(error: YAMLError | UnicodeDecodeError, config_dir: str | None) -> str:
+    """Why a YAML file cannot be read: the file, the line and what is wrong there."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, MarkedYAMLError) and mark is not None:
+        problem = error.problem or "it is no YAML"
+        tab = " Indent with spaces: YAML takes no tabs." if "\\t" in problem else ""
+        return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: {problem}.{tab}"
+    for file in (file for folder in options.config_folders(config_dir)[1:] for file in sorted(folder.rglob("*.yaml"))):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as wrong:
+            return f"{file} must be text in UTF-8. Received: {wrong.reason} at byte {wrong.start}. Save it as UTF-8."
+    return f"A YAML file cannot be read: {' '.join(str(error).split())}."
+
+
+def _wrong_in_file(config: str, reason: str, key: str, config_dir: str | None) -> str:
+    """What is wrong with a setting in a YAML file, with the file."""
+    files = [folder / f"{config}.yaml" for folder in reversed(options.config_folders(config_dir))]
+    place = f" In {next((file for file in files if file.is_file()), files[0])}."
+    package = f" Its first line must be `# @package _global_`, which says that it has settings of all groups.{place}"
+    if not reason.startswith("Key '"):
+        where = f"{key} does not fit" if key and "=" not in key else config
+        return f"{where}: {reason}.{place}"
+    if key == config.split("/")[0]:
+        return f"{config} has settings of {key}, which has none.{package}"
+    if key in ("global", "_global"):
+        return f"{key} is not a package.{package}"
+    return f"{no_such_setting(key, known_keys([], config_dir))}{place}"

@@ -113,10 +113,15 @@ def _settings_of(group: str, words: tuple[str, ...], folders: tuple[Path, ...]) 
     of the words: to parse them all takes a tenth of the answer to a typo."""
     found: dict[str, list[str]] = {}
     for file in (file for folder in folders for file in sorted((folder / group).glob("*.yaml"))):
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8", errors="replace")
         if not any(word in text for word in words):
             continue
-        content: dict[str, Any] = yaml.safe_load(text) or {}
+        try:
+            content: Any = yaml.safe_load(text)
+        except yaml.YAMLError:  # composing it says what is wrong
+            continue
+        if not isinstance(content, dict):
+            continue
         content.pop("defaults", None)
         names = flatten(content.get(group, content))
         for name in (name for name in names if name and not name.startswith("_") and "._" not in name):

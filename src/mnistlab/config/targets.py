@@ -63,6 +63,9 @@ def _argument_problems(
         if required and (missing := sorted(run_adds - names)):
             must = ", ".join(sorted(run_adds))
             yield f"{name}: {node['_target_']} must take the arguments {must}. Missing: {', '.join(missing)}."
+    for entry in parameters:
+        if type(entry.default) in (int, float) and isinstance(value := node.get(entry.name), bool | str):
+            yield f"{name}.{entry.name} must be a number, as its default {entry.default}. Received: {value}."
     if "_args_" in node or node.get("_partial_"):
         return
     for entry in parameters:

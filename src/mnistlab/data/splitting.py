@@ -92,6 +92,12 @@ def _few_held_out(setting: str, fraction: float, labels: np.ndarray) -> list[str
             f"{setting} must hold out images of every class. Received: {fraction:g} of {num_images:,} training images, "
             f"less than one. Use at least {num_classes / num_images:.2g}."
         )
+    if (1 - fraction) * num_images < num_classes <= num_images / 10:
+        raise ConfigError(
+            f"{setting} must leave images of every class to train on. Received: {fraction:g} of {num_images:,} "
+            f"training images, which leaves fewer than {num_classes}, one a class. "
+            f"Use at most {1 - num_classes / num_images:.6g}."
+        )
     few = round(fraction * num_images) < num_classes
     return [f"{setting}={fraction:g} of {num_images:,} images is less than one a class: one of each is held out."] * few
 
@@ -157,6 +163,11 @@ def select_training_images(
             kept[members[max(1, round(len(members) * share)) :]] = False
         train = train.take(np.flatnonzero(kept))
     if limit is not None and limit < len(train):
+        if limit < len(present := np.unique(train.labels)):
+            raise ConfigError(
+                f"data.limit must be at least the number of classes, {len(present)}, so that each has an image "
+                f"to train on. Received: {limit}."
+            )
         if single := [class_names[label] for label, count in enumerate(np.bincount(train.labels)) if count == 1]:
             raise ConfigError(
                 f"data.limit={limit} needs at least 2 training images of each class. "
