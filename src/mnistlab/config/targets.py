@@ -63,14 +63,23 @@ def _argument_problems(
         if required and (missing := sorted(run_adds - names)):
             must = ", ".join(sorted(run_adds))
             yield f"{name}: {node['_target_']} must take the arguments {must}. Missing: {', '.join(missing)}."
-    for entry in parameters:
-        if type(entry.default) in (int, float) and isinstance(value := node.get(entry.name), bool | str):
-            yield f"{name}.{entry.name} must be a number, as its default {entry.default}. Received: {value}."
+    yield from _no_numbers(name, node, parameters)
     if "_args_" in node or node.get("_partial_"):
         return
     for entry in parameters:
         if entry.name in names and entry.default is entry.empty and entry.name not in given | run_adds:
             yield f"{name}.{entry.name} must be given: +{name}.{entry.name}=VALUE."
+
+
+def _no_numbers(name: str, node: Mapping[str, Any], parameters: list[inspect.Parameter]) -> Iterator[str]:
+    """Arguments whose default is a number and that are given a boolean, or, by one of Keras, a text. Keras's callbacks
+    take texts for some (`profile_batch="10,20"`), and `verbose=true`."""
+    texts = node["_target_"].startswith("keras.") and not name.startswith("callbacks.")
+    for entry in parameters:
+        value = node.get(entry.name)
+        wrong = (isinstance(value, bool) and entry.name != "verbose") or (isinstance(value, str) and texts)
+        if wrong and type(entry.default) in (int, float):
+            yield f"{name}.{entry.name} must be a number, as its default {entry.default}. Received: {value}."
 
 
 def _parameters(found: Any) -> list[inspect.Parameter] | None:
