@@ -150,13 +150,13 @@ def check(config: Config) -> dict[Path, int]:
 
 def needed_space(config: Config, model: keras.Model, dataset: Dataset) -> dict[Path, int]:
     """About how many bytes a run will write: folder -> bytes. The store's files are copies of those of the run."""
-    sizes = saving.saved_bytes(model, config.save.formats)
-    predictions = len(dataset.test) * 12
-    in_folder = sum(sizes[name] for name in set(config.save.formats)) + predictions + REPORT_BYTES
-    needed = {Path(config.paths.root) / "runs": in_folder}
+    sizes = saving.saved_bytes(model)
+    kept = sum(sizes[name] for name in set(config.save.formats)) + len(dataset.test) * 12 + REPORT_BYTES
+    passing = 0 if config.fit.resume == "never" else sizes["checkpoint"]
+    needed = {Path(config.paths.root) / "runs": kept + passing}
     store = stores.address(config.tracking, config.paths.root)
     if config.tracking.backend == "mlflow" and store.artifacts:
-        needed[store.artifacts] = in_folder + sizes["keras"]
+        needed[store.artifacts] = kept + sizes["keras"]
     return needed
 
 

@@ -64,6 +64,7 @@ def test_a_name_tells_a_process_from_all_others(other) -> None:
         *((malformed, LONG_AGO, "") for malformed in ("", "?:0:", ":1:2", "a", "a:b:c", "a:b:c:d:e", "a:1:2:3:4:5:6")),
         (f"{HOST}:{'9' * 40}:1", None, f"its process {'9' * 40} was killed or crashed"),
     ],
+    ids=lambda value: "",  # the names differ between the processes of the tests
 )
 def test_why_a_process_has_ended(name: str, last_sign: float | None, reason: str) -> None:
     found = why_ended(name, last_sign)

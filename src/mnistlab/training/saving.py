@@ -12,6 +12,7 @@ from mnistlab.config import ConfigError
 from mnistlab.runtime.files import replacing
 
 FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weights.h5"}
+CHECKPOINTS = 3  # two that are whole, and one that is being written
 MOST_SLOTS = 2  # values that an optimizer keeps for each weight, before it is built
 
 
@@ -39,14 +40,14 @@ def _write(model: keras.Model, file: Path) -> None:
             model.save(half)
 
 
-def saved_bytes(model: keras.Model, formats: Sequence[str]) -> dict[str, int]:
-    """About how large a model's files will be: format -> bytes; 'keras' is always among them, for MLflow's copy."""
+def saved_bytes(model: keras.Model) -> dict[str, int]:
+    """About how large a model's files will be: format -> bytes; 'checkpoint': the files of an interrupted run."""
     weights = sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in model.variables)
     slots = [variable for variable in model.optimizer.variables if variable.shape]
     of_optimizer = sum(math.prod(slot.shape) * tf.as_dtype(slot.dtype).size for slot in slots)
     complete = weights + (of_optimizer if model.optimizer.built else MOST_SLOTS * weights)
-    sizes = {"keras": complete, "h5": complete, "weights": weights}
-    return {name: size for name, size in sizes.items() if name in formats or name == "keras"}
+    one_checkpoint = complete + 2 * weights  # those of the best and of the latest epoch
+    return {"keras": complete, "h5": complete, "weights": weights, "checkpoint": CHECKPOINTS * one_checkpoint}
 
 
 def _uncompiled(model: keras.Model) -> keras.Model:
