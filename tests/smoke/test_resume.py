@@ -85,8 +85,7 @@ class Case:
             + [keras.layers.Dense(10, activation="softmax")]
         )
         model = models.with_preprocessing(network, (28, 28, 1), "unit")
-        metrics = [keras.metrics.get(m) if isinstance(m, dict) else m for m in self.metrics]
-        training.compile_model(model, self.optimizer(), loss="auto", metrics=metrics, labels="one_hot")
+        training.compile_model(model, self.optimizer(), loss="auto", metrics=self.metrics, labels="one_hot")
         return model
 
 
@@ -329,7 +328,7 @@ def test_a_run_that_is_being_continued_is_not_continued_twice(train_here, tmp_pa
         holder.communicate()
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "mean_squared_error", {"class_name": "F1Score", "config": {}}], ids=str)
+@pytest.mark.parametrize("metric", ["accuracy", "mean_squared_error", {"_target_": "keras.metrics.F1Score"}], ids=str)
 @pytest.mark.parametrize("class_weight", [None, {digit: 1 + digit / 7 for digit in range(10)}], ids=["", "weighted"])
 def test_metrics_do_not_depend_on_how_many_steps_a_block_has(
     metric: Any, class_weight: dict[int, float] | None, data: Dataset, monkeypatch: pytest.MonkeyPatch
