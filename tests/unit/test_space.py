@@ -46,6 +46,9 @@ def test_the_message_of_a_full_disk_names_the_file(tmp_path) -> None:
     wrapped = ValueError("not saved")
     wrapped.__cause__ = full
     assert str(file) in space.disk_is_full(wrapped)
+    circle, original = ValueError("one"), ValueError("other")
+    circle.__cause__, original.__cause__ = original, circle
+    assert space.disk_is_full(circle) == ""
     assert space.disk_is_full(OSError("Can't write: No space left on device"), tmp_path).startswith(
         f"The disk of {tmp_path} "
     )

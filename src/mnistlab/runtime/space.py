@@ -67,14 +67,25 @@ def disk_is_full(error: BaseException, run_folder: Path | None = None) -> str:
 
     run_folder: where the run writes, for errors that do not say where they happened.
     """
-    if not _is_full(error):
-        return "" if error.__cause__ is None else disk_is_full(error.__cause__, run_folder)
-    named = getattr(error, "filename", None)
+    full = next(filter(_is_full, _causes(error)), None)
+    if full is None:
+        return ""
+    named = getattr(full, "filename", None)
     place = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else run_folder
     if place is None:
         return f"The disk is full. {WAY_OUT}."
     left = shutil.disk_usage(_existing(place)).free
     return f"The disk of {place} is full: {readable(left)} are free. {WAY_OUT}."
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error, the one that it comes from and so on; an error may come from itself."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__
+    return found
 
 
 def _is_full(error: BaseException) -> bool:

@@ -122,16 +122,19 @@ class Recorder:
         """Add work that is under way in the background process; `wait` calls `complete`, which waits for it."""
         self._pending.append(complete)
 
-    def end(self, status: str, wait: bool = True) -> None:
+    def end(self, status: str, wait: bool = True, files: bool = True) -> None:
         """Set the status FINISHED, FAILED or KILLED; the folder's files go to the store as artifacts.
 
-        wait: until they are stored; otherwise `wait` must be called later.
+        Args:
+            wait: until they are stored; otherwise `wait` must be called later.
+            files: whether they go there.
         """
         for handler in logging.getLogger().handlers:
             handler.flush()
         self._write_status(status, ended=time.time())
         self._ended, self._finished = True, status == "FINISHED"
-        self.submit("log_folder", self.folder.resolve())
+        if files:
+            self.submit("log_folder", self.folder.resolve())
         self.submit("end", status)
         if wait:
             self.wait()
