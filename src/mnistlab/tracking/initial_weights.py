@@ -28,6 +28,10 @@ def initial_weights_file(config: Config) -> Path:
         return _file_in(file)
     is_address = start_from.startswith("models:/") or RUN_ADDRESS.fullmatch(start_from)
     if not is_address and (file.is_file() or file.name.endswith(FILE_ENDINGS) or "/" in start_from):
+        if not file.is_file():
+            raise ConfigError(
+                f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist."
+            )
         return file
     store = stores.checked_address(config.tracking, config.paths.root)
     return _fetched(start_from, store, config.paths.root)
