@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import checkouts, commands, epochs, folders, machine, memory, report, stages
+from benchmarks import checkouts, commands, epochs, folders, machine, memory, protection, report, stages
 from benchmarks.common import Bench, Section
 from benchmarks.data import find_images
 from benchmarks.scale import DEFAULT, FULL, QUICK
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "help": commands.help_page,
     "folders": folders.folders,
     "memory": memory.memory,
+    "protection": protection.protection,
     "commands": checkouts.commands,
 }
 ALL = [name for name in SECTIONS if name != "commands"]  # it needs another checkout

@@ -14,7 +14,7 @@ class Scale:
     of PyTorch with its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
     sgd_images: of the notebook's sgd in the seven strategies.
     run_rounds, sweep_rounds, help_rounds: measurements of a command; folder_rounds: of each loader of image folders;
-    memory_jobs: in one process, to measure its memory.
+    memory_jobs: in one process, to measure its memory; protection_rounds: pairs of runs with and without checkpoints.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Scale:
     help_rounds: int = 15
     folder_rounds: int = 5
     memory_jobs: int = 50
+    protection_rounds: int = 9
 
 
 DEFAULT = Scale(
@@ -51,6 +52,7 @@ DEFAULT = Scale(
     sweep_rounds=2,
     help_rounds=7,
     folder_rounds=3,
+    protection_rounds=5,
 )
 FULL = Scale("full", rounds=10)
 QUICK = Scale(
@@ -70,4 +72,5 @@ QUICK = Scale(
     help_rounds=1,
     folder_rounds=1,
     memory_jobs=12,
+    protection_rounds=1,
 )
