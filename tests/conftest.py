@@ -102,6 +102,12 @@ class Started:
         (found,) = (child for child in children if b"'background'" in Path(f"/proc/{child}/cmdline").read_bytes())
         return int(found)
 
+    def kill_with_background(self) -> None:
+        """Kill the command and its background process with SIGKILL: nobody closes the run."""
+        os.kill(self.background_process(), signal.SIGKILL)
+        self.process.kill()
+        self.finish()
+
     def finish(self) -> int:
         """Wait for the end; returns the exit status, negative for a signal."""
         self.output += self.process.communicate(timeout=TIMEOUT)[0]

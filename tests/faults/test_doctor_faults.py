@@ -30,9 +30,7 @@ def test_it_closes_killed_runs_and_leaves_a_live_one(start, train, tmp_path) -> 
     killed, live = (start(*ENDLESS, f"seed={seed}") for seed in (1, 2))
     for command in (killed, live):
         command.wait_for_line("epoch 2/")
-    os.kill(killed.background_process(), signal.SIGKILL)
-    killed.process.kill()
-    killed.finish()
+    killed.kill_with_background()
     listed = train(module=DOCTOR)
     assert listed.code == 1, listed.err
     assert "1 runs are recorded as RUNNING, but their processes have ended" in listed.out

@@ -110,9 +110,7 @@ def test_the_next_start_closes_a_run_whose_processes_were_all_killed(start, trai
     killed, live = (start(*ENDLESS, f"seed={seed}") for seed in (1, 2))
     for command in (killed, live):
         command.wait_for_line("epoch 2/")
-    os.kill(killed.background_process(), signal.SIGKILL)
-    killed.process.kill()
-    killed.finish()
+    killed.kill_with_background()
     assert Store(tmp_path).statuses() == ["RUNNING", "RUNNING"]
     done = train("source=mnist_5k", "data.limit=400", "fit.epochs=1")
     assert done.code == 0, done.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnistlab.config import Config, ConfigError, conf_folder, flatten, hide_passwords, parameters
+from mnistlab.config import Config, ConfigError, conf_folder, flatten, hide_secrets, parameters
 from mnistlab.config.compose import compose_config, expand
 
 
@@ -325,8 +325,8 @@ def test_settings_from_the_environment_are_recorded_as_expressions(monkeypatch: 
 
 
 def test_passwords_in_addresses_are_hidden() -> None:
-    assert hide_passwords("https://me:hunter2@host/x") == "https://me:<hidden>@host/x"
-    assert hide_passwords("https://host:5000/x") == "https://host:5000/x"
+    assert hide_secrets("https://me:hunter2@host/x") == "https://me:<hidden>@host/x"
+    assert hide_secrets("https://host:5000/x") == "https://host:5000/x"
 
 
 def test_flatten_keeps_plain_lists_and_opens_lists_of_mappings() -> None:

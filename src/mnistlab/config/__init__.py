@@ -14,13 +14,13 @@ from mnistlab.config.schema import (
     TrackingConfig,
     conf_folder,
     flatten,
-    hide_passwords,
     parameters,
     parse_settings,
     project_root,
     register,
     suggest,
 )
+from mnistlab.config.secrets import hide_secrets
 
 __all__ = [
     "FILLED_IN",
@@ -31,7 +31,7 @@ __all__ = [
     "TrackingConfig",
     "conf_folder",
     "flatten",
-    "hide_passwords",
+    "hide_secrets",
     "parameters",
     "parse_settings",
     "project_root",

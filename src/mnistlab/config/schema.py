@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mnistlab.config.secrets import hidden, hide_secrets, is_named_like_a_secret
+from mnistlab.config.secrets import hidden, is_named_like_a_secret
 
 
 class ConfigError(ValueError):
@@ -262,8 +262,3 @@ def _text_if_secret(name: str, value: Any) -> Any:
     """A number as text if it is a password. Other numbers are not hidden: a metric may be named token_accuracy."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number and is_named_like_a_secret(name) else value
-
-
-def hide_passwords(text: str) -> str:
-    """scheme://user:password@host as scheme://user:<hidden>@host; other secrets that are known are hidden too."""
-    return hide_secrets(text)

@@ -1,10 +1,12 @@
 """Files that are whole or not there: each is written beside its place and moved there when it is complete."""
 
 import contextlib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mnistlab.config.secrets import hide_secrets
 
@@ -49,6 +51,20 @@ def write_text(file: Path, text: str) -> None:
     """Write a text file as `replacing` does, without secrets."""
     with replacing(file) as half:
         half.write_text(hide_secrets(text), encoding="utf-8")
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Write a JSON file as `write_text` does; what JSON does not know is written as its text."""
+    write_text(file, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if the file is missing or damaged."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _flush(path: Path) -> None:

@@ -24,7 +24,7 @@ from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import Recorder, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
 from mnistlab.tracking.run_proxy import open_run
-from mnistlab.tracking.sync import read_json, sync_command, unsynced_run
+from mnistlab.tracking.sync import sync_command, unsynced_run
 
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 
@@ -99,7 +99,7 @@ def open_parent(sweep: Sweep) -> None:
     run_id = None
     if not sweep.jobs[0].config.sweep.force:
         run_id = earlier[0].run_id if earlier else None
-        tags["run.uid"] = read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
+        tags["run.uid"] = files.read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
     run, problem = open_run(sweep.address, name, tags, run_id)
     sweep.parent = Recorder(sweep.folder, name, tags, run, sweep.address, problem)
 

@@ -141,12 +141,11 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
 def _outage(config: Config, uri: str) -> str:
     """Why the tracking server does not answer. The jobs of a sweep tell each other: only one of them waits for it."""
     from mnistlab.tracking import servers
-    from mnistlab.tracking.sync import read_json
 
     if not config.sweep.plan:
         return servers.outage(uri)
     file = _sweep_folder(config) / "outage.json"
-    told = read_json(file)
+    told = files.read_json(file)
     if time.time() - told.get("when", 0) < OUTAGE_SECONDS:
         servers.note_outage(uri, told["reason"])
     elif reason := servers.outage(uri):

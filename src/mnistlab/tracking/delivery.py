@@ -7,13 +7,12 @@ with what is there. So a delivery may be broken off at any point and be repeated
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.config import ConfigError, hide_secrets
 from mnistlab.runtime import files
 from mnistlab.tracking import entries, store_errors, sync
 from mnistlab.tracking.mlflow_runs import MlflowRun
@@ -35,19 +34,18 @@ def deliver(folder: Path, store: StoreAddress) -> str:
         ConfigError: the folder holds no run, or the store cannot be used.
         DeliveryUnderWay; ServerSilent; any error of MLflow.
     """
-    tags = sync.read_json(folder / "tags.json")
+    tags = files.read_json(folder / "tags.json")
     if not tags.get("run.uid"):
         raise ConfigError(f"There is no run to deliver in {folder}: tags.json with the tag run.uid is missing.")
     with _locked(folder):
         try:
-            run_id: str = store_errors.until_unlocked(lambda: _deliver(folder, store, tags), hide_passwords(store.uri))
+            run_id: str = store_errors.until_unlocked(lambda: _deliver(folder, store, tags), hide_secrets(store.uri))
         except Exception as error:
             failure = store_errors.in_words(error, store.uri)
             sync.write_state(folder, store, None, " ".join(f"{failure}".split())[:300], synced=False)
             raise failure from error
         kept = {name: value for name, value in tags.items() if name != "tracking.error"}
-        text = json.dumps({**kept, "run.id": run_id}, indent=2, ensure_ascii=False)
-        files.write_text(folder / "tags.json", text + "\n")
+        files.write_json(folder / "tags.json", {**kept, "run.id": run_id})
         sync.write_state(folder, store, run_id, "", synced=True)
     return run_id
 
@@ -67,7 +65,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _deliver(folder: Path, store: StoreAddress, tags: Mapping[str, str]) -> str:
     client, experiment_id = open_store(store)
-    status = sync.read_json(folder / "status.json")
+    status = files.read_json(folder / "status.json")
     name = str(tags.get("run.name", folder.name))
     sent_tags = {key: value for key, value in tags.items() if key not in OWN_TAGS}
     found = _find_run(client, experiment_id, tags)
@@ -95,9 +93,9 @@ def _complete(run: MlflowRun, folder: Path, found: Any, tags: Mapping[str, str])
     for key in PASSING_TAGS:
         if key in found.data.tags and key not in tags:
             run.client.delete_tag(run.run_id, key)
-    run.complete_parameters(sync.read_json(folder / "parameters.json"))
+    run.complete_parameters(files.read_json(folder / "parameters.json"))
     run.log_rows(sync.read_rows(folder / "metrics.jsonl"))
-    dataset = sync.read_json(folder / "dataset.json")
+    dataset = files.read_json(folder / "dataset.json")
     if dataset and not (found.inputs and found.inputs.dataset_inputs):
         digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
         run.log_dataset(dataset["name"], dataset["origin"], digests, dataset["splits"])
@@ -122,7 +120,7 @@ def _parent(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[st
 
 def _send_model(run: MlflowRun, folder: Path) -> None:
     """Log the saved model unless the store has it; what is left of a broken attempt is removed."""
-    facts = sync.read_json(folder / "model.json")
+    facts = files.read_json(folder / "model.json")
     saved = [folder / "model_files" / "model.keras", folder / "mlflow_model.keras"]
     file = next((file for file in saved if file.is_file()), None)
     if file is None or not facts:

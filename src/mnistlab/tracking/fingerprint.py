@@ -48,7 +48,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
 WITHOUT_RESULTS = (
-    *(f"config/{name}.py" for name in ("compose", "explaining", "hydra_internals", "run_names", "trust")),
+    *(f"config/{name}.py" for name in ("compose", "explaining", "hydra_internals", "run_names", "secrets", "trust")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
 )
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "scipy")  # pillow, scipy: images in folders, ImageDataGenerator

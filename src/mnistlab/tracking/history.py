@@ -4,8 +4,6 @@ These functions need MLflow. A training calls them in the background process: `b
 """
 
 import ast
-import contextlib
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from mnistlab.runtime.files import read_json
+from mnistlab.tracking import sync
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
@@ -146,28 +146,19 @@ def _value(text: str) -> Any:
 
 def record_of_folder(folder: Path) -> "RunRecord":
     """A run's folder as a plain record, for runs without a tracking store."""
-    tags, params = _json(folder / "tags.json") or {}, _json(folder / "parameters.json") or {}
-    rows = _rows(folder / "metrics.jsonl")
+    tags, params = read_json(folder / "tags.json"), read_json(folder / "parameters.json")
+    rows = sync.read_rows(folder / "metrics.jsonl")
     epochs = [row["metrics"] for row in rows if "epoch_seconds" in row["metrics"]]
     history = {name: [float(row[name]) for row in epochs] for name in (epochs[0] if epochs else ())}
     final = {name: float(value) for row in rows for name, value in row["metrics"].items()}
-    status = (_json(folder / "status.json") or {"status": "RUNNING"})["status"]
+    status = read_json(folder / "status.json").get("status", "RUNNING")
     run_id, name = tags.get("run.id", str(folder)), tags.get("run.name", folder.name)
     return _record(run_id, name, status, params, history, final, tags, folder)
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; without those that a process that was killed left torn."""
-    rows = []
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ():
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
-
-
 def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], dict[str, np.ndarray] | None]:
     """The confusion matrix, the class names and the predictions in a run's files, as far as they exist."""
-    confusion = _json(folder / "reports" / "confusion_matrix.json") or {}
+    confusion = read_json(folder / "reports" / "confusion_matrix.json")
     predictions = None
     file = folder / "reports" / "predictions.npz"
     if file.is_file():
@@ -191,10 +182,3 @@ def _artifact(client: Any, run: StoredRun, name: str) -> Path:
     if location.scheme in ("", "file"):
         return Path(unquote(location.path)) / name
     return Path(client.download_artifacts(run.run_id, name))
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -5,7 +5,6 @@ command trains it, keeps two commands from continuing the same run.
 """
 
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 from mnistlab.config import Config, ConfigError, parameters
 from mnistlab.runtime import processes
+from mnistlab.runtime.files import read_json
 from mnistlab.tracking.fingerprint import WITHOUT_EFFECT
 from mnistlab.tracking.rerun_reasons import reason_to_run_again
 
@@ -108,7 +108,7 @@ def _nothing_to_continue(config: Config, identity: Mapping[str, str]) -> str:
 
 def differences(config: Config, identity: Mapping[str, str], run: EarlierRun) -> str:
     """In what a run differs from this configuration: 'fit.epochs=5 (there 3)', or what changed in code and data."""
-    now, before = _settings(config, parameters(config)), _settings(config, _json(run.folder / "parameters.json"))
+    now, before = _settings(config, parameters(config)), _settings(config, read_json(run.folder / "parameters.json"))
     changed = [name for name in sorted({*now, *before}) if now.get(name) != before.get(name)]
     if not changed:
         return reason_to_run_again(identity, run.tags, config.choices.get("source", "the data"))
@@ -150,7 +150,7 @@ def _read(folder: Path) -> EarlierRun | None:
     """A run folder that has checkpoints, else None."""
     if not (folder / "checkpoint").is_dir():
         return None
-    return EarlierRun(folder, _json(folder / "tags.json"), _json(folder / "status.json"))
+    return EarlierRun(folder, read_json(folder / "tags.json"), read_json(folder / "status.json"))
 
 
 def _has_ended(run: EarlierRun) -> bool:
@@ -163,7 +163,7 @@ def _why_not_finished(run: EarlierRun) -> str:
     """Why a run that has ended is not finished, in words; '' if it is finished."""
     status = run.status.get("status")
     if status == "FINISHED":
-        sync = _json(run.folder / "sync.json")
+        sync = read_json(run.folder / "sync.json")
         incomplete = sync and not sync.get("synced") and not sync.get("reason")
         return "its process ended before its record was complete" if incomplete else ""
     if status == "RUNNING":
@@ -227,15 +227,6 @@ def unlock(folder: Path) -> None:
 def remove_checkpoints(folder: Path) -> None:
     """Remove a finished run's checkpoints."""
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it is missing or damaged."""
-    try:
-        content = json.loads(_text(file))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _text(file: Path) -> str:

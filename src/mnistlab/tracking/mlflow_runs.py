@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mnistlab.config import hide_passwords
+from mnistlab.config import hide_secrets
 from mnistlab.runtime.child_process import at_end
 from mnistlab.tracking import entries, heartbeat, store_errors
 from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
@@ -172,10 +172,8 @@ class MlflowRun:
         """The command that shows this run, and its page."""
         page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
         if self.store.uri.startswith("http"):
-            return f"{hide_passwords(self.store.uri)}/{page}"
-        return (
-            f"mlflow ui --backend-store-uri {hide_passwords(self.store.uri)}   then open http://127.0.0.1:5000/{page}"
-        )
+            return f"{hide_secrets(self.store.uri)}/{page}"
+        return f"mlflow ui --backend-store-uri {hide_secrets(self.store.uri)}   then open http://127.0.0.1:5000/{page}"
 
 
 def artifact_files(folder: Path) -> list[Path]:
@@ -216,7 +214,7 @@ def open_run(
         return MlflowRun(client, experiment_id, store, name, {**tags, heartbeat.TAG: heartbeat.now()}, run_id)
 
     try:
-        run = store_errors.until_unlocked(opened, hide_passwords(store.uri))
+        run = store_errors.until_unlocked(opened, hide_secrets(store.uri))
     except Exception as error:
         raise store_errors.in_words(error, store.uri) from error
     _failures.pop(run.run_id, None)
@@ -265,7 +263,7 @@ def _call(run: MlflowRun, method: str, *arguments: Any) -> Any:
     call = functools.partial(getattr(run, method), *arguments)
     started = time.monotonic()
     try:
-        return store_errors.until_unlocked(call, hide_passwords(run.store.uri))
+        return store_errors.until_unlocked(call, hide_secrets(run.store.uri))
     except Exception as error:
         if store_errors.is_refusal(error) and method != "end":
             reason = " ".join(str(error).split())[:200]

@@ -19,7 +19,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(servers.REQUEST_SECONDS))
 
-from mnistlab.config import ConfigError, hide_passwords, suggest
+from mnistlab.config import ConfigError, hide_secrets, suggest
 from mnistlab.tracking.mlflow_internals import dispose_engine
 from mnistlab.tracking.store_errors import in_words, is_locked, is_silent
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
@@ -58,7 +58,7 @@ def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
             servers.note_outage(store.uri, str(in_words(error, store.uri)))
             raise
         raise ConfigError(
-            f"The tracking store {hide_passwords(store.uri)} cannot be used: {str(error).splitlines()[0]}"
+            f"The tracking store {hide_secrets(store.uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -106,7 +106,7 @@ def _experiment_id(client: Any, store: StoreAddress, create: bool) -> str:
     if found is None and not create:
         names = [experiment.name for experiment in client.search_experiments(max_results=50)]
         hint = suggest(store.experiment, names)
-        raise ConfigError(f"There is no experiment {store.experiment!r} in {hide_passwords(store.uri)}.{hint}")
+        raise ConfigError(f"There is no experiment {store.experiment!r} in {hide_secrets(store.uri)}.{hint}")
     if found is None:
         location = (
             None if store.artifacts is None else (store.artifacts / re.sub(r"[^\w.-]", "_", store.experiment)).as_uri()
@@ -155,7 +155,7 @@ def find_run_id(text: str, store: StoreAddress) -> str:
     raise ConfigError(
         "init.from must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "
         f"or more letters of it, its name, runs:/ID or models:/ID. {received}: there is no such file, and no such run "
-        f"in {hide_passwords(store.uri)}.{near}"
+        f"in {hide_secrets(store.uri)}.{near}"
     )
 
 
@@ -177,7 +177,7 @@ def download_model_file(run_id: str, store: StoreAddress, folder: Path, path: st
         run = client.get_run(run_id)
     except (MlflowException, OSError) as error:
         missing = f"no file {path} of run {run_id}" if path else "no such run"
-        raise ConfigError(f"init.from={run_id}: {missing} in {hide_passwords(store.uri)}.") from error
+        raise ConfigError(f"init.from={run_id}: {missing} in {hide_secrets(store.uri)}.") from error
     for logged in run.outputs.model_outputs if run.outputs else ():
         return download_logged_model(f"models:/{logged.model_id}", store, folder)
     raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
@@ -200,7 +200,7 @@ def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Pa
             found = mlflow.artifacts.download_artifacts(artifact_uri=address.rstrip("/"), dst_path=str(folder))
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"init.from={address}: no such model in {hide_passwords(store.uri)} ({reason}).") from error
+        raise ConfigError(f"init.from={address}: no such model in {hide_secrets(store.uri)} ({reason}).") from error
     file = Path(found) / "data" / "model.keras"
     if not file.is_file():
         raise ConfigError(f"init.from={address} must be a Keras model in one file. It has no data/model.keras.")

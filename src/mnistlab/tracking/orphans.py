@@ -6,15 +6,14 @@ container, its last sign of life decides: the tag `run.heartbeat`, which the bac
 """
 
 import contextlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mnistlab.runtime import files, processes
+from mnistlab.runtime.files import read_json
 from mnistlab.tracking import heartbeat, history
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.mlflow_store import open_store
@@ -73,10 +72,10 @@ def orphaned_folders(root: str | Path) -> list[Orphan]:
     found = []
     for pattern in FOLDER_PATTERNS:
         for file in sorted((Path(root) / "runs").glob(pattern)):
-            status = _read(file)
+            status = read_json(file)
             process = str(status.get("process", ""))
             if status.get("status") == "RUNNING" and (reason := processes.why_ended(process)):
-                name = str(_read(file.with_name("tags.json")).get("run.name", file.parent.name))
+                name = str(read_json(file.with_name("tags.json")).get("run.name", file.parent.name))
                 found.append(Orphan(name, reason, str(file.parent)))
     return found
 
@@ -89,7 +88,7 @@ def close_orphaned_folders(root: str | Path, orphans: Sequence[Orphan] | None = 
     closed = []
     for orphan in orphaned_folders(root) if orphans is None else orphans:
         folder, error = Path(orphan.place), f"the run was not finished: {orphan.reason}"
-        if _read(folder / "status.json").get("status") != "RUNNING":
+        if read_json(folder / "status.json").get("status") != "RUNNING":
             continue
         with contextlib.suppress(OSError):
             end_folder(folder, "KILLED", error)
@@ -106,11 +105,11 @@ def end_run(store: StoreAddress, run: StoredRun, status: str, error: str) -> Non
 
 def end_folder(folder: Path, status: str, error: str) -> None:
     """Correct the status in a run's folder, if that says that the run is under way or was killed."""
-    before, tags = _read(folder / "status.json"), _read(folder / "tags.json")
+    before, tags = read_json(folder / "status.json"), read_json(folder / "tags.json")
     if before.get("status") in ("RUNNING", "KILLED"):
         if tags:
-            _write(folder / "tags.json", {**tags, "error": error})
-        _write(folder / "status.json", {**before, "status": status, "error": error, "closed": time.time()})
+            files.write_json(folder / "tags.json", {**tags, "error": error})
+        files.write_json(folder / "status.json", {**before, "status": status, "error": error, "closed": time.time()})
 
 
 def close_orphans(store: StoreAddress | None, root: str) -> None:
@@ -119,16 +118,3 @@ def close_orphans(store: StoreAddress | None, root: str) -> None:
         close_orphaned_folders(root)
     if store is not None:
         close_orphaned_runs(store)
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it is missing or damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    files.write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mnistlab.config import hide_passwords
+from mnistlab.config import hide_secrets
 from mnistlab.runtime import errors, exits, files
 from mnistlab.runtime.processes import process_name
 from mnistlab.tracking import background, delivery, interrupted, servers, sync
@@ -116,7 +116,7 @@ class Recorder:
         files.write_text(self.folder / name, text)
 
     def write_json(self, name: str, content: Any) -> None:
-        self.write_text(name, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")
+        files.write_json(self.folder / name, content)
 
     def add_pending(self, complete: Callable[[], None]) -> None:
         """Add work that is under way in the background process; `wait` calls `complete`, which waits for it."""
@@ -166,11 +166,11 @@ class Recorder:
         else:
             self.store_error = ""
             self._tags.pop("tracking.error", None)
-            log.info("The tracking store works again: the run is complete in %s.", hide_passwords(store.uri))
+            log.info("The tracking store works again: the run is complete in %s.", hide_secrets(store.uri))
 
     def _write_status(self, status: str, **times: float) -> None:
         """Write status.json: the status, the process, when the run started and ended (seconds since 1970)."""
-        before = sync.read_json(self.folder / "status.json")
+        before = files.read_json(self.folder / "status.json")
         keeps = "started" in before and (status != "RUNNING" or self.continues)
         content = {"status": status, "process": process_name(), **times}
         content |= {"started": before["started"]} if keeps else {}

@@ -4,7 +4,6 @@ What was moved is found by the files themselves: an address whose last parts exi
 is there now. Only MLflow's database can be changed for it (`mlflow_internals`), so this is for SQLite stores.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from mnistlab.runtime import files
 from mnistlab.tracking import mlflow_internals
 from mnistlab.tracking.mlflow_internals import AddressRow
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
-from mnistlab.tracking.sync import FOLDER_PATTERNS, read_json
+from mnistlab.tracking.sync import FOLDER_PATTERNS
 
 IN_RUN_FOLDERS = {"tags.json": "run.folder", "sync.json": "store"}  # file -> the key of an absolute address
 ENOUGH_PARTS = 2  # of an address, to tell by them that it names what stands here
@@ -149,10 +148,10 @@ def _like(address: str, path: Path) -> str:
 def _mend_run_folders(root: Path, moved: dict[Path, Path]) -> None:
     for name, key in IN_RUN_FOLDERS.items():
         for file in [file for pattern in FOLDER_PATTERNS for file in (root / "runs").glob(f"{pattern}/{name}")]:
-            content = read_json(file)
+            content = files.read_json(file)
             _, is_database, place = str(content.get(key, "")).rpartition("sqlite:///")
             path = Path(place) if place.startswith("/") else None
             new = _in_new_root(path, moved) if path else None
             if new is not None and new.exists():
                 changed = {**content, key: f"{is_database}{new}"}
-                files.write_text(file, json.dumps(changed, indent=2, ensure_ascii=False) + "\n")
+                files.write_json(file, changed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.config import ConfigError, hide_secrets
 
 WAIT_SECONDS = 15
 ASK_SECONDS = 4  # for one answer
@@ -175,6 +175,6 @@ def _wrong_protocol(uri: str, received: str) -> ConfigError:
     scheme = urlsplit(uri).scheme
     other = "http" if scheme == "https" else "https"
     return ConfigError(
-        f"tracking.uri must name the protocol of the server. Received: {hide_passwords(uri)}, but what answers there "
+        f"tracking.uri must name the protocol of the server. Received: {hide_secrets(uri)}, but what answers there "
         f"does not speak {scheme} ({received}). Try {other}:// instead."
     )

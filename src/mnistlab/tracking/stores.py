@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from mnistlab.config import ConfigError, TrackingConfig, hide_passwords, project_root
+from mnistlab.config import ConfigError, TrackingConfig, hide_secrets, project_root
 from mnistlab.tracking import servers
 from mnistlab.tracking.database_file import check_database
 
@@ -39,7 +39,7 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
     experiment = config.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
     variables = []
     if uri and not config.uri:
-        variables.append(f"MLFLOW_TRACKING_URI={hide_passwords(uri)}")
+        variables.append(f"MLFLOW_TRACKING_URI={hide_secrets(uri)}")
     if experiment != DEFAULT_EXPERIMENT and not config.experiment:
         variables.append(f"MLFLOW_EXPERIMENT_NAME={experiment}")
     mlruns = Path(root).expanduser().resolve() / "mlruns"
@@ -96,7 +96,7 @@ def store_of(uri: str, experiment: str, settings: Mapping[str, str], root: str) 
     given = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
     named = given.get("tracking.uri")
     in_environment = os.environ.get("MLFLOW_TRACKING_URI")
-    if named is None and uri and not (in_environment and hide_passwords(in_environment) == uri):
+    if named is None and uri and not (in_environment and hide_secrets(in_environment) == uri):
         moved = uri.startswith("sqlite:///") and not sqlite_file(uri).parent.is_dir()
         named = f"sqlite:///{Path(root).resolve() / 'mlruns' / 'mlflow.db'}" if moved else uri
         if "<hidden>" in uri:
@@ -136,7 +136,7 @@ def check_reachable(store: StoreAddress) -> None:
     """
     if reason := servers.outage(store.uri):
         raise ConfigError(
-            f"The tracking server does not answer: {hide_passwords(store.uri)} ({reason}). Start it, correct "
+            f"The tracking server does not answer: {hide_secrets(store.uri)} ({reason}). Start it, correct "
             "tracking.uri or MLFLOW_TRACKING_URI, or record in folders only with tracking=none."
         )
 
@@ -151,7 +151,7 @@ def _check_address(uri: str, parts: SplitResult) -> None:
         folder = Path(unquote(parts.path) if scheme == "file" else uri) / "mlflow.db"
         raise ConfigError(
             "tracking.uri must be sqlite:///FILE or a server's http address; MLflow keeps no runs in plain folders. "
-            f"Received: {hide_passwords(uri)}. For example: sqlite:///{folder.expanduser().resolve()}."
+            f"Received: {hide_secrets(uri)}. For example: sqlite:///{folder.expanduser().resolve()}."
         )
     if scheme not in SCHEMES and scheme not in _plugins():
         raise ConfigError(_rule(uri, f": there is no kind of store {scheme!r}"))
@@ -168,7 +168,7 @@ def _check_address(uri: str, parts: SplitResult) -> None:
 def _rule(uri: str, problem: str) -> str:
     return (
         "tracking.uri must be sqlite:///FILE, http://HOST:PORT, https://HOST, or an address of PostgreSQL, MySQL, SQL "
-        f"Server or Databricks. Received: {hide_passwords(uri)}{problem}."
+        f"Server or Databricks. Received: {hide_secrets(uri)}{problem}."
     )
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnistlab.config import hide_passwords, project_root
+from mnistlab.config import hide_secrets, project_root
 from mnistlab.runtime import files, processes
+from mnistlab.runtime.files import read_json
 from mnistlab.tracking.stores import StoreAddress
 
 STATE_FILE = "sync.json"
@@ -72,22 +73,13 @@ def write_state(folder: Path, store: StoreAddress | None, run_id: str | None, re
     """Write sync.json. reason: why the store does not have all of the run; '' while it is being recorded."""
     content = {
         "synced": synced,
-        "reason": hide_passwords(reason),
-        "store": hide_passwords(store.uri) if store else "",
+        "reason": hide_secrets(reason),
+        "store": hide_secrets(store.uri) if store else "",
         "experiment": store.experiment if store else "",
         "run_id": run_id,
         "updated": time.time(),
     }
-    files.write_text(folder / STATE_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The content of a JSON file; empty if it is missing or damaged."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    files.write_json(folder / STATE_FILE, content)
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

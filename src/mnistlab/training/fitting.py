@@ -110,8 +110,11 @@ def _fit_keras(
     checkpointing: Checkpointing,
 ) -> fused.NonFiniteLoss | None:
     watch = StopAtNonFinite()
-    first = (dataset.train.images[np.arange(1)], dataset.targets(dataset.train.labels[:1]))
-    checkpointing.observe(watch, lambda: build_metrics(model, *first))
+
+    def build_first() -> None:
+        build_metrics(model, dataset.train.images[np.arange(1)], dataset.targets(dataset.train.labels[:1]))
+
+    checkpointing.observe(watch, build_first)
     if dataset.resident:
         training = ShuffledBatches(dataset, plan.batch_size, plan.seed, checkpointing.initial_epoch)
         order = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: training.set_epoch(epoch))

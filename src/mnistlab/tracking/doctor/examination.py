@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mnistlab.config import ConfigError, hide_passwords
+from mnistlab.config import ConfigError, hide_secrets
 from mnistlab.tracking import mlflow_internals, relocation, stores
 from mnistlab.tracking.database_file import check_database
 from mnistlab.tracking.doctor import folders, models, runs, space
@@ -61,9 +61,9 @@ def _exists(store: StoreAddress) -> bool:
 
 def _summary(store: StoreAddress, root: Path, seen: StoreView | None) -> str:
     if seen is not None:
-        in_store = f"{len(seen.runs):,} runs of {store.experiment!r} in {hide_passwords(store.uri)}"
+        in_store = f"{len(seen.runs):,} runs of {store.experiment!r} in {hide_secrets(store.uri)}"
     elif _exists(store):
-        in_store = f"the store {hide_passwords(store.uri)} could not be read"
+        in_store = f"the store {hide_secrets(store.uri)} could not be read"
     else:
         in_store = f"no tracking store yet ({sqlite_file(store.uri)})"
     return f"Examined: {in_store}; {len(folders.run_folders(root)):,} run folders in {root / 'runs'}"
@@ -100,7 +100,7 @@ def _moved(planned: Relocation) -> Finding:
 
 def _unreadable(store: StoreAddress, reason: str) -> Finding:
     remedy = "start the server, or correct tracking.uri or MLFLOW_TRACKING_URI"
-    place = hide_passwords(store.uri)
+    place = hide_secrets(store.uri)
     if store.uri.startswith("sqlite:"):
         place = str(sqlite_file(store.uri))
         remedy = "move it away; the next training makes a new one. The run folders have everything that it had"

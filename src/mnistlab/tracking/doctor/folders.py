@@ -11,7 +11,7 @@ from mnistlab.tracking.doctor.findings import Finding, mending
 from mnistlab.tracking.doctor.runs import DAMAGED
 from mnistlab.tracking.doctor.store_view import StoreView
 from mnistlab.tracking.relocation import local_path
-from mnistlab.tracking.sync import FOLDER_PATTERNS, UnsyncedRun, read_json
+from mnistlab.tracking.sync import FOLDER_PATTERNS, UnsyncedRun
 
 OF_JOBS = ("started", "watched", "done", "failures", "killed")  # folders of a sweep with a small JSON file per job
 
@@ -115,7 +115,7 @@ def _unknown(root: Path, view: StoreView) -> Iterator[Finding]:
     found = []
     undelivered = {run.folder for run in sync.unsynced(root)}
     for folder in run_folders(root):
-        tags = read_json(folder / "tags.json")
+        tags = files.read_json(folder / "tags.json")
         run_id = tags.get("run.id")
         if run_id and run_id not in view.known and folder not in undelivered:
             found.append(f"{tags.get('run.name', folder.name)}  {run_id}  {folder}")

@@ -9,9 +9,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mnistlab.runtime import processes
+from mnistlab.runtime import files, processes
 from mnistlab.tracking.doctor.findings import Finding, mending
-from mnistlab.tracking.sync import FOLDER_PATTERNS, read_json
+from mnistlab.tracking.sync import FOLDER_PATTERNS
 
 HOUR, DAY = 3600, 86_400
 LEFTOVER_SECONDS = HOUR  # an unfinished file that has not changed for so long is nobody's
@@ -96,7 +96,7 @@ def _is_left(file: Path, now: float) -> bool:
 def _checkpoints(root: Path) -> Iterator[Path]:
     for pattern in FOLDER_PATTERNS:
         for folder in (root / "runs").glob(f"{pattern}/checkpoint"):
-            if read_json(folder.with_name("status.json")).get("status") == "FINISHED":
+            if files.read_json(folder.with_name("status.json")).get("status") == "FINISHED":
                 yield folder
 
 
