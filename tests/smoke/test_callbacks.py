@@ -74,10 +74,10 @@ FUNCTION = "{_target_: hydra.utils.get_method, path: MODULE.FUNCTION}"
 REFUSED = {
     "patience as a word": (
         node("EarlyStopping", patience="three"),
-        "mine.patience must be a number of epochs >= 0. Received: three.",
+        "mine.patience must be a number. Received: 'three'.",
     ),
     "no patience": (node("EarlyStopping", patience="null"), "mine.patience must be a number. Received: None."),
-    "negative": (node("EarlyStopping", patience=-1), "mine.patience must be a number of epochs >= 0. Received: -1."),
+    "negative": (node("EarlyStopping", patience=-1), "mine.patience must be a number with value >= 0. Received: -1."),
     "baseline": (node("EarlyStopping", baseline="low"), "mine.baseline must be a number or null. Received: 'low'."),
     "restore": (
         node("EarlyStopping", restore_best_weights="perhaps"),

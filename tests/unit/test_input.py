@@ -88,10 +88,6 @@ def test_an_optimizer_without_a_target_is_refused(tmp_path: Path) -> None:
         (['run.name="a\nb"'], "run.name must be one line of printable characters. Received: 'a\\nb'."),
         (["source=npz", 'source.path="a\0b"'], "source.path must not contain a NUL character. Received: 'a\\x00b'."),
         (
-            ["callbacks=early_stopping", "callbacks.early_stopping.patience=-1"],
-            "callbacks.early_stopping.patience must be a number of epochs >= 0. Received: -1.",
-        ),
-        (
             ["source=directory", "source.path=x", "data.image_size=[100000,8]"],
             "data.image_size must satisfy height and width <= 16,384. Received: [100000, 8].",
         ),

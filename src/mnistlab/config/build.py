@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 
 from mnistlab.config import Config, ConfigError, model_values, pretrained_bases, suggest, trust
 from mnistlab.config.options import callback_problems
-from mnistlab.config.trust import FUNCTION_GETTERS
+from mnistlab.config.trust import FUNCTION_GETTERS, nodes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 ASSUMED_STEPS = 1000  # of an epoch, to check a schedule before the data are loaded
@@ -182,15 +182,6 @@ def _attribute(found: Any, rest: list[str], target: str, setting: str) -> Any:
 def _near(word: str, choices: list[str]) -> str:
     hint = suggest(word, choices)
     return hint if len(choices) <= 30 else hint.split(" Choices:")[0]
-
-
-def nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each node with a `_target_`, also within others, with its dotted name."""
-    if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
-        yield name, node
-    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in inner:
-        yield from nodes(value, f"{name}.{key}")
 
 
 def _targets(node: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mnistlab.config import Config, ConfigError, suggest
-from mnistlab.config.build import RUN_ARGUMENTS, SCHEDULE_ARGUMENTS, locate, nodes
-from mnistlab.config.trust import FUNCTION_GETTERS
+from mnistlab.config.build import RUN_ARGUMENTS, SCHEDULE_ARGUMENTS, locate
+from mnistlab.config.trust import FUNCTION_GETTERS, nodes
 
 
 def check_targets(config: Config) -> None:

@@ -146,7 +146,7 @@ def target_problems(groups: Mapping[str, Any], named: Iterable[str]) -> Iterator
     """
     names = frozenset(named)
     for group, tree in groups.items():
-        for name, node in _nodes(tree, group):
+        for name, node in nodes(tree, group):
             yield from node_problems(node, name, names)
 
 
@@ -166,18 +166,19 @@ def node_problems(node: Mapping[str, Any], name: str, named: frozenset[str] | No
 def refuse_unsafe(node: Any, name: str) -> None:
     """Raise a ConfigError if a node or one within it may not be built whomever the user trusts: the last check, before
     anything is imported."""
-    problems = [problem for place, inner in _nodes(node, name) for problem in node_problems(inner, place, None)]
+    problems = [problem for place, inner in nodes(node, name) for problem in node_problems(inner, place, None)]
     problems += list(_interpolations(node, name))
     if problems:
         raise ConfigError(problems)
 
 
-def _nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def nodes(node: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each node with a `_target_`, also within others, with its dotted name."""
     if isinstance(node, Mapping) and isinstance(node.get("_target_"), str):
         yield name, node
     inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
     for key, value in inner:
-        yield from _nodes(value, f"{name}.{key}")
+        yield from nodes(value, f"{name}.{key}")
 
 
 def _interpolations(node: Any, name: str) -> Iterator[str]:

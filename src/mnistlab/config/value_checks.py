@@ -22,10 +22,6 @@ def value_problems(config: Config) -> Iterator[str]:
             yield f"{name} must be a finite number. Received: {value}."
     if isinstance(rate := config.optimizer.get("learning_rate"), bool):
         yield f"optimizer.learning_rate must be a number >= 0, or a schedule. Received: {str(rate).lower()}."
-    for name, node in config.callbacks.items():
-        patience = node.get("patience") if isinstance(node, Mapping) else None
-        if patience is not None and (type(patience) not in (int, float) or not patience >= 0):
-            yield f"callbacks.{name}.patience must be a number of epochs >= 0. Received: {patience}."
     metrics = [entry for entry in config.fit.metrics if isinstance(entry, str)]
     for metric in dict.fromkeys(entry for entry in metrics if metrics.count(entry) > 1):
         yield f"fit.metrics lists {metric} more than once. Write it once."

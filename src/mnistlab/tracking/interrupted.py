@@ -19,8 +19,8 @@ from mnistlab.runtime import processes
 from mnistlab.runtime.files import read_json
 from mnistlab.tracking.fingerprint import WITHOUT_EFFECT
 from mnistlab.tracking.rerun_reasons import reason_to_run_again
+from mnistlab.tracking.sync import in_run_folders
 
-FOLDER_PATTERNS = ("*/*/checkpoint", "*/*-sweep/*/checkpoint")  # of runs, and of a sweep's jobs
 LOCK_FILE = "training.lock"
 WAIT_SECONDS = 120  # for the background process of a command that was killed
 MAX_NAMED = 8  # settings in which a run differs
@@ -137,12 +137,7 @@ def _shown(settings: Mapping[str, str], name: str) -> str:
 
 def _runs(config: Config) -> Iterator[EarlierRun]:
     """The runs of this root that have checkpoints, the newest first."""
-    folders = [
-        checkpoint.parent
-        for pattern in FOLDER_PATTERNS
-        for checkpoint in (Path(config.paths.root) / "runs").glob(pattern)
-    ]
-    found = [run for folder in folders if (run := _read(folder))]
+    found = [run for file in in_run_folders(config.paths.root, "checkpoint") if (run := _read(file.parent))]
     yield from sorted(found, key=lambda run: float(run.status.get("started", 0.0)), reverse=True)
 
 

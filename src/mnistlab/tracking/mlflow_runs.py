@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ from mnistlab.tracking.stores import StoreAddress
 log = logging.getLogger("mnistlab")
 
 # In a run's folder, and nowhere else: what is about this folder, unfinished files, and checkpoints.
-NOT_ARTIFACTS = ("sync.json", ".*.half*", "*.lock", "checkpoint/*", "mlflow_model.keras")
+NOT_ARTIFACTS = re.compile(r"sync\.json|\..*\.half.*|.*\.lock|mlflow_model\.keras")
+CHECKPOINTS = "checkpoint"
 UPLOAD_BYTES_A_SECOND = 1_000_000  # a server that takes an artifact more slowly counts as silent
 
 
@@ -178,11 +180,12 @@ class MlflowRun:
 
 def artifact_files(folder: Path) -> list[Path]:
     """The files of a run's folder that go to the store."""
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and not any(file.relative_to(folder).match(pattern) for pattern in NOT_ARTIFACTS)
-    ]
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder):
+        if CHECKPOINTS in folders:
+            folders.remove(CHECKPOINTS)
+        found += [Path(parent, name) for name in names if not NOT_ARTIFACTS.fullmatch(name)]
+    return sorted(file for file in found if file.is_file())
 
 
 @contextlib.contextmanager

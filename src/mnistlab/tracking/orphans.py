@@ -18,8 +18,7 @@ from mnistlab.tracking import heartbeat, history
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
-
-FOLDER_PATTERNS = ("*/*/status.json", "*/*-sweep/*/status.json")  # of runs, and of a sweep's jobs
+from mnistlab.tracking.sync import in_run_folders
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,12 @@ def close_orphaned_runs(store: StoreAddress, orphans: Sequence[Orphan] | None = 
 def orphaned_folders(root: str | Path) -> list[Orphan]:
     """The folders of runs that are RUNNING by their status.json although the process has ended. Nothing is changed."""
     found = []
-    for pattern in FOLDER_PATTERNS:
-        for file in sorted((Path(root) / "runs").glob(pattern)):
-            status = read_json(file)
-            process = str(status.get("process", ""))
-            if status.get("status") == "RUNNING" and (reason := processes.why_ended(process)):
-                name = str(read_json(file.with_name("tags.json")).get("run.name", file.parent.name))
-                found.append(Orphan(name, reason, str(file.parent)))
+    for file in in_run_folders(root, "status.json"):
+        status = read_json(file)
+        process = str(status.get("process", ""))
+        if status.get("status") == "RUNNING" and (reason := processes.why_ended(process)):
+            name = str(read_json(file.with_name("tags.json")).get("run.name", file.parent.name))
+            found.append(Orphan(name, reason, str(file.parent)))
     return found
 
 

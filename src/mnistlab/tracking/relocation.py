@@ -18,7 +18,7 @@ from mnistlab.runtime import files
 from mnistlab.tracking import mlflow_internals
 from mnistlab.tracking.mlflow_internals import AddressRow
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
-from mnistlab.tracking.sync import FOLDER_PATTERNS
+from mnistlab.tracking.sync import in_run_folders
 
 IN_RUN_FOLDERS = {"tags.json": "run.folder", "sync.json": "store"}  # file -> the key of an absolute address
 ENOUGH_PARTS = 2  # of an address, to tell by them that it names what stands here
@@ -147,7 +147,7 @@ def _like(address: str, path: Path) -> str:
 
 def _mend_run_folders(root: Path, moved: dict[Path, Path]) -> None:
     for name, key in IN_RUN_FOLDERS.items():
-        for file in [file for pattern in FOLDER_PATTERNS for file in (root / "runs").glob(f"{pattern}/{name}")]:
+        for file in in_run_folders(root, name):
             content = files.read_json(file)
             _, is_database, place = str(content.get(key, "")).rpartition("sqlite:///")
             path = Path(place) if place.startswith("/") else None

@@ -12,7 +12,7 @@ from mnistlab.runtime.files import read_json
 from mnistlab.tracking.stores import StoreAddress
 
 STATE_FILE = "sync.json"
-FOLDER_PATTERNS = ("*/*", "*/*-sweep/*")  # runs and sweeps; the jobs of sweeps
+RUN_FOLDERS = ("*/*", "*/*-sweep/*")  # within runs/: runs and sweeps; the jobs of sweeps
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ def sync_command(root: str) -> str:
     return "python -m mnistlab.sync" + ("" if str(root) == project_root() else f" paths.root={root}")
 
 
+def in_run_folders(root: str | Path, pattern: str) -> list[Path]:
+    """What the run folders of a root hold under this name or pattern, in the order of the folders."""
+    runs = Path(root) / "runs"
+    return sorted(found for folders in RUN_FOLDERS for found in runs.glob(f"{folders}/{pattern}"))
+
+
 def unsynced(root: str | Path) -> list[UnsyncedRun]:
     """The run folders of this root that are not completely in their store: parent runs of sweeps first, then by age."""
-    folders = [
-        file.parent for pattern in FOLDER_PATTERNS for file in (Path(root) / "runs").glob(f"{pattern}/{STATE_FILE}")
-    ]
-    found = [run for folder in sorted(folders) if (run := unsynced_run(folder))]
+    found = [run for file in in_run_folders(root, STATE_FILE) if (run := unsynced_run(file.parent))]
     return sorted(found, key=lambda run: not run.is_sweep)
 
 

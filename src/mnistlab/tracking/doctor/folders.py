@@ -11,7 +11,7 @@ from mnistlab.tracking.doctor.findings import Finding, mending
 from mnistlab.tracking.doctor.runs import DAMAGED
 from mnistlab.tracking.doctor.store_view import StoreView
 from mnistlab.tracking.relocation import local_path
-from mnistlab.tracking.sync import FOLDER_PATTERNS, UnsyncedRun
+from mnistlab.tracking.sync import UnsyncedRun, in_run_folders
 
 OF_JOBS = ("started", "watched", "done", "failures", "killed")  # folders of a sweep with a small JSON file per job
 
@@ -27,8 +27,7 @@ def findings(root: Path, view: StoreView | None) -> Iterator[Finding]:
 
 def run_folders(root: Path) -> list[Path]:
     """The folders of runs and of sweeps' jobs."""
-    found = [file.parent for pattern in FOLDER_PATTERNS for file in (root / "runs").glob(f"{pattern}/tags.json")]
-    return sorted(found)
+    return [file.parent for file in in_run_folders(root, "tags.json")]
 
 
 def _orphans(root: Path) -> Iterator[Finding]:
@@ -60,11 +59,9 @@ def _damaged(root: Path, view: StoreView | None) -> Iterator[Finding]:
 
 
 def _json_files(root: Path) -> Iterator[Path]:
-    runs = root / "runs"
-    for pattern in FOLDER_PATTERNS:
-        yield from runs.glob(f"{pattern}/*.json")
+    yield from in_run_folders(root, "*.json")
     for name in OF_JOBS:
-        yield from (file for file in runs.glob(f"sweeps/*/{name}/*") if file.name[0] != "." and file.suffix == "")
+        yield from (file for file in root.glob(f"runs/sweeps/*/{name}/*") if file.name[0] != "." and file.suffix == "")
 
 
 def _is_whole(file: Path) -> bool:

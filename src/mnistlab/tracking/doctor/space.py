@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnistlab.runtime import files, processes
 from mnistlab.tracking.doctor.findings import Finding, mending
-from mnistlab.tracking.sync import FOLDER_PATTERNS
+from mnistlab.tracking.sync import in_run_folders
 
 HOUR, DAY = 3600, 86_400
 LEFTOVER_SECONDS = HOUR  # an unfinished file that has not changed for so long is nobody's
@@ -94,10 +94,9 @@ def _is_left(file: Path, now: float) -> bool:
 
 
 def _checkpoints(root: Path) -> Iterator[Path]:
-    for pattern in FOLDER_PATTERNS:
-        for folder in (root / "runs").glob(f"{pattern}/checkpoint"):
-            if files.read_json(folder.with_name("status.json")).get("status") == "FINISHED":
-                yield folder
+    for folder in in_run_folders(root, "checkpoint"):
+        if files.read_json(folder.with_name("status.json")).get("status") == "FINISHED":
+            yield folder
 
 
 def _entries(folder: Path) -> list[Path]:
