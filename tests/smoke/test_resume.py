@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import pytest
 from small_data import few_digits
@@ -238,6 +239,15 @@ def values(folder: Path) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if "seconds" not in name} for row in rows]
 
 
+def saved_weights(file: Path) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with h5py.File(file) as opened:
+        opened.visititems(
+            lambda name, entry: found.update({name: entry[()].tobytes()} if hasattr(entry, "dtype") else {})
+        )
+    return found
+
+
 @pytest.fixture
 def stop_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int | None], None]:
     """Let the user's callback fail at the end of this epoch."""
@@ -271,6 +281,38 @@ def test_the_same_command_continues_an_interrupted_run(tracking: str, train_here
         assert (run.status, run.tags["resumed.count"], "error" in run.tags) == ("FINISHED", "1", False)
         client, _ = open_store(train_here.store)
         assert [entry.step for entry in client.get_metric_history(run.run_id, "loss")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("loader", "augmented"),
+    [
+        ("stream", True),
+        *(pytest.param(loader, True, marks=pytest.mark.faults) for loader in ("resident", "generator")),
+        *(pytest.param(loader, False, marks=pytest.mark.faults) for loader in ("resident", "stream", "generator")),
+    ],
+)
+def test_folders_and_augmented_images_continue_to_the_bit(
+    loader: str, augmented: bool, train_here, make_folder, tmp_path: Path, stop_at
+) -> None:
+    """The order of the images, their random changes and the dropout go on where they were."""
+    make_folder("pets", shape=(12, 12, 3))
+    words = [word for word in WORDS if not word.startswith(("source", "data.limit"))]
+    words += ["source=directory", "source.path=pets", f"source.loader={loader}", "fit.batch_size=7", "model=cnn"]
+    words = [word for word in words if not word.startswith("model.units")] + ["tracking=none"]
+    words += ["+data.augmentation.horizontal_flip=true", "+data.augmentation.zoom_range=0.2"] if augmented else []
+    assert train_here(*words).code == 0
+    (whole,) = (tmp_path / "runs").glob("*/*")
+    for epoch in (2, 3):
+        stop_at(epoch)
+        assert train_here(*words).code == 1
+    stop_at(None)
+    again = train_here(*words)
+    assert again.code == 0, again.err
+    (folder,) = set((tmp_path / "runs").glob("*/*")) - {whole}
+    assert json.loads((folder / "tags.json").read_text())["resumed.count"] == "2"
+    assert values(folder) == values(whole)
+    weights = [saved_weights(run / "model_files" / "model.weights.h5") for run in (folder, whole)]
+    assert weights[0] == weights[1]
 
 
 def test_another_configuration_is_refused_with_the_differing_keys(train_here, tmp_path: Path, stop_at) -> None:
