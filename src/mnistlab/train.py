@@ -53,6 +53,7 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., int]) -> int:
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep
+    hydra_internals.start_jobs_quickly()
     return run_sweep(command, run_hydra)
 
 

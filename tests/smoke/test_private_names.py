@@ -21,13 +21,17 @@ import tensorflow as tf
 import yaml
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 from PIL import Image
 from small_data import copy_empty_database
 
 from mnistlab.config import conf_folder, hydra_internals, register
 from mnistlab.runtime import keras_internals, startup
 from mnistlab.tracking import mlflow_internals
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
 def check_argument_parser(folder: Path) -> None:
@@ -46,6 +50,17 @@ def check_composing(folder: Path) -> None:
         assert GlobalHydra.instance().hydra is job
     finally:
         GlobalHydra.instance().hydra = None
+
+
+def check_start_jobs_quickly(folder: Path) -> None:
+    original = hydra_internals.Sweeper.validate_batch_is_legal
+    assert "load_sweep_config" in inspect.getsource(original)  # what it costs: it composes each job
+    sweeper = Plugins.instance()._instantiate(OmegaConf.create({"_target_": BASIC_SWEEPER, "max_batch_size": None}))
+    try:
+        hydra_internals.start_jobs_quickly()
+        sweeper.validate_batch_is_legal([["optimizer=sgd"]])  # with no configuration to compose from
+    finally:
+        hydra_internals.Sweeper.validate_batch_is_legal = original
 
 
 def check_list_options_quickly(folder: Path) -> None:
@@ -265,6 +280,7 @@ def check_global_seed_state(folder: Path) -> None:
 
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
+    "hydra.plugins.sweeper.Sweeper.validate_batch_is_legal": check_start_jobs_quickly,
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
     "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import resource
+import signal
+
 import numpy as np
+import pytest
 from PIL import Image
 
 from mnistlab.evaluation import drawing, figures
@@ -48,3 +52,23 @@ def test_an_error_is_logged_with_its_traceback_in_a_file(tmp_path, caplog) -> No
     drawing.draw(tmp_path / "figures", {**SHOWN, "confusion_matrix": (None, ["a", "b"])})
     assert "figures are missing" in caplog.text
     assert "Traceback" in (tmp_path / "figures" / "error.txt").read_text()
+
+
+def test_a_figure_for_which_there_is_no_room_is_not_there_in_part(tmp_path, caplog, small_files_only) -> None:
+    small_files_only(12_000)
+    drawing.draw(tmp_path / "figures", SHOWN)
+    assert "File too large" in caplog.text
+    for file in (tmp_path / "figures").iterdir():
+        assert file.suffix in (".png", ".txt")
+        if file.suffix == ".png":
+            with Image.open(file) as image:
+                image.load()
+
+
+@pytest.fixture
+def small_files_only():
+    """A function that makes the system refuse larger files, as a full disk does."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)

@@ -1,7 +1,7 @@
 """The report of a comparison: a self-contained HTML page, Markdown, CSV, JSON and PNG figures in a folder."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,13 +75,14 @@ def write_report(
     folder: str | Path,
     images: NDArray[np.uint8] | None = None,
     labels: NDArray[Any] | None = None,
+    write: Callable[[Path, bytes], object] = Path.write_bytes,
 ) -> list[Path]:
     """Write the report and return its files: report.html and report.md first.
 
     comparison: one, or the list of `compare_by_data`, which gives a section (and files with a prefix) per data
     set. images: test images, uint8, shape (n, height, width, channels); labels: int, shape (n,); both in the order
-    of the records' predictions, for the figure of images on which options disagree. The page embeds its figures
-    and has no external references.
+    of the records' predictions, for the figure of images on which options disagree. write: writes one file. The page
+    embeds its figures and has no external references.
     """
     comparisons = [comparison] if isinstance(comparison, Comparison) else list(comparison)
     if not comparisons:
@@ -105,7 +106,7 @@ def write_report(
     for section in sections:
         files |= _section_files(section)
     for name, content in files.items():
-        (folder / name).write_bytes(content)
+        write(folder / name, content)
     return [folder / name for name in files]
 
 

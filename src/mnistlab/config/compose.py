@@ -1,5 +1,6 @@
 """Composes and checks the configuration of every job of a command line, before anything starts."""
 
+import contextlib
 import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -75,7 +76,11 @@ def _is_about(problem: str, override: str) -> bool:
 def _composed_and_checked(
     overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
 ) -> Config:
-    composed = _composed(overrides, config_name, config_dir)
+    return _checked_job(_composed(overrides, config_name, config_dir), overrides, config_dir, named)
+
+
+def _checked_job(composed: DictConfig, overrides: list[str], config_dir: str | None, named: Iterable[str]) -> Config:
+    """composed: one job, with the `hydra` node, which is removed."""
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
         del composed["hydra"]
@@ -210,7 +215,7 @@ def check_command(arguments: Namespace) -> Command:
     if problems_of_hydra := list(trust.hydra_problems(OmegaConf.to_container(first.hydra), trust.trusted())):
         raise ConfigError(problems_of_hydra)
     if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):
-        config = compose_config(arguments.overrides, name, folder, typed=False)
+        config = _check_single(first, arguments.overrides, name, folder)
         if config.sweep.seeds > 1 and (given := [one for one in arguments.overrides if one.startswith("sweep.seeds=")]):
             raise ConfigError(f"sweep.seeds repeats the jobs of a multirun: add --multirun. Received: {given[-1]}.")
         return Command(False, [config], [], [])
@@ -227,6 +232,14 @@ def check_command(arguments: Namespace) -> Command:
     if problems:
         raise ConfigError(problems)
     return Command(True, configs, swept, extra)
+
+
+def _check_single(composed: DictConfig, overrides: list[str], config_name: str, config_dir: str | None) -> Config:
+    """The only job's configuration. It is composed once; again only to find all problems."""
+    if not any(entry.is_sweep_override() for entry in _parse(overrides)):
+        with contextlib.suppress(ConfigError):
+            return _checked_job(composed, overrides, config_dir, ())
+    return compose_config(overrides, config_name, config_dir, typed=False)
 
 
 def _fixed(overrides: Sequence[Override]) -> list[str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mnistlab.runtime import files
+
 log = logging.getLogger("mnistlab")
 
 DOTS_PER_INCH = 110
@@ -28,8 +30,9 @@ def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
             warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
             for name, arguments in shown.items():
                 figure = getattr(figures, name)(*arguments)
-                figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
+                with files.replacing(folder / f"{name}.png", suffix=".png") as half:
+                    figure.savefig(half, dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
     except Exception as error:
         with contextlib.suppress(OSError):
-            (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            files.write_text(folder / "error.txt", traceback.format_exc())
         log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)

@@ -53,6 +53,12 @@ def write_text(file: Path, text: str) -> None:
         half.write_text(hide_secrets(text), encoding="utf-8")
 
 
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file as `replacing` does."""
+    with replacing(file) as half:
+        half.write_bytes(content)
+
+
 def write_json(file: Path, content: Any) -> None:
     """Write a JSON file as `write_text` does; what JSON does not know is written as its text."""
     write_text(file, json.dumps(content, indent=2, default=str, ensure_ascii=False) + "\n")

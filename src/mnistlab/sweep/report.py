@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnistlab.runtime.files import write_bytes
 from mnistlab.sweep.results import JobResult, SweepResults
 from mnistlab.tracking import history
 from mnistlab.tracking.stores import StoreAddress
@@ -60,7 +61,7 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     if results.targets is not None:
         question["targets"] = results.targets
     compared = comparison.compare_by_data(records, results.axes, results.objective, **question)
-    write_report(compared, records, request.folder, request.images, request.labels)
+    write_report(compared, records, request.folder, request.images, request.labels, write_bytes)
     across = comparison.across_data(compared) if len(compared) > 1 else None
     width = request.terminal_width
     summaries = [comparison.terminal_summary(one, terminal_width=width) for one in compared]

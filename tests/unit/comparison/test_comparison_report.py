@@ -35,6 +35,15 @@ def written(tmp_path_factory):
     return comparison, folder, write_report(comparison, records, folder, IMAGES, LABELS)
 
 
+def test_the_caller_can_write_the_files(written, tmp_path):
+    comparison, folder, files = written
+    held = {}
+    write_report(comparison, flagship(labels=LABELS), tmp_path, IMAGES, LABELS, held.__setitem__)
+    assert [path.relative_to(tmp_path) for path in held] == [path.relative_to(folder) for path in files]
+    assert held[tmp_path / "table.csv"] == (folder / "table.csv").read_bytes()
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def rows_of(text):
     return list(csv.DictReader(io.StringIO(text)))
 

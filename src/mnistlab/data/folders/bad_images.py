@@ -11,6 +11,7 @@ from pathlib import Path
 from mnistlab.data.folders.decoding import Facts
 from mnistlab.data.folders.layout import join_names
 from mnistlab.data.folders.listing import Scan
+from mnistlab.runtime.files import write_bytes
 
 MAX_SHOWN = 10
 LIST_NAME = "unusable_images.txt"
@@ -62,7 +63,6 @@ def _write_list(root: Path, bad: Mapping[str, str], folder: Path | None) -> Path
     candidates = [folder / LIST_NAME] if folder else []
     for file in (*candidates, Path(tempfile.gettempdir()) / f"mnistlab-{key}-{LIST_NAME}"):
         with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_bytes(file, text.encode(errors="backslashreplace"))
             return file
     return None

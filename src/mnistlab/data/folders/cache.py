@@ -21,6 +21,7 @@ import PIL
 
 from mnistlab.data.folders.decoding import OUTDATED_PROBLEMS, Decoding, Facts, available_workers
 from mnistlab.data.folders.listing import ImageFile
+from mnistlab.runtime.files import write_bytes, write_json
 
 log = logging.getLogger("mnistlab")
 
@@ -67,8 +68,7 @@ class FolderCache:
         body = json.dumps({files[i].path: (files[i].stamp, known) for i, known in facts.items() if known.sha256})
         checksum = hashlib.sha256(body.encode()).hexdigest()
         with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(self.folder / FACTS, f"{checksum}\n{body}".encode())
+            write_bytes(self.folder / FACTS, f"{checksum}\n{body}".encode())
 
     def load_pixels(self, name: str, shape: Sequence[int]) -> np.ndarray | None:
         """The decoded images stored under a name, mapped from disk and checked, or None."""
@@ -110,7 +110,7 @@ class FolderCache:
             return
         with self._writing():
             unfinished = Path(str(array.filename))
-            _write(self.folder / f"{name}.json", json.dumps({"crc32": crc32(array)}).encode())
+            write_json(self.folder / f"{name}.json", {"crc32": crc32(array)})
             unfinished.replace(self.folder / f"{name}.npy")
             versions = sorted(self.folder.glob("[!.]*.npy"), key=lambda file: file.stat().st_mtime, reverse=True)
             for file in versions[MAX_VERSIONS:]:
@@ -176,12 +176,3 @@ def _remove_leftovers(folder: Path) -> None:
             file.unlink(missing_ok=True)
         except PermissionError:  # another user's process is alive
             continue
-
-
-def _write(file: Path, content: bytes) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}.half")
-    with unfinished.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(file)
