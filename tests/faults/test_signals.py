@@ -144,7 +144,7 @@ def test_a_signal_to_both_processes_ends_the_run_as_killed(start, tmp_path) -> N
     assert Store(tmp_path).statuses() == ["KILLED"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_an_interrupted_sweep_goes_on(start, train, tmp_path, stop) -> None:
     words = ["--multirun", *SMALL, "fit.epochs=3", "optimizer=sgd,momentum,adam", "sweep.seeds=2"]

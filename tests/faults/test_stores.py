@@ -116,6 +116,7 @@ def test_artifacts_that_cannot_be_stored_cost_no_job_of_a_sweep(train, tmp_path)
     assert Store(tmp_path).statuses() == ["FINISHED"] * 3
 
 
+@pytest.mark.faults
 def test_several_processes_create_one_store(start, tmp_path) -> None:
     commands = [start(*QUICK, "fit.epochs=1", f"seed={seed}", MLFLOW_RUN_ID="0" * 32) for seed in range(3)]
     codes = [command.finish() for command in commands]

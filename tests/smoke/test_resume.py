@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -222,6 +223,24 @@ def test_csv_logger_continues_its_file(data: Dataset, tmp_path: Path) -> None:
     assert (tmp_path / "resumed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+def test_checkpoints_stay_within_their_share_of_the_training_time(data, tmp_path: Path, monkeypatch) -> None:
+    written: list[int] = []
+    cost, write = 0.05, checkpoints.write
+
+    def slow_write(folder: Path, checkpoint: checkpoints.Checkpoint) -> None:
+        time.sleep(cost)
+        written.append(checkpoint.epoch)
+        write(folder, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "write", slow_write)
+    pause = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: time.sleep(cost))
+    train(Case(), data, CheckpointPlan(tmp_path / "all"), pause)
+    assert written[-1] == EPOCHS  # 100 %: after every epoch; of several that wait, the newest
+    written.clear()
+    train(Case(), data, CheckpointPlan(tmp_path / "few", percent=0.01), pause)  # at 0.05 s each, one in 500 s
+    assert written == [1]
+
+
 CALLBACK = """
 import os, keras
 
@@ -231,7 +250,7 @@ class Stop(keras.callbacks.Callback):
             raise OSError("as if the disk were full")
 """
 WORDS = ["source=mnist_5k", "data.limit=300", "model.units=[8]", "fit.epochs=3", "save.formats=[weights]"]
-WORDS += ["trust=[stopping]", "+callbacks.stop._target_=stopping.Stop"]
+WORDS += ["fit.checkpoint_percent=100", "trust=[stopping]", "+callbacks.stop._target_=stopping.Stop"]
 
 
 def values(folder: Path) -> list[dict[str, float]]:

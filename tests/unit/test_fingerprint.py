@@ -41,7 +41,7 @@ WITH_EFFECT = (
     *("model.*", "optimizer.*", "schedule*", "callbacks*"),
     *("fit.epochs", "fit.loss", "fit.metrics", "save.monitor", "save.formats", "seed"),
 )
-HOW_INTERRUPTED = ("fit.resume", "fit.checkpoint_seconds", "fit.max_seconds")
+HOW_INTERRUPTED = ("fit.resume", "fit.checkpoint_percent", "fit.checkpoint_seconds", "fit.max_seconds")
 LEFT_OUT = (
     *HOW_INTERRUPTED,
     *("run.*", "paths.*", "tracking.*", "sweep.*"),

@@ -77,6 +77,7 @@ class FitConfig:
     precision: str | None
     resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
     resume: str = _choice("auto", "never", "must")
+    checkpoint_percent: float = _number("0 < value <= 100", lambda value: 0 < value <= 100)
     checkpoint_seconds: float | None = _number("value >= 0", lambda value: value >= 0)
     max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     loss: Any

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,10 +179,12 @@ class Writer:
     """Writes checkpoints in a thread, one at a time; of several that wait, the newest.
 
     A checkpoint that cannot be written costs a warning, the first time: the training goes on.
+    seconds: what the last one took.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.seconds = 0.0
         self._wanted = threading.Condition()
         self._next: Checkpoint | None = None
         self._writing = self._closed = self._warned = False
@@ -195,6 +198,11 @@ class Writer:
                 self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
                 self._thread.start()
             self._wanted.notify_all()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is being written or waits."""
+        return self._writing or self._next is not None
 
     def wait(self) -> None:
         """Wait until all that was submitted is on the disk, or has failed."""
@@ -213,10 +221,12 @@ class Writer:
 
     def _run(self) -> None:
         for checkpoint in self._submitted():
+            began = time.perf_counter()
             try:
                 write(self.folder, checkpoint)
             except Exception as error:
                 self._warn(checkpoint, error)
+            self.seconds = time.perf_counter() - began
 
     def _submitted(self) -> Iterator[Checkpoint]:
         while True:

@@ -134,7 +134,7 @@ def plan_checkpoints(
     fit = config.fit
     folder = None if fit.resume == "never" else run_folder / "checkpoint"
     facts = {"settings": parameters(config), **identified}
-    return CheckpointPlan(folder, facts, fit.checkpoint_seconds, fit.max_seconds, start)
+    return CheckpointPlan(folder, facts, fit.checkpoint_percent, fit.checkpoint_seconds, fit.max_seconds, start)
 
 
 def resolved_settings(config: Config, dataset: Dataset) -> dict[str, str]:

@@ -25,6 +25,7 @@ class CheckpointPlan:
     Args:
         folder: of the checkpoints; None: none are written.
         facts: about the run, in each checkpoint.
+        percent: of the training time that checkpoints may take; 100: one after every epoch.
         seconds: between checkpoints within an epoch; None: only after epochs.
         max_seconds: of this command's training; None: no limit.
         start: the checkpoint to continue from; None: the beginning.
@@ -32,13 +33,14 @@ class CheckpointPlan:
 
     folder: Path | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    percent: float = 100.0
     seconds: float | None = None
     max_seconds: float | None = None
     start: Checkpoint | None = None
 
 
 class Checkpointing(keras.callbacks.Callback):
-    """Writes a checkpoint after each epoch, and continues from one.
+    """Writes a checkpoint after each epoch, as far as they cost little of the training time, and continues from one.
 
     It must stand after all callbacks that change the model, so that it sees the state that the next epoch begins with.
 
@@ -54,6 +56,7 @@ class Checkpointing(keras.callbacks.Callback):
         self.writer = checkpoints.Writer(plan.folder) if plan.folder else None
         self.started = self.written = time.perf_counter()
         self.epoch = 0
+        self.capture_seconds = 0.0
 
     @property
     def initial_epoch(self) -> int:
@@ -105,14 +108,22 @@ class Checkpointing(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         if getattr(self.observers[-1], "diverged", None):
             return
-        checkpoint = self._submit(epoch + 1, 0)
         if self._is_out_of_time() and epoch + 1 < self.epochs and not self.model.stop_training:
-            self._stop(checkpoint)
+            self._stop(self._submit(epoch + 1, 0))
+        if self.plan.percent == 100 or self._is_cheap():
+            self._submit(epoch + 1, 0)
 
     def close(self) -> None:
         """Wait until the last checkpoint is on the disk."""
         if self.writer:
             self.writer.close()
+
+    def _is_cheap(self) -> bool:
+        """Whether a checkpoint that costs as much as the last one stays within its share of the training time."""
+        if self.writer is None or self.writer.is_busy:
+            return False
+        cost = self.capture_seconds + self.writer.seconds
+        return (time.perf_counter() - self.written) * self.plan.percent / 100 >= cost
 
     def _is_out_of_time(self) -> bool:
         limit = self.plan.max_seconds
@@ -126,7 +137,9 @@ class Checkpointing(keras.callbacks.Callback):
     def _submit(self, epoch: int, step: int) -> Checkpoint:
         if self.writer is None:
             return Checkpoint(epoch, step, {}, {})
+        began = time.perf_counter()
         state = resume_state.capture(self.model, self.observers, within_epoch=step > 0)
+        self.capture_seconds = time.perf_counter() - began
         facts = {**self.plan.facts, "written": time.time()}
         checkpoint = Checkpoint(epoch, step, facts, {**state, "seconds": self.seconds})
         self.writer.submit(checkpoint)
