@@ -665,6 +665,25 @@ def test_damaged_files_and_other_formats(tmp_path, kind: str, expected: list[str
     assert [text for text in expected if text not in str(error.value)] == []
 
 
+@pytest.mark.parametrize(
+    ("replaced", "expected"),
+    [
+        (b"'shape': (12, 4, 4), }", "x_train must have 192 bytes, as its shape (12, 4, 4) says. Received: 100."),
+        (b"'shape': (12, \xd7, 4), }", "cannot be read as an .npz file"),
+        (b"'shape': (12, 4, 4\0)}", "cannot be read as an .npz file"),
+        (b"'shape': (12, 4, (4), ", "cannot be read as an .npz file: it is damaged."),
+    ],
+)
+def test_a_damaged_header_of_an_array(tmp_path, replaced: bytes, expected: str) -> None:
+    text = b"{'descr': '|u1', 'fortran_order': False, " + replaced + b"\n"
+    array = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(100)
+    with zipfile.ZipFile(save(tmp_path, y_train=np.arange(12) % 3), "a") as archive:
+        archive.writestr("x_train.npy", array)
+    with pytest.raises(ConfigError) as error:
+        sources.npz(str(tmp_path / "own.npz"))
+    assert expected in str(error.value)
+
+
 def test_the_report_on_how_the_data_were_read(tmp_path) -> None:
     arrays = {name: np.tile(array, (5, *[1] * (array.ndim - 1))) for name, array in FOUR.items()}
     arrays |= {"y_train": arrays["y_train"] + 1, "y_test": arrays["y_test"] + 1, "ids": NUMBERS}

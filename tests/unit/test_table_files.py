@@ -136,6 +136,16 @@ def test_tables_that_cannot_be_read_as_meant(tmp_path, text: str, arguments: dic
     assert expected in str(error.value)
 
 
+@pytest.mark.parametrize("cell", ["nan", "1_000", "9" * 400, "0x10"])
+def test_cells_that_python_reads_as_numbers_and_a_table_does_not(tmp_path, cell: str) -> None:
+    rows = table(header=columns()).splitlines()
+    rows[4] = f"{rows[4].rpartition(',')[0]},{cell}"
+    (tmp_path / "own.csv").write_text("\n".join(rows))
+    with pytest.raises(ConfigError) as error:
+        sources.csv(str(tmp_path / "own.csv"))
+    assert f"Received: {cell[:40]!r} in column pixel15, image 3." in str(error.value)
+
+
 def test_files_that_are_not_tables(tmp_path) -> None:
     (tmp_path / "own.csv").write_bytes(b"PK\x03\x04")
     with pytest.raises(ConfigError, match="Received: a zip archive. Unpack it first."):
@@ -291,10 +301,15 @@ def test_batches_that_are_damaged_or_hold_other_objects(tmp_path, monkeypatch) -
         ([1, 2], "must hold a dictionary. Received: list."),
         ({b"labels": [0]}, "must hold data. Received: labels."),
         ({b"data": PLANES}, "must hold labels. Received: data."),
+        ({b"data": PLANES[:, :5], b"labels": [0] * 6}, "data of all batches in"),
+        ({b"data": PLANES, b"labels": [[0], [1, 2]]}, "labels of all batches in"),
     ]:
         with pytest.raises(ConfigError) as error:
             images_from_cifar(str(write_cifar(tmp_path, data_batch_2=replaced)))
         assert expected in str(error.value)
+    (write_cifar(tmp_path) / "batches.meta").write_bytes(pickle.dumps({b"label_names": 5}))
+    with pytest.raises(ConfigError, match="label_names in .*batches.meta must be a list of names. Received: int."):
+        images_from_cifar(str(folder))
     (write_cifar(tmp_path) / "test_batch").write_bytes(b"\x80\x02}")
     with pytest.raises(ConfigError, match="test_batch cannot be read as a CIFAR batch"):
         images_from_cifar(str(folder))

@@ -103,14 +103,14 @@ def remember_settings(settings: Any, name: str = "") -> None:
 def _named_values(text: str) -> Iterator[str]:
     """The values in a mapping that is written as text: {_target_: my.Upload, api_key: abc}."""
     if "{" in text:
-        for name, value in re.findall(r"([\w\-]+)['\"]?\s*:\s*['\"]?([^,}'\"\s]+)", text):
+        for name, value in re.findall(r"(?<![\w\-])([\w\-]++)['\"]?\s*:\s*['\"]?([^,}'\"\s]+)", text):
             if is_named_like_a_secret(name) and len(value) >= MIN_LENGTH_OF_NAMED and not value.startswith("${"):
                 yield value
 
 
 def _in_urls(text: str) -> Iterator[str]:
     """The passwords and keys in the URLs of a text."""
-    for url in re.findall(r"\w[\w+.\-]*://[^\s'\"]+", text):
+    for url in re.findall(r"\w[\w+.\-]{0,30}://[^\s'\"]+", text):  # bounded: in time, too, for very long words
         with contextlib.suppress(ValueError):
             password = urlsplit(url).password
             if password and len(password) >= MIN_LENGTH_OF_NAMED:

@@ -59,11 +59,14 @@ def images_from_cifar(path: str, class_names: Sequence[str] | None = None) -> Im
     arrays = {}
     for split, files in FILES[kind].items():
         batches = [_batch(folder / file) for file in files]
-        arrays[f"x_{split}"] = np.concatenate([_entry(batch, "data", folder) for batch in batches])
-        arrays[f"y_{split}"] = np.concatenate([np.asarray(_entry(batch, LABELS[kind], folder)) for batch in batches])
+        for role, key in (("x", "data"), ("y", LABELS[kind])):
+            arrays[f"{role}_{split}"] = _joined([_entry(batch, key, folder) for batch in batches], key, folder)
     file, key = NAMES[kind]
     if class_names is None and (folder / file).is_file():
-        class_names = [str(name) for name in _entry(_batch(folder / file), key, folder)]
+        names = _entry(_batch(folder / file), key, folder)
+        if not isinstance(names, list):
+            raise ConfigError(f"{key} in {folder / file} must be a list of names. Received: {type(names).__name__}.")
+        class_names = [str(name) for name in names]
     sentences = [f"From {folder.name}: {', '.join(file for files in FILES[kind].values() for file in files)}."]
     return images_from_arrays(arrays, kind, str(folder.resolve()), class_names, image_shape=SHAPE, sentences=sentences)
 
@@ -86,3 +89,11 @@ def _entry(batch: Mapping[str, Any], key: str, folder: Path) -> Any:
     if key not in batch:
         raise ConfigError(f"The batches in {folder} must hold {key}. Received: {', '.join(batch) or 'nothing'}.")
     return batch[key]
+
+
+def _joined(entries: Sequence[Any], key: str, folder: Path) -> np.ndarray:
+    """The arrays or lists of all batches, one after the other."""
+    try:
+        return np.concatenate([np.asarray(entry) for entry in entries])
+    except ValueError as error:
+        raise ConfigError(f"{key} of all batches in {folder} must be arrays of one shape: {error}.") from error

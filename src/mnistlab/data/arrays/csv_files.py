@@ -209,10 +209,11 @@ def _pixels(file: Path, table: Any, chosen: Sequence[int], columns: Sequence[str
     for index, kind in zip(chosen, (dtype.kind for dtype in pixels.dtypes), strict=True):
         if kind not in "iufb":
             column = table.iloc[:, index].astype(str)
-            row, cell = next((row, cell) for row, cell in enumerate(column) if not _is_number(cell))
+            words = [(row, cell) for row, cell in enumerate(column) if not _is_number(cell)]
+            row, cell = words[0] if words else _first_odd_number(column)
             raise ConfigError(
-                f"{file} must hold numbers in all columns but the label's (source.label). Received: {cell!r} in column "
-                f"{columns[index]}, image {row}."
+                f"{file} must hold numbers in all columns but the label's (source.label). Received: {cell[:40]!r} in "
+                f"column {columns[index]}, image {row}."
             )
     missing = pixels.isna().to_numpy()
     if missing.any():
@@ -222,6 +223,15 @@ def _pixels(file: Path, table: Any, chosen: Sequence[int], columns: Sequence[str
             f"{columns[chosen[column]]}, image {row}. Are all rows of one length?"
         )
     return pixels.to_numpy()
+
+
+def _first_odd_number(column: Any) -> tuple[int, str]:
+    """The first cell that Python reads as a number and a table's reader does not: nan, infinity, 1_000, 9 * 400."""
+    odd = (
+        row for row, cell in enumerate(column) if not re.fullmatch(r"\s*[+-]?[\d.]{1,19}(e[+-]?\d+)?\s*", cell, re.I)
+    )
+    row = next(odd, 0)
+    return row, column.iloc[row]
 
 
 def _labels(file: Path, column: Any) -> np.ndarray:

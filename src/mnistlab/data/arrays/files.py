@@ -6,7 +6,6 @@ Nothing is unpickled, and no memory is allocated for an array before its size in
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,10 +29,11 @@ GIGABYTE = 1 << 30
 
 
 class Header(NamedTuple):
-    """An array's shape and type as its header states them, before it is read."""
+    """An array's shape and type as its header states them, before it is read; held: the bytes that follow."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
+    held: int | None = None
 
     @property
     def num_bytes(self) -> int:
@@ -59,7 +59,7 @@ def read_headers(file: Path) -> dict[str, Header]:
         start = _start(file)
         if start.startswith(NPY_START):
             with file.open("rb") as stream:
-                return {file.stem: _header(stream)}
+                return {file.stem: _header(stream, file.stat().st_size)}
         if not start.startswith(ZIP_STARTS):
             other = next((text for magic, text in OTHER_FORMATS.items() if start.startswith(magic)), "")
             kind = f"It is {other}, then save" if other else "Save" if start else "It is empty: save"
@@ -69,7 +69,7 @@ def read_headers(file: Path) -> dict[str, Header]:
             for name in archive.namelist():
                 if name.endswith(".npy"):
                     with archive.open(name) as stream:
-                        headers[name.removesuffix(".npy")] = _header(stream)
+                        headers[name.removesuffix(".npy")] = _header(stream, archive.getinfo(name).file_size)
         return headers
 
 
@@ -92,6 +92,12 @@ def read_arrays(file: Path, headers: dict[str, Header], names: Sequence[str], ma
             raise ConfigError(_python_objects(file, name))
         if headers[name].dtype.names:
             raise ConfigError(f"{name} in {file} must be a plain array. Received: fields {headers[name].dtype.names}.")
+        if (held := headers[name].held) is not None and held < headers[name].num_bytes:
+            raise ConfigError(
+                f"source.path={file} cannot be read as an .npz file: {name} must have {headers[name].num_bytes:,} "
+                f"bytes, as its shape {headers[name].shape} says. Received: {held:,}. It may be truncated; write it "
+                f"again with {SAVE}."
+            )
     with explained(file):
         if is_single_array(file):
             return [np.load(file, allow_pickle=False) for _ in names]
@@ -120,9 +126,10 @@ def explained(file: Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise ConfigError(f"source.path={file} does not fit into memory: {error}.") from error
-    except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of a damaged file: OSError, SyntaxError, tokenize.TokenError, zlib.error and others
+        reason = str(error) if isinstance(error, OSError | ValueError | zipfile.BadZipFile) else "it is damaged"
         raise ConfigError(
-            f"source.path={file} cannot be read as an .npz file: {error}. It may be truncated; write it again with "
+            f"source.path={file} cannot be read as an .npz file: {reason}. It may be truncated; write it again with "
             f"{SAVE}."
         ) from error
 
@@ -132,8 +139,9 @@ def _start(file: Path) -> bytes:
         return stream.read(8)
 
 
-def _header(stream: IO[bytes]) -> Header:
+def _header(stream: IO[bytes], size: int) -> Header:
+    """The header of an array in a stream of `size` bytes."""
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
-    return Header(shape, dtype)
+    return Header(shape, dtype, size - stream.tell())

@@ -5,6 +5,7 @@ The format: http://yann.lecun.com/exdb/mnist. Two zero bytes, the type, the numb
 """
 
 import gzip
+import io
 import math
 import re
 import struct
@@ -22,6 +23,7 @@ from mnistlab.data.images import Images
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 MAX_AXES = 4  # images, height, width, channels
+BLOCK_BYTES = 1 << 24
 NAME = re.compile(r"(?P<set>.*?)-?(?P<split>train|t10k|test)-(?P<kind>images|labels)[-.]idx\d-ubyte(\.gz)?")
 EXAMPLE = "train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz"
 
@@ -95,6 +97,14 @@ def _read(file: Path, max_gigabytes: float) -> np.ndarray:
         raise ConfigError(f"{file} cannot be read as an IDX file: {error}. It may be truncated.") from error
 
 
+def _read_at_most(stream: BinaryIO | gzip.GzipFile, num_bytes: int) -> bytes:
+    """So many bytes, or all that there are. Takes no memory for bytes that a header merely claims."""
+    content = io.BytesIO()
+    while block := stream.read(min(BLOCK_BYTES, num_bytes - content.tell())):
+        content.write(block)
+    return content.getvalue()
+
+
 def _values(stream: BinaryIO | gzip.GzipFile, file: Path, max_gigabytes: float) -> np.ndarray:
     zeros, kind, num_axes = struct.unpack(">HBB", stream.read(4))
     if zeros != 0 or kind not in TYPES or not 1 <= num_axes <= MAX_AXES:
@@ -107,7 +117,7 @@ def _values(stream: BinaryIO | gzip.GzipFile, file: Path, max_gigabytes: float) 
             f"{file} must fit into {max_gigabytes:g} GB of memory (source.max_gigabytes). "
             f"Received: {num_bytes / GIGABYTE:,.1f} GB, {shape} {dtype}."
         )
-    content = stream.read(num_bytes + 1)
+    content = _read_at_most(stream, num_bytes + 1)
     if len(content) != num_bytes:
         held = f"{len(content):,}" if len(content) < num_bytes else "more"
         raise ConfigError(
