@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import os
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ network read and delete the runs."""
 LOOPBACK = "127.0.0.1"
 SETTINGS = ("port", "host", *stores.SETTING_NAMES)
 START_SECONDS = 120
+WITHOUT_JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"  # eight processes that evaluate language models
 
 
 def main() -> None:
@@ -41,7 +43,8 @@ def _serve() -> int:
     command = [sys.executable, "-m", "mlflow", "ui", "--workers", "1", "--host", host, "--port", str(port)]
     command += ["--backend-store-uri", store.uri]
     exits.catch_signals()
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {WITHOUT_JOBS: "false", **os.environ}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         page = latest_page(store)
         _wait_for(server, f"http://127.0.0.1:{port}/health", " ".join(command))

@@ -7,16 +7,19 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import TIMEOUT, Store, environment, restore_interrupt
 
 from mnistlab.config.compose import check_command, parse_command_line
+from mnistlab.runtime import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -131,6 +134,23 @@ def test_an_installed_package_keeps_its_runs_in_one_place(tmp_path) -> None:
     assert answers == {f"{PROJECT}\n"}
 
 
+def listening_addresses(pid: int) -> set[tuple[str, int]]:
+    """Host and port of all sockets on which this process and those that it started listen, as the system says."""
+    inodes = set()
+    for process in (pid, *processes.descendants(pid)):
+        links = [str(link.readlink()) for link in Path(f"/proc/{process}/fd").iterdir() if link.is_symlink()]
+        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for row in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = row.split()[:10]
+            host, port = local.split(":")
+            if state == "0A" and inode in inodes:
+                address = socket.inet_ntoa(bytes.fromhex(host)[::-1]) if name == "tcp" else f"IPv6 {host}"
+                found.add((address, int(port, 16)))
+    return found
+
+
 @pytest.mark.slow
 def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, tmp_path) -> None:
     missing = train(module="mnistlab.ui")
@@ -156,6 +176,9 @@ def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, tm
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(address.split("#")[0], timeout=TIMEOUT) as page:
             assert "MLflow" in page.read().decode()
+        listening = listening_addresses(ui.pid)
+        assert listening and all(host == "127.0.0.1" for host, _ in listening), listening
+        assert urlsplit(address).port in {port for _, port in listening}
         os.killpg(ui.pid, signal.SIGINT)
         output = ui.communicate(timeout=TIMEOUT)[0]
     finally:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import PROJECT
+from mlflow import MlflowClient
+from tracking_servers import free_port, mlflow_server, server_with_login
 
 CALLBACK = """
 import keras
@@ -67,10 +73,78 @@ def test_a_run_a_failing_run_and_a_sweep_leave_no_secret(train_here, here: Path)
 
 @pytest.mark.faults
 def test_a_parallel_sweep_and_a_store_with_a_password_leave_no_secret(train, here: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", f"{here}:{__import__('os').environ.get('PYTHONPATH', '')}")
+    monkeypatch.setenv("PYTHONPATH", f"{here}:{os.environ.get('PYTHONPATH', '')}")
     joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     sweep = train("--multirun", *joblib, *WORDS, "callbacks.upload.api_key=canary-typed-6", "seed=0,1")
     assert sweep.code == 0, sweep.err
     dead = train(*WORDS, "tracking.required=true", MLFLOW_TRACKING_URI="http://me:canary-store-7@127.0.0.1:9")
     assert "canary" not in sweep.out + sweep.err + dead.out + dead.err
     assert files_with_canaries(here) == []
+
+
+@pytest.mark.faults
+def test_a_login_is_used_and_left_nowhere(train, tmp_path: Path) -> None:
+    port = free_port()
+    with mlflow_server(tmp_path, port), server_with_login(port, "me", "canary-login-8") as (uri, passed):
+        done = train(*SMALL, "tracking.required=true", MLFLOW_TRACKING_URI=uri)
+        assert done.code == 0, done.err
+        unsynced = train(*SMALL, "tracking=none")
+        (folder,) = [
+            file.parent for file in (tmp_path / "runs").glob("*/*/tags.json") if "tracking=none" in file.read_text()
+        ]
+        synced = train(str(folder), module="mnistlab.sync", MLFLOW_TRACKING_URI=uri)
+        assert synced.code == 0, synced.out + synced.err
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        runs = client.search_runs([client.get_experiment_by_name("mnistlab").experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"] * 2
+        assert {len(run.outputs.model_outputs) for run in runs} == {1}
+    assert any("artifacts" in path for path in passed)
+    assert "canary" not in "".join(one.out + one.err for one in (done, unsynced, synced))
+    assert "http://me:<hidden>@127.0.0.1" in done.out
+    (tmp_path / "there").rename(tmp_path / "mlruns")  # the server's artifacts and its database
+    (tmp_path / "server.db").rename(tmp_path / "mlruns" / "server.db")
+    assert files_with_canaries(tmp_path) == []
+
+
+UNCOMMITTED = """
+API_KEY = "canary-in-code-1"
+settings = {'db_password': 'canary-in-code-2', "url": "https://me:canary-in-code-3@host/"}
+def connect(token="canary-in-code-4", retries=3):
+    return retries + 1
+"""
+UNCOMMITTED_YAML = """
+upload:
+  password: canary-in-yaml-1
+  access_key: 'canary-in-yaml-2'
+  retries: 33
+"""
+
+
+def git(folder: Path, *words: str) -> None:
+    author = ("-c", "user.name=me", "-c", "user.email=me@host")
+    subprocess.run(["git", *author, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.faults
+def test_secrets_in_uncommitted_files_are_not_in_the_recorded_difference(train, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("src", "conf"):
+        shutil.copytree(PROJECT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "pyproject.toml", checkout)
+    changed = {"mine.py": UNCOMMITTED, "mine.yaml": UNCOMMITTED_YAML, ".env": "\nMY_TOKEN=canary-in-env-1\nPORT=8080\n"}
+    for name in changed:
+        (checkout / name).write_text("\n")
+    git(checkout, "init")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-m", "start")
+    for name, text in changed.items():
+        (checkout / name).write_text(text)
+    (checkout / "not_added.py").write_text("SECRET = 'canary-untracked'")
+    done = train(*SMALL, PYTHONPATH=str(checkout / "src"))
+    assert done.code == 0, done.err
+    (difference,) = (tmp_path / "runs").glob("*/*/git.diff")
+    text = difference.read_text()
+    for kept in ("+API_KEY = <hidden>", "retries + 1", "+  password: <hidden>", "+  retries: 33", "+PORT=8080"):
+        assert kept in text, text
+    assert "canary" not in text + done.out + done.err
+    assert files_with_canaries(tmp_path) == []

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import TIMEOUT, environment
+from conftest import TIMEOUT, environment, run_command
+from outcomes import weights
+
+from mnistlab.runtime import checkpoints
+from mnistlab.tracking.sync import read_rows
 
 FILLS_THE_DISK = '''
 import os
 import keras
 
 class FillDisk(keras.callbacks.Callback):
-    """Fills the disk of all results after the first epoch, but for some bytes."""
+    """Fills the disk of all results after an epoch, but for some bytes."""
 
-    def __init__(self, left):
+    def __init__(self, left, after=1):
         super().__init__()
-        self.left = left
+        self.left, self.after = left, after
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch > 0:
+        if epoch + 1 != self.after or "FILL_DISK" not in os.environ:
             return
         root = os.environ["MNISTLAB_ROOT"]
         disk = os.statvfs(root)
@@ -34,15 +39,20 @@ class FillDisk(keras.callbacks.Callback):
 '''
 
 
-def on_small_disk(folder: Path, megabytes: int, *words: str) -> tuple[int, str, Path]:
-    """Run a training with all its results on a disk of this size: exit status, output, a copy of the disk."""
+def on_small_disk(folder: Path, megabytes: int, *words: str, again: bool = False) -> tuple[int, str, Path]:
+    """Run a training with all its results on a disk of this size: exit status, output, a copy of the disk.
+
+    again: once more when there is room again. A copy of the disk before that is in `full`.
+    """
     disk, copy = folder / "disk", folder / "copy"
     disk.mkdir()
     (folder / "fill_disk.py").write_text(FILLS_THE_DISK)
     script = (
         f"mount -t tmpfs -o size={megabytes}m none {disk} || exit 99\n"
-        f'{sys.executable} -m mnistlab.train "$@"; status=$?\n'
-        f"rm -f {disk}/ballast; cp -a {disk} {copy}; exit $status"
+        f'FILL_DISK=1 {sys.executable} -m mnistlab.train "$@"; status=$?\n'
+        f"rm -f {disk}/ballast\n"
+        + (f'cp -a {disk} {folder}/full; {sys.executable} -m mnistlab.train "$@"; status=$status$?\n' if again else "")
+        + f"cp -a {disk} {copy}; exit $status"
     )
     path = [str(folder), *filter(None, [environment(folder).get("PYTHONPATH")])]
     done = subprocess.run(
@@ -57,8 +67,8 @@ def on_small_disk(folder: Path, megabytes: int, *words: str) -> tuple[int, str, 
     return done.returncode, done.stdout, copy
 
 
-def fill(left: int) -> str:
-    return f"+callbacks.fill={{_target_: fill_disk.FillDisk, left: {left}}}"
+def fill(left: int, after: int = 1) -> str:
+    return f"+callbacks.fill={{_target_: fill_disk.FillDisk, left: {left}, after: {after}}}"
 
 
 @pytest.mark.faults
@@ -98,3 +108,40 @@ def test_a_disk_that_fills_up_costs_the_run_but_tears_no_file(tmp_path, left) ->
     assert status["status"] in ("FAILED", "RUNNING")
     assert not list(run.rglob("*.keras"))
     assert not list(run.rglob("*.half*"))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("left", "tracking"), [(0, "none"), (300_000, "none"), (300_000, "mlflow")])
+def test_a_run_on_a_full_disk_is_continued_once_there_is_room(tmp_path, left, tracking) -> None:
+    """The checkpoint that was there stays whole. With some room left only the next checkpoints cannot be written."""
+    words = ("source=mnist_5k", "fit.epochs=5", f"tracking={tracking}", "model.units=[512]", fill(left, after=3))
+    code, output, disk = on_small_disk(tmp_path, 80, *words, again=True)
+    assert code == 10, output  # 1, then 0
+    first, continued, second = output.partition("Continuing ")
+    assert "is full: " in first and "paths.root=FOLDER" in first
+    assert "Traceback (most recent call last)" not in output
+    if left:
+        assert first.count("WARNING: the checkpoint after epoch 3 cannot be written") == 1
+        assert first.count("WARNING: the checkpoint after") == 1
+        assert "epoch 5/5" in first
+    assert continued and re.match(r"\S+ after epoch 2 \(interrupted: ", second)
+    (folder,) = (tmp_path / "full" / "runs").glob("*/*")
+    newest, problems = checkpoints.newest(folder / "checkpoint")
+    assert (newest.epoch, problems) == (2, [])
+
+    (run,) = disk.glob("runs/*/*")
+    assert json.loads((run / "status.json").read_text())["status"] == "FINISHED"
+    assert not (run / "checkpoint").exists()
+    calm = tmp_path / "calm"
+    calm.mkdir()
+    more = {"PYTHONPATH": f"{tmp_path}:{environment(calm).get('PYTHONPATH', '')}", "MNISTLAB_TRUST": "fill_disk"}
+    assert run_command(calm, *words, **more).code == 0
+    (expected,) = calm.glob("runs/*/*")
+    assert weights(run / "model_files" / "model.keras") == weights(expected / "model_files" / "model.keras")
+    assert metrics(run) == metrics(expected)
+
+
+def metrics(run: Path) -> list[tuple[int, dict[str, float]]]:
+    """The rows of metrics.jsonl without times."""
+    rows = read_rows(run / "metrics.jsonl")
+    return [(row["step"], {k: v for k, v in row["metrics"].items() if "seconds" not in k}) for row in rows]

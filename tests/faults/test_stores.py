@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
-import sys
 
 import pytest
-from conftest import Started, Store, wait_until
+from conftest import Started, Store
+from tracking_servers import free_port, mlflow_server
 
 QUICK = ("source=mnist_5k", "data.limit=256", "fit.epochs=2")
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
@@ -20,40 +17,16 @@ SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 pytestmark = pytest.mark.slow
 
 
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError):
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        return True
-    return False
-
-
 @pytest.mark.faults
 def test_the_death_of_a_tracking_server_does_not_end_the_run(start, tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{tmp_path}/server.db"),
-            *("--artifacts-destination", str(tmp_path / "there")),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: answers(port))
+    port = free_port()
+    with mlflow_server(tmp_path, port) as server:
         words = ("source=mnist_5k", "fit.epochs=400", "fit.batch_size=400")
         command = start(*words, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
         command.wait_for_line("epoch 3/")
         assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in command.output
         os.killpg(server.pid, signal.SIGKILL)
         code = command.finish()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
     assert code == 0, command.output
     assert command.output.count("WARNING: the tracking store failed") == 1
     (folder,) = (tmp_path / "runs").glob("*/*")

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import Started, Store, run_command, wait_until
+from conftest import Started, Store, run_command
 from mlflow import MlflowClient
+from tracking_servers import free_port, mlflow_server, silent_server
 
 from mnistlab.config import TrackingConfig
 from mnistlab.tracking import delivery, servers, stores, sync
@@ -128,37 +124,6 @@ def test_names_that_become_the_same_stay_apart() -> None:
     assert valid_names(["a[0]", "a_0_", "a(0)"]) == {"a[0]": "a_0__2", "a_0_": "a_0_", "a(0)": "a_0__3"}
 
 
-class AnswersWithErrors(BaseHTTPRequestHandler):
-    """A server with a problem of its own."""
-
-    def do_GET(self) -> None:
-        self.send_response(500)
-        self.end_headers()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def silent_server(kind: str) -> Iterator[str]:
-    """The address of a server that refuses, hangs, or answers with errors."""
-    if kind == "errors":
-        server = ThreadingHTTPServer(("127.0.0.1", 0), AnswersWithErrors)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        server.server_close()
-        return
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        if kind == "hangs":
-            listening.listen(100)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-
-
 @pytest.mark.parametrize("kind", ["refuses", "hangs", "errors"])
 def test_a_silent_server_is_found_within_seconds_and_remembered(kind, monkeypatch) -> None:
     monkeypatch.setattr(servers, "_waited", [])
@@ -186,31 +151,9 @@ def test_a_silent_server_costs_seconds_and_no_training(train, tmp_path, kind) ->
     assert (required.code, "server does not answer" in required.err) == (2, True)
 
 
-@contextlib.contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "there")),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: servers._reason(f"http://127.0.0.1:{port}") == "")
-        yield server
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
 @pytest.mark.faults
 def test_a_server_that_is_killed_in_mid_run_gets_everything_later(start, train, tmp_path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     with mlflow_server(tmp_path, port) as server:
         command = start("source=mnist_5k", "fit.epochs=200", "fit.batch_size=400", MLFLOW_TRACKING_URI=uri)

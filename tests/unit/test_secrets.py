@@ -109,8 +109,24 @@ def test_assignments_in_changed_code() -> None:
         '+  "access_key": "abc",': '+  "access_key": <hidden>,',
         "+token = tokenizer.next()": "+token = tokenizer.next()",
         ' units = "abc"': ' units = "abc"',
+        "+connect(password='abc', retries=3)": "+connect(password=<hidden>, retries=3)",
+        '+    token: str = "abc"': "+    token: str = <hidden>",
+        '+SECRET = b"abc"': "+SECRET = <hidden>",
+        '+os.environ["API_KEY"] = "abc"': '+os.environ["API_KEY"] = <hidden>',
+        '+if password == "abc":': "+if password == <hidden>:",
+        "+    password: str": "+    password: str",
     }
     assert secrets.hide_assignments("\n".join(lines)) == "\n".join(lines.values())
+
+
+def test_values_without_quotation_marks_in_changed_settings() -> None:
+    """In code a word after a colon is a type."""
+    lines = "@@ -1 +1 @@\n-password: old one\n+  api_key: abc # mine\n+ids: 3\n+token: ${{oc.env:T}}\n"
+    diff = "diff --git a/{0} b/{0}\n" + lines
+    hidden = "@@ -1 +1 @@\n-password: <hidden>\n+  api_key: <hidden>\n+ids: 3\n+token: ${oc.env:T}\n"
+    both = diff.format("conf/mine.yaml") + diff.format("mine.py")
+    head, code = "diff --git a/conf/mine.yaml b/conf/mine.yaml\n", diff.format("mine.py")
+    assert secrets.hide_assignments_in_diff(both) == head + hidden + code
 
 
 def test_a_metric_may_be_named_token(monkeypatch) -> None:

@@ -23,10 +23,13 @@ WORD = (
 NAMED_LIKE_A_SECRET = re.compile(rf"(?:^|[_\-.]){WORD}(?:$|[_\-.])")
 URL_PASSWORD = re.compile(r"(\w[\w+.\-]*://[^/\s:@'\"]*):[^@/\s'\"]+@")
 URL_KEY = re.compile(rf"([?&;](?:[\w\-.]*[_\-.])?(?:{WORD}|sig|signature|key)=)[^&\s'\"#;]+", re.IGNORECASE)
-# An assignment in a file: password = "abc", "api_key": "abc", TOKEN=abc.
-ASSIGNED = re.compile(
-    rf"""(?im)((?:^|[\s"'+\-{{,._])[\w\-]*?{WORD}[\w\-]*["']?\s*[:=]\s*)(?:"[^"\n]+"|'[^'\n]+'|(?<==)[^\s"'(\[{{]+$)"""
-)
+# An assignment in a file: password = "abc", f(password="abc"), key: str = b"abc", "api_key": "abc", TOKEN=abc.
+NAME = rf"""(?:^|[\s"'+\-{{,._(\[])[\w\-]*?{WORD}[\w\-]*["']?\]?\s*"""
+QUOTED = r"""[brfu]{0,2}(?:"[^"\n]+"|'[^'\n]+')"""
+ASSIGNED = re.compile(rf"""(?im)({NAME}(?:(?::\s*[\w.|\[\] ]+?)?={{1,2}}|:)\s*)(?:{QUOTED}|(?<==)[^\s"'(\[{{]+$)""")
+# In a file of settings also without quotation marks: password: abc. In code that would be a type.
+UNQUOTED = re.compile(rf"""(?im)({NAME}[:=][ \t]*)(?![\s"'<&*|>${{\[]).+$""")
+SETTINGS_FILE = re.compile(r"diff --git .*\.(?:ya?ml|toml|ini|cfg|conf|properties|env)$", re.MULTILINE)
 
 _known: set[str] = set()
 
@@ -43,6 +46,12 @@ def hide_secrets(text: str) -> str:
 def hide_assignments(text: str) -> str:
     """As `hide_secrets`, for source code: also the values that are assigned to names like `password`."""
     return ASSIGNED.sub(rf"\1{HIDDEN}", hide_secrets(text))
+
+
+def hide_assignments_in_diff(diff: str) -> str:
+    """As `hide_assignments`, for the difference that git shows; in files of settings also values in no quotes."""
+    files = re.split(r"^(?=diff --git )", hide_assignments(diff), flags=re.MULTILINE)
+    return "".join(UNQUOTED.sub(rf"\1{HIDDEN}", one) if SETTINGS_FILE.match(one) else one for one in files)
 
 
 def hidden(value: Any, name: str = "") -> Any:

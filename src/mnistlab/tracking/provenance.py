@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from mnistlab.config.secrets import hide_assignments
+from mnistlab.config.secrets import hide_assignments_in_diff
 
 LIBRARIES = ("mnistlab", "tensorflow", "keras", "numpy", "mlflow", "hydra-core", "scikit-learn")
 
@@ -39,7 +39,7 @@ def git_state() -> dict[str, str]:
         "git.commit": commit,
         "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
         "git.dirty": str(bool(changed)).lower(),
-        "git.diff": hide_assignments(_git("diff", "HEAD")) if changed else "",
+        "git.diff": hide_assignments_in_diff(_git("diff", "HEAD")) if changed else "",
     }
 
 
