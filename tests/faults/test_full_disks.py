@@ -115,6 +115,7 @@ def test_a_disk_that_fills_up_costs_the_run_but_tears_no_file(tmp_path, left) ->
 def test_a_run_on_a_full_disk_is_continued_once_there_is_room(tmp_path, left, tracking) -> None:
     """The checkpoint that was there stays whole. With some room left only the next checkpoints cannot be written."""
     words = ("source=mnist_5k", "fit.epochs=5", f"tracking={tracking}", "model.units=[512]", fill(left, after=3))
+    words = (*words, "fit.checkpoint_percent=100")
     code, output, disk = on_small_disk(tmp_path, 80, *words, again=True)
     assert code == 10, output  # 1, then 0
     first, continued, second = output.partition("Continuing ")

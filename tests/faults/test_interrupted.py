@@ -19,7 +19,7 @@ class Hold(keras.callbacks.Callback):
             time.sleep(0.05)
 """
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=4", "model=cnn", "model.filters=[4,8]", "model.units=32")
-WORDS = (*SMALL, "+callbacks.hold._target_=hold_of_mine.Hold")
+WORDS = (*SMALL, "fit.checkpoint_percent=100", "+callbacks.hold._target_=hold_of_mine.Hold")
 
 
 @pytest.mark.faults

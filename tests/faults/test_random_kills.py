@@ -30,6 +30,7 @@ RUN = (
     "callbacks.reduce_lr.patience=1",
     "+callbacks.reduce_lr.min_delta=0.2",  # the rate is reduced while the loss still falls
     f"fit.epochs={EPOCHS}",
+    "fit.checkpoint_percent=100",  # one after every epoch
 )
 SWEEP = (
     "--multirun",
