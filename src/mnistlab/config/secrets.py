@@ -24,9 +24,10 @@ NAMED_LIKE_A_SECRET = re.compile(rf"(?:^|[_\-.]){WORD}(?:$|[_\-.])")
 URL_PASSWORD = re.compile(r"(\w[\w+.\-]*://[^/\s:@'\"]*):[^@/\s'\"]+@")
 URL_KEY = re.compile(rf"([?&;](?:[\w\-.]*[_\-.])?(?:{WORD}|sig|signature|key)=)[^&\s'\"#;]+", re.IGNORECASE)
 # An assignment in a file: password = "abc", f(password="abc"), key: str = b"abc", "api_key": "abc", TOKEN=abc.
-NAME = rf"""(?:^|[\s"'+\-{{,._(\[])[\w\-]*?{WORD}[\w\-]*["']?\]?\s*"""
+# Names are at most 100 characters long, so that long lines are searched in linear time.
+NAME = rf"""(?<![\w\-])(?=[\w\-]{{1,100}}(?![\w\-]))[\w\-]*?{WORD}[\w\-]*+["']?\]?[ \t]*"""
 QUOTED = r"""[brfu]{0,2}(?:"[^"\n]+"|'[^'\n]+')"""
-ASSIGNED = re.compile(rf"""(?im)({NAME}(?:(?::\s*[\w.|\[\] ]+?)?={{1,2}}|:)\s*)(?:{QUOTED}|(?<==)[^\s"'(\[{{]+$)""")
+ASSIGNED = re.compile(rf"""(?im)({NAME}(?:(?::\s*[\w.|\[\] ]+?)?={{1,2}}|:)[ \t]*)(?:{QUOTED}|(?<==)[^\s"'(\[{{]+$)""")
 # In a file of settings also without quotation marks: password: abc. In code that would be a type.
 UNQUOTED = re.compile(rf"""(?im)({NAME}[:=][ \t]*)(?![\s"'<&*|>${{\[]).+$""")
 SETTINGS_FILE = re.compile(r"diff --git .*\.(?:ya?ml|toml|ini|cfg|conf|properties|env)$", re.MULTILINE)
