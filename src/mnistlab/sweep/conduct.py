@@ -19,7 +19,7 @@ from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_job
 from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
-from mnistlab.tracking import background, history
+from mnistlab.tracking import background, history, servers
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import Recorder, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
@@ -81,9 +81,11 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
 def open_parent(sweep: Sweep) -> None:
     """Open the sweep's parent run: a new one, or that of an interrupted start of the same sweep."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
-    (sweep.folder / "outage.json").unlink(missing_ok=True)  # of an earlier start
+    outcomes.forget_outage(sweep.folder)  # of an earlier start
     if sweep.address is None:
         return
+    if reason := servers.outage(sweep.address.uri):
+        outcomes.leave_outage(sweep.folder, reason)
     name = f"sweep {' x '.join(sweep.axes)}"
     tags = {
         "run.name": name,

@@ -5,7 +5,6 @@ import logging
 import math
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.runtime import errors, exits, files, startup
+from mnistlab.runtime import errors, exits, startup
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes, worker
 from mnistlab.sweep.outcomes import Outcome
 
 log = logging.getLogger("mnistlab")
-
-OUTAGE_SECONDS = 300  # the jobs of a sweep leave a silent server alone for so long
 
 failures: list[tuple[str, BaseException]] = []  # of this process's jobs: overrides and error
 
@@ -139,17 +136,16 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
 
 
 def _outage(config: Config, uri: str) -> str:
-    """Why the tracking server does not answer. The jobs of a sweep tell each other: only one of them waits for it."""
+    """Why the tracking server does not answer. Sweep and jobs tell each other, so that one of them waits for it."""
     from mnistlab.tracking import servers
 
     if not config.sweep.plan:
         return servers.outage(uri)
-    file = _sweep_folder(config) / "outage.json"
-    told = files.read_json(file)
-    if time.time() - told.get("when", 0) < OUTAGE_SECONDS:
-        servers.note_outage(uri, told["reason"])
+    folder = _sweep_folder(config)
+    if told := outcomes.read_outage(folder):
+        servers.note_outage(uri, told)
     elif reason := servers.outage(uri):
-        files.write_text(file, json.dumps({"reason": reason, "when": time.time()}))
+        outcomes.leave_outage(folder, reason)
     return servers.outage(uri)
 
 

@@ -7,6 +7,7 @@ All are written atomically; a damaged one counts as missing.
 
 import json
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from mnistlab.runtime.child_process import at_end
 from mnistlab.runtime.processes import process_name
 
 Kind = Literal["started", "watched", "done", "failures", "killed"]
+OUTAGE_FILE = "outage.json"
+OUTAGE_SECONDS = 300  # the jobs of a sweep leave a silent server alone for so long
 KINDS: tuple[Kind, ...] = ("started", "watched", "done", "failures", "killed")
 
 
@@ -62,6 +65,22 @@ def forget_all(sweep_folder: Path) -> None:
     """Remove the files of all jobs."""
     for kind in KINDS:
         shutil.rmtree(sweep_folder / kind, ignore_errors=True)
+
+
+def leave_outage(sweep_folder: Path, reason: str) -> None:
+    """Tell the jobs of a sweep why its tracking server does not answer, so that they do not wait for it, too."""
+    files.write_json(sweep_folder / OUTAGE_FILE, {"reason": reason, "when": time.time()})
+
+
+def read_outage(sweep_folder: Path) -> str:
+    """What `leave_outage` has told within the last OUTAGE_SECONDS, else ''."""
+    told = files.read_json(sweep_folder / OUTAGE_FILE)
+    return str(told.get("reason", "")) if time.time() - told.get("when", 0) < OUTAGE_SECONDS else ""
+
+
+def forget_outage(sweep_folder: Path) -> None:
+    """Let the jobs find out for themselves."""
+    (sweep_folder / OUTAGE_FILE).unlink(missing_ok=True)
 
 
 # ---- in the background process of a job -----------------------------------------------------------------------------
