@@ -59,7 +59,7 @@ def fuzz(length: str, quick: int, long: int, **given: st.SearchStrategy) -> Call
 
 
 @contextlib.contextmanager
-def limited(example: Any) -> Iterator[None]:
+def limited(example: Any, memory_bytes: int = MEMORY_BYTES) -> Iterator[None]:
     """Fail, and name the example, if the block does not end in time. Memory beyond any need is refused meanwhile."""
 
     def ring(number: int, frame: Any) -> None:
@@ -67,7 +67,7 @@ def limited(example: Any) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, ring)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + MEMORY_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (_virtual_bytes() + memory_bytes, hard))
     signal.alarm(HANG_SECONDS)
     faulthandler.dump_traceback_later(3 * HANG_SECONDS, exit=True)  # if no Python code runs that the alarm could stop
     try:

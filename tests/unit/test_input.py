@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mnistlab.config import ConfigError
-from mnistlab.config.compose import compose_config
+from mnistlab.config.compose import check_command, compose_config, parse_command_line
 from mnistlab.data import Images, Split
 from mnistlab.data.dataset import prepare
+
+ALIASES = b"".join(b"%c: &%c [%s]\n" % (98 + n, 98 + n, b",".join([b"*%c" % (97 + n)] * 10)) for n in range(8))
 
 
 def problems(*overrides: str, config_dir: Path | None = None) -> list[str]:
@@ -51,6 +53,17 @@ def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
         (b"fit:\n\tepochs: 2", ["line 2, column 1", "YAML takes no tabs"]),
         (b"\xff\xfea: 1", ["must be text in UTF-8", "at byte 0"]),
         (b"- 1\n- 2", []),
+        (b"1: 2\nnull: 3", ["must be settings: names with text, numbers,"]),
+        (b"a: !!timestamp 1", ["must be settings"]),
+        (b"a: !!set {b, c}", ["must be settings", "Received: Value 'set' is not a supported"]),
+        (b"# @package _global_\nrun: {name: '${'}", ["must be settings"]),
+        (b"a: &a [*a]", ["has an anchor (&name) that contains its own alias"]),
+        (b"- " * 1000, ["Received: too many lists or mappings in one another."]),
+        (b"[" * 2000, ["must have at most 200 lists or mappings in one another"]),
+        (b"a: " + b"x" * 1_000_000, []),
+        (b"defaults: [5]", ["defaults must be a list of `_self_`", "Received: 5."]),
+        (b"defaults: [{a: 1, b: 2}]", ["defaults must be a list of `_self_`"]),
+        (b"a: &a [x,x,x,x,x,x,x,x,x,x]\n" + ALIASES, ["must have at most 100,000 values", "Received: 1,234,567,"]),
     ],
 )
 def test_a_mistake_in_a_file_names_the_file(content: bytes, expected: list[str], tmp_path: Path) -> None:
@@ -114,3 +127,33 @@ def test_a_validation_fraction_that_leaves_too_few_training_images_is_refused() 
     with pytest.raises(ConfigError, match=r"must leave images of every class to train on. Received: 0.999 of 1,000"):
         prepare(images(100), validation_fraction=0.999)
     assert len(prepare(images(100), validation_fraction=0.99).train) == 10
+
+
+def test_a_file_without_settings_for_a_typed_group_says_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "empty.yaml").touch()
+    assert problems("data=empty", config_dir=tmp_path) == ["data.labels must be given: data.labels=VALUE."]
+
+
+def test_a_variable_that_is_not_set() -> None:
+    assert problems("run.name=${oc.env:MNISTLAB_NOT_SET}") == [
+        "run.name cannot be resolved: Environment variable 'MNISTLAB_NOT_SET' not found"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["seed=range(0,1000000000)"], "at most 10,000 jobs. Received: 1,000,000,000, of seed=range(0,1000000000)."),
+        (["seed=range(0,3,1e-9)"], "Received: 3,000,000,000, of"),
+        (["seed=range(0,1e400)"], "Received: inf, of seed"),
+        (["seed=range(0,200)", "fit.epochs=range(1,201)"], "Received: 40,000, of seed=range(0,200) fit.epochs="),
+        (["sweep.seeds=10000", "fit.epochs=1,2"], "Received: 20,000, of"),
+        (["seed=range(0,3,0)"], "seed=range(0,3,0) must be range(START,STOP,STEP) with"),
+        (["seed=range(0,nan)"], "with finite numbers"),
+    ],
+)
+def test_a_sweep_without_end_is_refused_before_its_jobs_are_listed(words: list[str], expected: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command(parse_command_line(["--multirun", *words])[0])
+    assert expected in str(error.value)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_type_hints
 
@@ -148,7 +149,8 @@ def _missing_or_unresolved(error: OmegaConfBaseException) -> str:
     key = error.full_key or "a setting"
     if type(error).__name__ == "MissingMandatoryValue":
         return f"{key} must be given: {key}=VALUE."
-    return f"{key} cannot be resolved: {str(error).splitlines()[0]}"
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0])
+    return f"{key} cannot be resolved: {reason.strip(chr(34))}"
 
 
 def _unknown_keys(node: DictConfig, schema: type, known: Sequence[str], prefix: str = "") -> Iterator[str]:
@@ -157,7 +159,7 @@ def _unknown_keys(node: DictConfig, schema: type, known: Sequence[str], prefix: 
         if key not in types:
             name = f"{prefix}{key}"
             yield no_such_setting(name, [one for one in known if one != name and not one.startswith(f"{name}.")])
-        elif dataclasses.is_dataclass(types[key]):
+        elif dataclasses.is_dataclass(types[key]) and not OmegaConf.is_missing(node, key):
             yield from _unknown_keys(node[key], types[key], known, f"{prefix}{key}.")
 
 

@@ -16,6 +16,8 @@ from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_inter
 from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import COMPOSING_ERRORS, ONE_OPTION_GROUPS, explain, known_keys, search_override
+from mnistlab.config.sweep_size import check_number_of_jobs
+from mnistlab.config.yaml_files import check_sizes
 
 OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
@@ -92,6 +94,7 @@ def _checked_job(composed: DictConfig, overrides: list[str], config_dir: str | N
 def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
     """The composed configuration, including the `hydra` node."""
     register()
+    check_sizes(options.config_folders(config_dir)[1:])
     try:
         with hydra_internals.composing(str(conf_folder())):
             return compose(config_name, overrides=[*overrides, *search_override(config_dir)], return_hydra_config=True)
@@ -221,7 +224,9 @@ def check_command(arguments: Namespace) -> Command:
         return Command(False, [config], [], [])
     params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
     given = _parse([*params, *arguments.overrides])
+    check_number_of_jobs(given)
     extra = _repeats(_composed(_fixed(given), name, folder) if params else first, given)
+    check_number_of_jobs([*given, *_parse(extra)])
     jobs, swept = expand([*params, *arguments.overrides, *extra])
     configs, problems = [], {}
     for job in jobs:

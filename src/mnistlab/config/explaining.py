@@ -11,15 +11,22 @@ from yaml import MarkedYAMLError, YAMLError
 
 from mnistlab.config import conf_folder, flatten, hydra_internals, options, register, suggest, trust
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
+from mnistlab.config.yaml_files import defaults_problem, unreadable_file
 
 OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
-COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError, YAMLError, OSError, RecursionError)
+COMPOSING_ERRORS = (
+    *(HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError),
+    *(TypeError, AttributeError, LookupError, AssertionError),  # of Hydra and PyYAML for odd files
+)
+HYDRAS_NOTES = ("full_key:", "object_type=", "reference_type=")
 ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
 
 
 def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
     """An error of Hydra or OmegaConf in the user's terms, with the choices, also those of the user's folder."""
     message, cause = str(error), str(error.__cause__ or "")
+    if "maximum recursion depth" in message:
+        return _odd(error, config_dir)
     if isinstance(error, YAMLError | UnicodeDecodeError):
         return _unreadable(error, config_dir)
     if "Key 'trust' not in" in message:
@@ -55,7 +62,30 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
             quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
         return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
-    return " ".join(line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line)
+    lines = [line.strip() for line in message.splitlines() if "hydra.cc" not in line]
+    said = " ".join(line for line in lines if line and not line.startswith(HYDRAS_NOTES))
+    return said if isinstance(error, HydraException | OmegaConfBaseException) and said else _odd(error, config_dir)
+
+
+def _odd(error: Exception, config_dir: str | None) -> str:
+    """An error without a message of its own, or one of Python's: what it comes from, and the file."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)  # type: ignore[arg-type]
+    folders = options.config_folders(config_dir)[1:]
+    if wrong := defaults_problem(folders):
+        return wrong
+    file = unreadable_file(folders)
+    told = (re.split(r"[\n;]", str(one))[0] for one in reversed(causes) if isinstance(one, COMPOSING_ERRORS[:4]))
+    said = next(
+        (f" Received: {text.rstrip('.')}." for text in told if text not in ("", "None") and "$" not in text), ""
+    )
+    if any(isinstance(one, RecursionError) or "maximum recursion" in str(one) for one in causes):
+        said = " Received: too many lists or mappings in one another" + (
+            "." if file else ", or a file in its own defaults."
+        )
+    rule = "must be settings: names with text, numbers, true, false, null, lists or mappings of them."
+    return f"{file or 'The configuration'} {rule}{said}"
 
 
 def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
