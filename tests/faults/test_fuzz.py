@@ -88,7 +88,7 @@ def test_overrides(length: str, tmp_path: Path) -> None:
     """Names, types, ranges, `+`, `~`, interpolations, sweeps, several at once."""
     ends: Counter[str] = Counter()
 
-    @fuzz(length, 8, 200, overrides=OVERRIDES)
+    @fuzz(length, 6, 200, overrides=OVERRIDES)
     def check(overrides: list[str]) -> None:
         ends[check_configuration(overrides)] += 1
         assert list(tmp_path.iterdir()) == []
@@ -102,7 +102,7 @@ def test_a_value_of_every_kind_for_known_settings(length: str, tmp_path: Path) -
     ends: Counter[str] = Counter()
     key = st.sampled_from(sorted(known_keys([], None)))
 
-    @fuzz(length, 6, 200, key=key, value=VALUES, option=st.sampled_from(OPTIONS))
+    @fuzz(length, 4, 200, key=key, value=VALUES, option=st.sampled_from(OPTIONS))
     def check(key: str, value: str, option: str) -> None:
         ends[check_configuration([option, f"{key}={value.replace('KEY', key)}"])] += 1
 
@@ -186,7 +186,7 @@ def test_files_of_a_user_s_own(length: str, tmp_path: Path) -> None:
     """Random YAML documents and hostile ones: tags, aliases without end, deep nesting, odd lists of defaults."""
     ends: Counter[str] = Counter()
 
-    @fuzz(length, 8, 200, group=st.sampled_from(["experiment", "experiment", *WHOLE]), content=YAML_TEXTS)
+    @fuzz(length, 6, 200, group=st.sampled_from(["experiment", "experiment", *WHOLE]), content=YAML_TEXTS)
     def check(group: str, content: bytes) -> None:
         ends[check_file(tmp_path, group, content)] += 1
 

@@ -35,7 +35,8 @@ def _size_problem(file: Path, changed: int) -> str:
             return f"{file} must have at most {MAX_DEPTH} lists or mappings in one another. Received: more."
         if b"&" not in content or b"*" not in content:
             return ""
-        values = sum(_count(node, {}) for node in yaml.compose_all(content, Loader=yaml.SafeLoader) if node)
+        documents: list[yaml.Node | None] = list(yaml.compose_all(content, Loader=yaml.SafeLoader))
+        values = sum(_count(node, {}) for node in documents if node is not None)
     except (OSError, ValueError, yaml.YAMLError):
         return ""  # Hydra will say why it cannot be read
     except RecursionError:
