@@ -19,10 +19,11 @@ from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
 from mnistlab.evaluation.summary import one_line, summary
-from mnistlab.runtime import space
+from mnistlab.runtime import files, space
 from mnistlab.tracking import background, fingerprint, resuming, stores
 from mnistlab.tracking.description import open_record, write_description, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
+from mnistlab.tracking.model_digests import digest_tag
 from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.tracking.sync import sync_command
 from mnistlab.training import FitPlan, TrainingResult, building, saving, training_sample
@@ -163,8 +164,8 @@ def needed_space(config: Config, model: keras.Model, dataset: Dataset) -> dict[P
 def identity(config: Config, dataset: Dataset) -> dict[str, str]:
     """The run's fingerprint, and its parts: of two runs with the same, one is enough."""
     resolved = building.resolved_settings(config, dataset)
-    files = {"init.from": initial_weights_file(config)} if config.init.get("from") else {}
-    return fingerprint.fingerprint(config, dataset.content, resolved, files)
+    read = {"init.from": initial_weights_file(config)} if config.init.get("from") else {}
+    return fingerprint.fingerprint(config, dataset.content, resolved, read)
 
 
 def build_model(config: Config, dataset: Dataset) -> keras.Model:
@@ -247,9 +248,10 @@ def evaluate_on_test(model: keras.Model, dataset: Dataset, engine: str) -> Evalu
 def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset) -> Future | None:
     """Save the model in the run's folder and log it to the store; returns its models:/ address, when it is there."""
     folder = record.folder / "model_files"
-    saving.save_model(model, folder, config.save.formats)
+    digests = {file.name: files.sha256(file) for file in saving.save_model(model, folder, config.save.formats)}
     facts = {"input_shape": dataset.image_shape, "num_outputs": dataset.num_outputs, "dtype": dataset.dtype}
-    record.write_json("model.json", facts)
+    record.write_json("model.json", {**facts, "sha256": digests})
+    record.set_tags({digest_tag(name): digest for name, digest in digests.items()})
     if record.store is None:
         return None
     file, temporary = saving.mlflow_file(model, folder, record.folder)

@@ -128,7 +128,7 @@ def test_weights_that_do_not_fit_are_refused(base: keras.Model, weights: str, tm
     reasons = {
         "top.weights.h5": "137 arrays: the base's and 2 more, so the file includes the top. Take the file with notop",
         "top.h5": "137 arrays: the base's and 2 more, so the file includes the top. Take the file with notop",
-        "damaged.weights.h5": "cannot be read; it may be damaged",
+        "damaged.weights.h5": "is cut off: its end is missing",
     }
     for name, reason in reasons.items():
         with pytest.raises(ConfigError) as error:

@@ -1,6 +1,7 @@
 """Files that are whole or not there: each is written beside its place and moved there when it is complete."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -71,6 +72,12 @@ def read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's content: 64 hexadecimal digits."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _flush(path: Path) -> None:

@@ -88,3 +88,9 @@ def set_eager_random_state(state: Any) -> None:
 def _eager_generator() -> Any:
     context = importlib.import_module("tensorflow.python.eager.context").context()
     return getattr(context, "_rng", None)
+
+
+def safe_loading() -> Any:
+    """A context in which Keras loads no code from a model file. `load_model(safe_mode=True)` alone does not ensure it:
+    a package that calls `keras.config.enable_unsafe_deserialization()` overrules it."""
+    return importlib.import_module("keras.src.saving.serialization_lib").SafeModeScope(True)

@@ -50,6 +50,7 @@ PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py",
 WITHOUT_RESULTS = (
     *(f"config/{name}.py" for name in ("compose", "explaining", "hydra_internals", "run_names", "secrets", "trust")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
+    *(f"training/{name}.py" for name in ("model_files", "saved_models")),  # a model is loaded as it is, or not at all
 )
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "scipy")  # pillow, scipy: images in folders, ImageDataGenerator
 PATH_CHARACTERS = {".", "/", "\\"}

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mnistlab.config import Config, ConfigError
-from mnistlab.tracking import background, mlflow_store, stores
+from mnistlab.tracking import background, mlflow_store, model_digests, stores
 from mnistlab.tracking.stores import StoreAddress
 
 FILE_ENDINGS = (".keras", ".h5")
@@ -20,18 +20,22 @@ def initial_weights_file(config: Config) -> Path:
     (the newest finished run counts), runs:/ID, runs:/ID/FILE, the address of a run's page, or models:/...
 
     Raises:
-        ConfigError: there is no such run or model, or several runs have such an id.
+        ConfigError: there is no such run or model, several runs have such an id, or the file is another than the run
+            saved.
     """
     start_from = str(config.init["from"])
     file = Path(start_from).expanduser()
     if file.is_dir():
-        return _file_in(file)
+        file = _file_in(file)
+        model_digests.check_file(file, start_from)
+        return file
     is_address = start_from.startswith("models:/") or RUN_ADDRESS.fullmatch(start_from)
     if not is_address and (file.is_file() or file.name.endswith(FILE_ENDINGS) or "/" in start_from):
         if not file.is_file():
             raise ConfigError(
                 f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist."
             )
+        model_digests.check_file(file, start_from)
         return file
     store = stores.checked_address(config.tracking, config.paths.root)
     return _fetched(start_from, store, config.paths.root)
@@ -43,6 +47,11 @@ def _file_in(folder: Path) -> Path:
             return folder / name
     if (folder / "model_files").is_dir():
         return _file_in(folder / "model_files")
+    if (folder / "saved_model.pb").is_file():
+        raise ConfigError(
+            f"init.from={folder} is a SavedModel of TensorFlow, whose layers cannot be told. Save the model with "
+            "Keras: model.save('NAME.keras')."
+        )
     raise ConfigError(
         f"init.from={folder} is a folder without a saved model. It must have one of {', '.join(IN_FOLDERS[:3])}, "
         "or be the folder of a run that saved one (save.formats)."

@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 
 from mnistlab.config import hide_secrets
 from mnistlab.runtime.child_process import at_end
+from mnistlab.runtime.files import sha256
 from mnistlab.tracking import entries, heartbeat, store_errors
 from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
+from mnistlab.tracking.model_digests import digest_tag
 from mnistlab.tracking.stores import StoreAddress
 
 log = logging.getLogger("mnistlab")
@@ -155,7 +157,8 @@ class MlflowRun:
             Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
         )
         params = {key: str(value) for key, value in self.client.get_run(self.run_id).data.params.items()}
-        model = self.client.create_logged_model(self.experiment_id, "model", source_run_id=self.run_id, params=params)
+        tags = {digest_tag("model.keras"): sha256(file)}
+        model = self.client.create_logged_model(self.experiment_id, "model", self.run_id, tags, params)
         seconds = file.stat().st_size / UPLOAD_BYTES_A_SECOND
         with fluent_store(self.store.uri), _longer_requests(seconds):
             info = Model.log(

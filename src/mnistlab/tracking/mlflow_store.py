@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from mnistlab.tracking import servers
+from mnistlab.tracking import model_digests, servers
 
 # A server that is down is detected in seconds: with MLflow's defaults the retries take four minutes. MLflow would also
 # repeat the creation of a run whose answer was lost, and so create two.
@@ -163,21 +163,24 @@ def download_model_file(run_id: str, store: StoreAddress, folder: Path, path: st
     """Fetch the Keras file that a finished run saved as its artifact, or the artifact `path`; else its logged model.
 
     Raises:
-        ConfigError: there is no such run, or it saved no model.
+        ConfigError: there is no such run, it saved no model, or the file is another than it saved.
     """
     from mlflow.exceptions import MlflowException
 
     client, _ = open_store(store)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        saved = [path] if path else [entry.path for entry in client.list_artifacts(run_id, "model_files")]
+        saved = [path] if path else [entry.path for entry in client.list_artifacts(run_id, model_digests.FOLDER)]
         chosen = sorted(saved, key=lambda path: (not path.endswith(".keras"), path.endswith(".weights.h5")))
-        if chosen:
-            return Path(client.download_artifacts(run_id, chosen[0], str(folder)))
+        fetched = Path(client.download_artifacts(run_id, chosen[0], str(folder))) if chosen else None
         run = client.get_run(run_id)
     except (MlflowException, OSError) as error:
         missing = f"no file {path} of run {run_id}" if path else "no such run"
         raise ConfigError(f"init.from={run_id}: {missing} in {hide_secrets(store.uri)}.") from error
+    if fetched is not None:
+        if chosen[0].startswith(f"{model_digests.FOLDER}/"):
+            model_digests.compare(fetched, run.data.tags.get(model_digests.digest_tag(fetched.name)), run_id)
+        return fetched
     for logged in run.outputs.model_outputs if run.outputs else ():
         return download_logged_model(f"models:/{logged.model_id}", store, folder)
     raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
@@ -187,13 +190,13 @@ def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Pa
     """Fetch the Keras file of a model that MLflow has: models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
 
     Raises:
-        ConfigError: there is no such model, or it is not a Keras model.
+        ConfigError: there is no such model, it is not a Keras model, or the file is another than was logged.
     """
     import mlflow.artifacts
 
     from mnistlab.tracking.mlflow_models import fluent_store
 
-    open_store(store)
+    client, _ = open_store(store)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with fluent_store(store.uri):
@@ -204,4 +207,29 @@ def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Pa
     file = Path(found) / "data" / "model.keras"
     if not file.is_file():
         raise ConfigError(f"init.from={address} must be a Keras model in one file. It has no data/model.keras.")
+    model_digests.compare(file, _logged_digest(client, address.removeprefix("models:/").rstrip("/")), address)
     return file
+
+
+def _logged_digest(client: Any, name: str) -> str | None:
+    """The digest that was recorded for a logged model; None for those of other programs and earlier versions.
+
+    name: an id, or NAME/VERSION, NAME@ALIAS, NAME/latest of a registered model."""
+    from mlflow.exceptions import MlflowException
+
+    model, _, version = name.partition("/")
+    try:
+        if "@" in name:
+            model = client.get_model_version_by_alias(*name.rsplit("@", 1)).model_id
+        elif version.isdigit():
+            model = client.get_model_version(model, version).model_id
+        elif version == "latest":
+            newest = client.search_model_versions(f"name = '{model}'", 1, ["version_number DESC"])
+            model = newest[0].model_id
+        elif version:
+            return None
+        tags = client.get_logged_model(model).tags if model else {}
+    except (MlflowException, IndexError):
+        return None
+    digest: str | None = tags.get(model_digests.digest_tag("model.keras"))
+    return digest

@@ -18,6 +18,7 @@ from keras import layers as kl
 from mnistlab.config import ConfigError
 from mnistlab.config.pretrained_bases import BASES
 from mnistlab.runtime.keras_internals import all_layers
+from mnistlab.training import model_files
 
 # Of the pixels of ImageNet in 0..1, RGB; and in 0..255, BGR: the constants of keras.applications.
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -174,6 +175,7 @@ def _shapes_in(file: Path) -> Counter[tuple[int, ...]]:
         with h5py.File(file) as opened:
             opened.visititems(gather)
     except OSError as error:
+        model_files.read(file, "model.weights")  # says what the file is
         raise ConfigError(f"model.weights={file} cannot be read; it may be damaged: {error}.") from error
     return shapes
 

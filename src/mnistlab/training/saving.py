@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from mnistlab.config import ConfigError
 from mnistlab.runtime.files import replacing
+from mnistlab.training import model_files, saved_models
 
 FILE_NAMES = {"keras": "model.keras", "h5": "model.h5", "weights": "model.weights.h5"}
 CHECKPOINTS = 3  # two that are whole, and one that is being written
@@ -71,21 +72,20 @@ def load_weights(model: keras.Model, file: Path) -> None:
     """Start from a saved model (.keras, .h5) or saved weights (.weights.h5) of the same architecture.
 
     Raises:
-        ConfigError: the file does not exist, is damaged, or has another architecture (both sets of shapes are shown).
+        ConfigError: the file does not exist, is no model or a damaged one, holds code, or has another architecture
+            (both sets of shapes are shown).
     """
     if not file.is_file():
-        raise ConfigError(
-            f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist."
-        )
+        what = "which is no regular file" if file.exists() else "which does not exist"
+        raise ConfigError(f"init.from must be a saved model's file or the id of a run. Received: {file}, {what}.")
     if not file.name.endswith((".keras", ".h5")):
         raise ConfigError(f"init.from must be a .keras, .h5 or .weights.h5 file. Received: {file}.")
-    if file.name.endswith(".weights.h5"):
+    found = model_files.read(file, "init.from")
+    model_files.check_name(file, found, "init.from")
+    if found.kind == "weights":
         _load_weights_file(model, file)
         return
-    try:
-        loaded = keras.models.load_model(file, compile=False)
-    except Exception as error:
-        raise ConfigError(f"init.from={file} cannot be loaded; it may be damaged: {_first_line(error)}.") from error
+    loaded = saved_models.load(file, found, "init.from")
     values = loaded.get_weights()
     _check_shapes(file, [value.shape for value in values], model)
     model.set_weights(values)
