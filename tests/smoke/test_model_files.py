@@ -359,4 +359,4 @@ def test_a_changed_logged_model_is_refused(train_here, tmp_path: Path) -> None:
         opened.write(b"more")
     for start in starts:
         with pytest.raises(ConfigError, match=f"model.keras {CHANGED}"):
-            started_from(tmp_path, start)
+            pytest.fail(f"{start}: {started_from(tmp_path, start)}")

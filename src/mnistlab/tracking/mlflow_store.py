@@ -217,18 +217,20 @@ def _logged_digest(client: Any, name: str) -> str | None:
     name: an id, or NAME/VERSION, NAME@ALIAS, NAME/latest of a registered model."""
     from mlflow.exceptions import MlflowException
 
-    model, _, version = name.partition("/")
+    registered, _, version = name.partition("/")
     try:
         if "@" in name:
-            model = client.get_model_version_by_alias(*name.rsplit("@", 1)).model_id
+            found = client.get_model_version_by_alias(*name.rsplit("@", 1))
         elif version.isdigit():
-            model = client.get_model_version(model, version).model_id
+            found = client.get_model_version(registered, version)
         elif version == "latest":
-            newest = client.search_model_versions(f"name = '{model}'", 1, ["version_number DESC"])
-            model = newest[0].model_id
+            found = client.search_model_versions(f"name = '{registered}'", 1, ["version_number DESC"])[0]
         elif version:
             return None
-        tags = client.get_logged_model(model).tags if model else {}
+        else:
+            found = None
+        model = name if found is None else found.model_id or str(found.source).removeprefix("models:/")
+        tags = client.get_logged_model(model).tags
     except (MlflowException, IndexError):
         return None
     digest: str | None = tags.get(model_digests.digest_tag("model.keras"))
