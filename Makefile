@@ -25,7 +25,7 @@ test: $(READY) ## the tests, without the slow end-to-end ones
 test-all: $(READY) ## every test except the fault cases, as CI runs them
 	$(BIN)/python -m pytest -m "not faults" $(ARGS)
 
-faults: $(READY) ## the fault cases: killed runs, dead servers, full disks
+faults: $(READY) ## the fault cases: killed runs, dead servers, full disks, random files and settings
 	$(BIN)/python -m pytest -m faults $(ARGS)
 
 check: $(READY) ## lint, format and types, as the pre-commit hooks do

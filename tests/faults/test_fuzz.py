@@ -208,6 +208,5 @@ def test_damaged_files_of_a_user_s_own(length: str, tmp_path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("number", range(len(ODD_FILES)))
 def test_each_odd_file(number: int, tmp_path: Path) -> None:
-    for group in ("experiment", "optimizer"):
-        for start in ("", GLOBAL):
-            check_file(tmp_path, group, (start + ODD_FILES[number]).encode())
+    check_file(tmp_path, "experiment", (GLOBAL + ODD_FILES[number]).encode())
+    check_file(tmp_path, "optimizer", ODD_FILES[number].encode())
