@@ -9,29 +9,11 @@ import sqlite3
 
 import pytest
 from conftest import Started, Store
-from tracking_servers import free_port, mlflow_server
 
 QUICK = ("source=mnist_5k", "data.limit=256", "fit.epochs=2")
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.faults
-def test_the_death_of_a_tracking_server_does_not_end_the_run(start, tmp_path) -> None:
-    port = free_port()
-    with mlflow_server(tmp_path, port) as server:
-        words = ("source=mnist_5k", "fit.epochs=400", "fit.batch_size=400")
-        command = start(*words, MLFLOW_TRACKING_URI=f"http://127.0.0.1:{port}")
-        command.wait_for_line("epoch 3/")
-        assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in command.output
-        os.killpg(server.pid, signal.SIGKILL)
-        code = command.finish()
-    assert code == 0, command.output
-    assert command.output.count("WARNING: the tracking store failed") == 1
-    (folder,) = (tmp_path / "runs").glob("*/*")
-    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 401
-    assert (folder / "model_files" / "model.keras").is_file()
 
 
 @pytest.mark.faults

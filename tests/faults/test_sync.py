@@ -158,9 +158,14 @@ def test_a_server_that_is_killed_in_mid_run_gets_everything_later(start, train, 
     with mlflow_server(tmp_path, port) as server:
         command = start("source=mnist_5k", "fit.epochs=200", "fit.batch_size=400", MLFLOW_TRACKING_URI=uri)
         command.wait_for_line("epoch 3/")
+        assert "MLFLOW_TRACKING_URI=http://127.0.0.1" in command.output
         os.killpg(server.pid, signal.SIGKILL)
         assert command.finish() == 0, command.output
+    assert command.output.count("WARNING: the tracking store failed") == 1
     assert "not synced:" in command.output
+    (trained,) = (tmp_path / "runs").glob("*/*")
+    assert len((trained / "metrics.jsonl").read_text().splitlines()) == 201
+    assert (trained / "model_files" / "model.keras").is_file()
     with mlflow_server(tmp_path, port):
         first = Started.__new__(Started)
         first.process = subprocess.Popen([sys.executable, "-m", "mnistlab.sync", f"paths.root={tmp_path}"])
