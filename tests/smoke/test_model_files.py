@@ -319,10 +319,10 @@ def test_a_run_s_model_is_compared_with_what_it_recorded(train_here, tmp_path: P
     recorded = json.loads((files.parent / "model.json").read_text())["sha256"]
     assert set(recorded) == {"model.keras", "model.h5", "model.weights.h5"}
     assert {model_digests.digest_tag(name): digest for name, digest in recorded.items()}.items() <= run.tags.items()
-    expected = keras.models.load_model(files / "model.keras").get_weights()
+    model = keras.models.load_model(files / "model.keras", compile=False)
+    expected = model.get_weights()
     for name in recorded:
         for start in (str(files / name), f"runs:/{run.run_id}/model_files/{name}", str(artifacts / name)):
-            model = keras.models.load_model(files / "model.keras")
             model.set_weights([weights * 0 for weights in expected])
             saving.load_weights(model, started_from(tmp_path, start))
             for ours, theirs in zip(model.get_weights(), expected, strict=True):
@@ -344,6 +344,7 @@ def test_a_run_s_model_is_compared_with_what_it_recorded(train_here, tmp_path: P
     assert started_from(tmp_path, str(files)) == files / "model.keras"
 
 
+@pytest.mark.faults
 def test_a_changed_logged_model_is_refused(train_here, tmp_path: Path) -> None:
     assert train_here(*RUN, "save.formats=[]").code == 0
     (run,) = train_here.trained().values()
