@@ -144,8 +144,9 @@ def check(config: Config) -> dict[Path, int]:
     """
     check_without_data(config)
     dataset = loading.load(config)
+    batches.check_batch_size(config.fit.batch_size, dataset)
     model = build_model(config, dataset)
-    building.build_callbacks(config, model)
+    building.plan_fit(config, model, dataset, building.build_callbacks(config, model))
     return needed_space(config, model, dataset)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException
@@ -45,7 +46,10 @@ def _starts_jobs(arguments: Namespace) -> bool:
 
 
 def _run_jobs(arguments: Namespace, run_hydra: Callable[..., int]) -> int:
+    from mnistlab.tracking import stores  # not for --help
+
     command = check_command(arguments)
+    stores.check_writable(Path(command.configs[0].paths.root))
     if not command.multirun:
         return run_hydra()
     if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs

@@ -17,7 +17,7 @@ import pytest
 import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
-COMMANDS = {"train", "compare", "doctor", "export", "sync", "ui"}
+COMMANDS = {"check", "train", "compare", "doctor", "export", "sync", "ui"}
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.
 ARROWS = {
     "config": set(),

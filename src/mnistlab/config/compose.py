@@ -214,7 +214,12 @@ def check_command(arguments: Namespace) -> Command:
         ConfigError: the problems of all jobs, each listed once.
     """
     name, folder = arguments.config_name or "train", arguments.config_dir
-    first = _composed(_fixed(_parse(arguments.overrides)), name, folder)
+    fixed = _fixed(_parse(arguments.overrides))
+    try:
+        first = _composed(fixed, name, folder)
+    except ConfigError:
+        compose_config(fixed, name, folder, typed=False)  # raises all problems, not only Hydra's first
+        raise
     if problems_of_hydra := list(trust.hydra_problems(OmegaConf.to_container(first.hydra), trust.trusted())):
         raise ConfigError(problems_of_hydra)
     if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):

@@ -111,8 +111,7 @@ def plan_sweep(command: Command) -> Sweep:
         ConfigError: the problems of all jobs.
     """
     first = command.configs[0]
-    swept = [key.lstrip("+~").split("@")[0] for key in command.swept]
-    jobs = _jobs(command.configs, swept, list(questions.question_problems(command.configs, swept)))
+    jobs, swept = check_jobs(command), _swept(command)
     axes = first.sweep.axes or [axis for axis in swept if axis != "seed"] or ["optimizer"]
     direction = questions.direction(first) or "higher"
     asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
@@ -123,6 +122,21 @@ def plan_sweep(command: Command) -> Sweep:
         _look_into_store(sweep, sweep.address, first)
     _find_same(sweep)
     return sweep
+
+
+def check_jobs(command: Command) -> list[SweepJob]:
+    """Build what can fail of each job before its training: data, model, optimizer, callbacks; find what it computes.
+
+    Raises:
+        ConfigError: the problems of all jobs.
+    """
+    swept = _swept(command)
+    problems = list(questions.question_problems(command.configs, swept)) if command.multirun else []
+    return _jobs(command.configs, swept, problems)
+
+
+def _swept(command: Command) -> list[str]:
+    return [key.lstrip("+~").split("@")[0] for key in command.swept]
 
 
 def check_space(sweep: Sweep) -> None:

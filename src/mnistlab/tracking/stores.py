@@ -51,10 +51,10 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
     return StoreAddress(uri, experiment, artifacts, ", ".join(variables))
 
 
-def checked_address(config: TrackingConfig, root: str) -> StoreAddress:
+def checked_address(config: TrackingConfig, root: str, *, create: bool = True) -> StoreAddress:
     """As `address`; raises the errors of `check`, and with `tracking.required` those of `check_reachable`."""
     store = address(config, root)
-    check(store)
+    check(store, create=create)
     if config.required:
         check_reachable(store)
     return store
@@ -107,8 +107,10 @@ def store_of(uri: str, experiment: str, settings: Mapping[str, str], root: str) 
     return store
 
 
-def check(store: StoreAddress) -> None:
+def check(store: StoreAddress, *, create: bool = True) -> None:
     """Check within milliseconds, before anything heavy is loaded, what a user can correct here.
+
+    create: make the folder of a database, if it does not exist.
 
     Raises:
         ConfigError: no address of a store, a folder that cannot be written, a damaged database.
@@ -124,7 +126,7 @@ def check(store: StoreAddress) -> None:
         file = sqlite_file(store.uri)
         if file.is_dir():
             check_database(file)
-        check_writable(file.parent, file)
+        check_writable(file.parent, file, create=create)
         check_database(file)
 
 
@@ -184,17 +186,19 @@ def sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix("sqlite:///")).resolve()
 
 
-def check_writable(folder: Path, database: Path | None = None) -> None:
+def check_writable(folder: Path, database: Path | None = None, *, create: bool = True) -> None:
     """Check that files can be made in this folder, which is created if it does not exist.
 
-    database: a file in it that must be writable, too, if it exists.
+    database: a file in it that must be writable, too, if it exists; create: False to create nothing.
 
     Raises:
         ConfigError: one of them is read-only.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        tempfile.TemporaryFile(dir=there).close()  # it has no name: nothing is left behind
         if database is not None and database.exists() and not os.access(database, os.W_OK):
             raise PermissionError(f"{database} is read-only")
     except OSError as error:
