@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistlab.config import Config, ConfigError, register, trust
-from mnistlab.config.compose import Command, check_command, parse_command_line
+from mnistlab.config.compose import Command, check_command, parse_command_line, starts_jobs
 from mnistlab.runtime import errors, exits, space, startup
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def main() -> None:
 
 def _check() -> None:
     register()
-    arguments, _ = parse_command_line(sys.argv[1:])
+    arguments, flags = parse_command_line(sys.argv[1:])
+    if not starts_jobs(arguments):
+        raise ConfigError(f"mnistlab.check takes the words of a training. Received: {' '.join(flags)}.")
     with trust.trusting(arguments.trust):
         _check_jobs(check_command(arguments))
 
@@ -47,8 +49,8 @@ def _check_jobs(command: Command) -> None:
     problems = _place_problems(command.configs[0])
     for config in command.configs:
         config.sweep.preflight = True
-        if config.choices.get("source") == "directory":
-            config.source["cache"] = None  # the cache would be written
+        if "cache" in config.source:
+            config.source["cache"] = None  # it would be written
     with startup.loading():
         from mnistlab.sweep import plan
     exits.catch_signals()

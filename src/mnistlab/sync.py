@@ -27,6 +27,8 @@ def _sync() -> int:
     words = sys.argv[1:]
     settings = parse_settings([word for word in words if "=" in word], stores.SETTING_NAMES)
     root = settings.get("paths.root") or settings.get("root") or project_root()
+    if not Path(root).expanduser().is_dir():
+        raise ConfigError(f"paths.root must be a folder that exists. Received: {root}.")
     orphans.close_orphaned_folders(root)
     folders = [Path(word).expanduser().resolve() for word in words if "=" not in word]
     runs = [_named(folder) for folder in folders] if folders else sync.unsynced(root)

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError, conf_folder, hydra_internals, register, trust
-from mnistlab.config.compose import check_command, parse_command_line
+from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
 from mnistlab.config.explaining import explain
 from mnistlab.runtime import errors, exits, startup
 from mnistlab.sweep import job
@@ -34,15 +34,9 @@ def _run() -> int:
     run_hydra = functools.partial(_run_hydra, arguments.overrides, flags)
     try:
         with trust.trusting(arguments.trust):
-            return _run_jobs(arguments, run_hydra) if _starts_jobs(arguments) else run_hydra()
+            return _run_jobs(arguments, run_hydra) if starts_jobs(arguments) else run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, sys.argv[1:])) from error
-
-
-def _starts_jobs(arguments: Namespace) -> bool:
-    """Whether this command line trains; Hydra's other functions (--help, --cfg, ...) need no check before."""
-    informs = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
-    return not (informs or arguments.config_path is not None)
 
 
 def _run_jobs(arguments: Namespace, run_hydra: Callable[..., int]) -> int:

@@ -161,6 +161,15 @@ def test_hdf5_files_that_are_no_models(tmp_path: Path) -> None:
     assert message(tmp_path / "old.h5").startswith("has the weights of a model only, in the older format of Keras.")
 
 
+def test_hdf5_that_does_not_come_to_an_end_or_crashes(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_files, "READ_ALL", "import time; time.sleep(600)")
+    monkeypatch.setattr(model_files, "READ_SECONDS", 0.1)
+    assert message(whole / "model.h5").startswith("is damaged: HDF5 does not come to an end with it.")
+    monkeypatch.setattr(model_files, "READ_ALL", "import os; os.abort()")
+    monkeypatch.setattr(model_files, "READ_SECONDS", 300)
+    assert message(whole / "model.weights.h5").startswith("is damaged: HDF5 crashes when it reads it.")
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(whole: Path, tmp_path: Path) -> None:
     shutil.copyfile(whole / "model.keras", tmp_path / "model.keras")

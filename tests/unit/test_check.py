@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stand_in import Ended
 
-from mnistlab import check, train
+from mnistlab import check, sync, train
 from mnistlab.data import loading
 from mnistlab.runtime import errors
 
@@ -83,6 +83,17 @@ def test_what_only_data_and_model_show_is_a_problem(check_here, make_npz) -> Non
     assert "Traceback" not in ended.err
     ended = check_here("source=npz", f"source.path={file}", "data.class_weight={7:2}")
     assert (ended.code, "data.class_weight" in ended.err) == (2, True)
+
+
+def test_what_only_informs_is_no_training(check_here) -> None:
+    ended = check_here("--cfg", "job")
+    assert (ended.code, ended.err) == (2, "Error: mnistlab.check takes the words of a training. Received: --cfg job.\n")
+
+
+def test_a_root_without_a_folder_has_nothing_to_deliver(check_here, monkeypatch) -> None:
+    monkeypatch.setenv("MNISTLAB_ROOT", "/proc/none")
+    ended = check_here(command=sync._sync)
+    assert (ended.code, ended.err) == (2, "Error: paths.root must be a folder that exists. Received: /proc/none.\n")
 
 
 def test_a_folder_of_images_is_read_without_its_cache(check_here, make_folder, tmp_path: Path) -> None:

@@ -34,6 +34,34 @@ def test_names_types_and_ranges_are_reported_together() -> None:
     assert len(found) == len(starts)
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ["callbacks=reduce_lr", "callbacks.reduce_lr.min_delta=0.2"],
+            "callbacks.reduce_lr.min_delta is not among the settings of reduce_lr. To pass it on to the callback: "
+            "+callbacks.reduce_lr.min_delta=0.2.",
+        ),
+        (["fit.epochs=1e3"], "fit.epochs must be a whole number, in digits only. Received: fit.epochs=1e3."),
+        (["data.split_seed=4294967296"], "data.split_seed must satisfy 0 <= value < 2**32. Received: 4294967296."),
+    ],
+)
+def test_what_to_write_instead(words: list[str], expected: str) -> None:
+    assert problems(*words) == [expected]
+
+
+def test_a_command_lists_all_mistakes_at_once_and_knows_where_its_files_are(tmp_path: Path) -> None:
+    arguments, _ = parse_command_line(["fit.epoch=3", "fit.batch_size=-1", "optimizer.learning_rate=true"])
+    with pytest.raises(ConfigError) as error:
+        check_command(arguments)
+    assert len(error.value.problems) == 3
+    (tmp_path / "file").touch()
+    for folder, what in ((tmp_path / "none", "there is none"), (tmp_path / "file", "a file")):
+        with pytest.raises(ConfigError) as error:
+            parse_command_line(["--config-dir", str(folder)])
+        assert error.value.problems == [f"--config-dir must be a folder of YAML files. Received: {folder}, {what}."]
+
+
 def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
     found = problems("optimizer=momentun", "optimizer.momentum=0.8", "fit.epochs=0")
     assert len(found) == 2
@@ -46,6 +74,7 @@ def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
     [
         (b"# @package _global_\nfit: {epoch: 5}", ["fit.epoch is not a setting. Did you mean fit.epochs?"]),
         (b"# @package _global_\nfit: {epochs: five}", ["fit.epochs does not fit: Value 'five'"]),
+        (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: int,"]),
         (b"fit: {epochs: 5}", ["Its first line must be `# @package _global_`"]),
         (b"# @package global\nfit: {epochs: 5}", ["global is not a package"]),
         (b"a: 1\na: 2", ["line 2, column 1: found duplicate key a"]),

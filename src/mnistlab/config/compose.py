@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from hydra import compose
 from hydra.core.override_parser.types import Override
@@ -189,8 +190,17 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
             "--experimental-rerun reads a pickled configuration, which can run any code. Repeat the overrides that the "
             "run recorded in its config.yaml instead: python -m mnistlab.train OVERRIDES."
         )
+    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
+        what = "a file" if Path(arguments.config_dir).exists() else "there is none"
+        raise ConfigError(f"--config-dir must be a folder of YAML files. Received: {arguments.config_dir}, {what}.")
     arguments.overrides, arguments.trust = trust.split_trust(arguments.overrides)
     return arguments, flags[::-1]
+
+
+def starts_jobs(arguments: Namespace) -> bool:
+    """Whether this command line trains; Hydra's other functions (--help, --cfg, ...) need no check before."""
+    informs = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
+    return not (informs or arguments.config_path is not None)
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         if "Cannot merge DictConfig with ListConfig" in reason:
             key, _, value = found[1].partition("=")
             return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
+        if "could not be converted to Integer" in reason:
+            return f"{found[1].partition('=')[0]} must be a whole number, in digits only. Received: {found[1]}."
         return f"{found[1]} does not fit: {reason}."
     if found := re.search(
         r"In '([^']+)': \w+ raised while composing config:\s*(.*?)\s*full_key: ?(\S*)", message, re.DOTALL
@@ -155,6 +157,9 @@ def _wrong_in_file(config: str, reason: str, key: str, config_dir: str | None) -
     files = [folder / f"{config}.yaml" for folder in reversed(options.config_folders(config_dir))]
     place = f" In {next((file for file in files if file.is_file()), files[0])}."
     package = f" Its first line must be `# @package _global_`, which says that it has settings of all groups.{place}"
+    if found := re.search(r"(\w+) is not a subclass of (\w+)Config", reason):
+        group = found[2].lower()
+        return f"{group} must be a mapping of settings: names and values. Received: {found[1]}, one value.{place}"
     if not reason.startswith("Key '"):
         where = f"{key} does not fit" if key and "=" not in key else config
         return f"{where}: {reason}.{place}"

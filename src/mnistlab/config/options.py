@@ -45,6 +45,10 @@ def option_advice(key: str, overrides: Sequence[str], config_dir: str | None = N
     options = settings[(known or beside)[0]]
     group = setting.split(".")[0]
     given = next((one.partition("=")[2] for one in overrides if one.lstrip("+~").partition("=")[0] == key), "VALUE")
+    chosen = _chosen_callbacks(overrides)
+    if added and not near and callback.removeprefix("callbacks.") in chosen:
+        passed = f"+{setting}={given or 'VALUE'}"
+        return f"{setting} is not among the settings of {'+'.join(chosen)}. To pass it on to the callback: {passed}."
     several = ", ".join(options[:MAX_LISTED]) + (", ..." if len(options) > MAX_LISTED else "")
     write = f"{_choice(group, options[0], overrides)} {'' if near else added}{setting}={given or 'VALUE'}"
     return f"{setting} is a setting of {group}={several}, which is not chosen. Write: {write}."
@@ -98,6 +102,12 @@ def callback_problems(callbacks: Mapping[str, Any], config_dir: str | None = Non
             yield f"callbacks.{name} has settings but is not chosen. Write callbacks={name} before them."
         elif not isinstance(node.get("_target_"), str):
             yield f"callbacks.{name}._target_ must name the callback's class, as in keras.callbacks.EarlyStopping."
+
+
+def _chosen_callbacks(overrides: Sequence[str]) -> list[str]:
+    """The callbacks that the command line names last: callbacks=reduce_lr, callbacks=[early_stopping,reduce_lr]."""
+    given = [one.partition("=")[2].strip("[]") for one in overrides if one.partition("=")[0] == "callbacks"]
+    return [name.strip() for name in given[-1].split(",")] if given else []
 
 
 def _choice(group: str, option: str, overrides: Sequence[str]) -> str:

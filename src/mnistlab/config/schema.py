@@ -60,7 +60,7 @@ class DataConfig:
     validation_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
     validation_split: float | None = _number("0 < value < 1", lambda value: 0 < value < 1)
     test_fraction: float = _number("0 < value < 1", lambda value: 0 < value < 1)
-    split_seed: int = _number("value >= 0", lambda value: value >= 0)
+    split_seed: int = _number("0 <= value < 2**32", lambda value: 0 <= value < 2**32)
     class_weight: Any
     keep: Any
     limit: int | None = _number("value >= 1", lambda value: value >= 1)

@@ -3,6 +3,8 @@
 import codecs
 import contextlib
 import json
+import subprocess
+import sys
 import zipfile
 from collections import deque
 from collections.abc import Iterator
@@ -29,6 +31,20 @@ PICKLE = (
 TORN = "An interrupted copy or a full disk leaves such a file: copy it again, or take another file of that run"
 # An archive that grows this much, to more than this many bytes, was made to fill the memory: Keras compresses nothing.
 MAX_GROWTH, MAX_UNPACKED = 100, 1 << 28
+READ_SECONDS = 30
+READ_ALL = """
+import sys
+import h5py
+
+def read(name, entry):
+    dict(entry.attrs)
+    if isinstance(entry, h5py.Dataset):
+        entry[()]
+
+with h5py.File(sys.argv[1], "r") as file:
+    read("", file)
+    file.visititems(read)
+"""
 
 
 @dataclass(frozen=True)
@@ -114,9 +130,21 @@ def _kind_of_text(text: str) -> str:
 # ---- .h5 and .weights.h5 --------------------------------------------------------------------------------------------
 
 
+def _check_that_it_ends(file: Path) -> None:
+    """HDF5 can read a damaged file without end, or crash: another process reads all of it first, in limited time."""
+    limit = READ_SECONDS + file.stat().st_size / 10_000_000
+    try:
+        done = subprocess.run([sys.executable, "-c", READ_ALL, str(file)], timeout=limit, capture_output=True)
+    except subprocess.TimeoutExpired as error:
+        raise _BadFile(f"is damaged: HDF5 does not come to an end with it. {TORN}") from error
+    if done.returncode < 0:
+        raise _BadFile(f"is damaged: HDF5 crashes when it reads it. {TORN}")
+
+
 def _content_of_hdf5(file: Path) -> ModelFile:
     import h5py
 
+    _check_that_it_ends(file)
     try:
         with h5py.File(file, "r") as opened:
             found = {name.decode() if isinstance(name, bytes) else name: value for name, value in opened.attrs.items()}
