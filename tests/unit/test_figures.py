@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
+from collections.abc import Iterator
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from mnistlab.evaluation import drawing, figures
@@ -54,21 +55,24 @@ def test_an_error_is_logged_with_its_traceback_in_a_file(tmp_path, caplog) -> No
     assert "Traceback" in (tmp_path / "figures" / "error.txt").read_text()
 
 
-def test_a_figure_for_which_there_is_no_room_is_not_there_in_part(tmp_path, caplog, small_files_only) -> None:
-    small_files_only(12_000)
-    drawing.draw(tmp_path / "figures", SHOWN)
+@contextlib.contextmanager
+def small_files_only(num_bytes: int) -> Iterator[None]:
+    """The system refuses larger files, as a full disk does."""
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_figure_for_which_there_is_no_room_is_not_there_in_part(tmp_path, caplog) -> None:
+    with small_files_only(12_000):
+        drawing.draw(tmp_path / "figures", SHOWN)
     assert "File too large" in caplog.text
     for file in (tmp_path / "figures").iterdir():
         assert file.suffix in (".png", ".txt")
         if file.suffix == ".png":
             with Image.open(file) as image:
                 image.load()
-
-
-@pytest.fixture
-def small_files_only():
-    """A function that makes the system refuse larger files, as a full disk does."""
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda num_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, limits[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    signal.signal(signal.SIGXFSZ, handler)
