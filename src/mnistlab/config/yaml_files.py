@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from mnistlab.config.schema import ConfigError
 
 MAX_VALUES = 100_000  # of a file whose aliases are written out
+LEVELS = ("*.yaml", "*/*.yaml", "*/*/*.yaml")
 MAX_DEPTH = 200  # of brackets in brackets: PyYAML's time grows with its square
 
 
@@ -22,8 +23,9 @@ def check_sizes(folders: Iterable[Path]) -> None:
 
 
 def yaml_files(folders: Iterable[Path]) -> Iterator[Path]:
-    """The YAML files of these folders, in order."""
-    return (file for folder in folders for file in sorted(folder.rglob("*.yaml")) if file.is_file())
+    """The YAML files of these folders, in order: those of groups, not of all that may lie below a working directory."""
+    found = (file for folder in folders for depth in LEVELS for file in sorted(folder.glob(depth)))
+    return (file for file in found if file.is_file())
 
 
 @functools.lru_cache(maxsize=1000)
