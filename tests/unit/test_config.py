@@ -34,7 +34,7 @@ def test_the_defaults() -> None:
         ("+epoch=5", ["epoch is not a setting", "Did you mean fit.epochs?"]),
         ("+fit.epoch=5", ["fit.epoch is not a setting", "Did you mean fit.epochs?"]),
         ("optimizer.lr=1", ["Did you mean optimizer.learning_rate?", "write +optimizer.lr=VALUE"]),
-        ("fit.epochs=three", ["fit.epochs=three", "three", "Integer"]),
+        ("fit.epochs=three", ["fit.epochs=three", "three", "fit.epochs must be a whole number, in digits only"]),
         ("fit.epochs=null", ["fit.epochs=null", "null is not allowed"]),
         ("fit.epochs=0", ["fit.epochs must satisfy value >= 1", "Received: 0"]),
         ("fit.batch_size=0", ["fit.batch_size must be a whole number >= 1", "Received: 0"]),

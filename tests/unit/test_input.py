@@ -58,7 +58,7 @@ def test_a_command_lists_all_mistakes_at_once_and_knows_where_its_files_are(tmp_
     (tmp_path / "file").touch()
     for folder, what in ((tmp_path / "none", "there is none"), (tmp_path / "file", "a file")):
         with pytest.raises(ConfigError) as error:
-            parse_command_line(["--config-dir", str(folder)])
+            check_command(parse_command_line(["--config-dir", str(folder)])[0])
         assert error.value.problems == [f"--config-dir must be a folder of YAML files. Received: {folder}, {what}."]
 
 

@@ -190,9 +190,6 @@ def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:
             "--experimental-rerun reads a pickled configuration, which can run any code. Repeat the overrides that the "
             "run recorded in its config.yaml instead: python -m mnistlab.train OVERRIDES."
         )
-    if arguments.config_dir is not None and not Path(arguments.config_dir).is_dir():
-        what = "a file" if Path(arguments.config_dir).exists() else "there is none"
-        raise ConfigError(f"--config-dir must be a folder of YAML files. Received: {arguments.config_dir}, {what}.")
     arguments.overrides, arguments.trust = trust.split_trust(arguments.overrides)
     return arguments, flags[::-1]
 
@@ -224,6 +221,9 @@ def check_command(arguments: Namespace) -> Command:
         ConfigError: the problems of all jobs, each listed once.
     """
     name, folder = arguments.config_name or "train", arguments.config_dir
+    if folder is not None and not Path(folder).is_dir():
+        what = "a file" if Path(folder).exists() else "there is none"
+        raise ConfigError(f"--config-dir must be a folder of YAML files. Received: {folder}, {what}.")
     fixed = _fixed(_parse(arguments.overrides))
     try:
         first = _composed(fixed, name, folder)
