@@ -34,6 +34,25 @@ def test_names_types_and_ranges_are_reported_together() -> None:
     assert len(found) == len(starts)
 
 
+def test_all_mistakes_of_a_file_are_reported_together_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "# @package _global_\ndefaults:\n  - override /optimizer: sgd\n"
+        "fit: {epoch: 5, batch_size: -1}\noptimizer: {learning_rate: true}\nseed: -3\n"
+    )
+    found = problems("experiment=mine", "fit.epochs=0", "data.labels=x", config_dir=tmp_path)
+    in_file = {problem.split(" ")[0] for problem in found if problem.endswith(f" In {file}.")}
+    assert in_file == {"fit.epoch", "fit.batch_size", "optimizer.learning_rate", "seed"}
+    assert {problem.split(" ")[0] for problem in found} == {*in_file, "fit.epochs", "data.labels"}
+    found = problems("experiment=mine", "seed=-1", config_dir=tmp_path)  # the command line counts
+    assert "seed must satisfy 0 <= value < 2**32. Received: -1." in found
+    file.write_text("# @package _global_\nfit: {epochs: 0}\n")
+    assert problems("experiment=mine", config_dir=tmp_path) == [
+        f"fit.epochs must satisfy value >= 1. Received: 0. In {file}."
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -74,7 +93,7 @@ def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
     [
         (b"# @package _global_\nfit: {epoch: 5}", ["fit.epoch is not a setting. Did you mean fit.epochs?"]),
         (b"# @package _global_\nfit: {epochs: five}", ["fit.epochs does not fit: Value 'five'"]),
-        (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: int,"]),
+        (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: int."]),
         (b"fit: {epochs: 5}", ["Its first line must be `# @package _global_`"]),
         (b"# @package global\nfit: {epochs: 5}", ["global is not a package"]),
         (b"a: 1\na: 2", ["line 2, column 1: found duplicate key a"]),

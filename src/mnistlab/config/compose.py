@@ -16,11 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from mnistlab.config import Config, ConfigError, build, conf_folder, hydra_internals, options, register, secrets, trust
 from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
-from mnistlab.config.explaining import COMPOSING_ERRORS, ONE_OPTION_GROUPS, explain, known_keys, search_override
+from mnistlab.config.explaining import COMPOSING_ERRORS, explain, known_keys, search_override
+from mnistlab.config.file_settings import as_overrides
 from mnistlab.config.sweep_size import check_number_of_jobs
 from mnistlab.config.yaml_files import check_sizes
-
-OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 
 
 def compose_config(
@@ -41,9 +40,31 @@ def compose_config(
     try:
         return _composed_and_checked(overrides, config_name, config_dir, named if typed else ())
     except ConfigError as error:
-        raise ConfigError(
-            list(_all_problems(error, overrides, config_name, config_dir, named if typed else ()))
-        ) from error
+        found = list(_all_problems(error, overrides, config_name, config_dir, named if typed else ()))
+        raise ConfigError(_with_those_of_files(found, overrides, config_name, config_dir, named)) from error
+
+
+def _with_those_of_files(
+    problems: list[str], overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
+) -> list[str]:
+    """All problems of the user's experiment files too, with the file; the same problems if no such file is used."""
+    written, places = as_overrides(overrides, config_dir)
+    if not places:
+        return problems
+    try:
+        _composed_and_checked(written, config_name, config_dir, named)
+    except ConfigError as error:
+        listed = _all_problems(error, written, config_name, config_dir, named)
+        found = [problem + _place_of(problem, places) for problem in listed]
+        are_placed = any(str(file) in problem for file in places.values() for problem in problems)
+        return found if len(found) > len(problems) or not are_placed else problems
+    return problems
+
+
+def _place_of(problem: str, places: Mapping[str, Path]) -> str:
+    """' In FILE.' if a message is about a setting of a file."""
+    about = [file for key, file in places.items() if re.match(rf"{re.escape(key)}(?![\w.])", problem)]
+    return f" In {about[0]}." if about else ""
 
 
 def _all_problems(
@@ -118,8 +139,8 @@ def checked(
     Raises:
         ConfigError: all problems of the configuration.
     """
-    lists = _option_lists(overrides)
-    if problems := list(_one_option_problems(choices, lists, overrides)):
+    lists = options.option_lists(overrides)
+    if problems := list(options.one_option_problems(choices, lists, overrides)):
         raise ConfigError(problems)
     config = typed(composed)
     config.config_dir = config_dir
@@ -136,35 +157,6 @@ def checked(
         if names:
             config.choices.setdefault(group, "+".join(names))
     return config
-
-
-def _option_lists(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Group -> its options, of the overrides that give a group a list: 'experiment=[small,wide]'."""
-    matches = [found for override in overrides if (found := OPTION_LIST.fullmatch(override))]
-    return {found[1]: [name.strip(" '\"") for name in found[2].split(",") if name.strip()] for found in matches}
-
-
-def _one_option_problems(
-    choices: Mapping[str, str | None], lists: Mapping[str, Sequence[str]], overrides: Sequence[str]
-) -> Iterator[str]:
-    """Groups that have a list of options, which Hydra would merge into one. It names no choice for them."""
-    for group in ONE_OPTION_GROUPS:
-        if any(override.lstrip("+").startswith(f"{group}={{") for override in overrides):
-            yield options.mapping_advice(group)
-            continue
-        removed = any(override.split("=")[0] == f"~{group}" for override in overrides)
-        if choices.get(group) or removed:
-            continue
-        names = lists.get(group)
-        received = "a list in a YAML file" if names is None else f"{group}=[{','.join(names)}]"
-        advice = f"Write {group}={names[0] if names else 'OPTION'}"
-        if group != "tracking" and (names is None or len(names) > 1):
-            several = ",".join(names or ["OPTION", "OPTION"])
-            advice = f"{advice}, or to compare them: --multirun {group}={several}"
-        yield (
-            f"{group} takes one option, not a list: the settings of several options would be merged into one. "
-            f"Received: {received}. {advice}."
-        )
 
 
 def parse_command_line(words: Sequence[str]) -> tuple[Namespace, list[str]]:

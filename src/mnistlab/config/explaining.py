@@ -19,7 +19,6 @@ COMPOSING_ERRORS = (
     *(TypeError, AttributeError, LookupError, AssertionError),  # of Hydra and PyYAML for odd files
 )
 HYDRAS_NOTES = ("full_key:", "object_type=", "reference_type=")
-ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
 
 
 def explain(error: Exception, overrides: list[str], config_dir: str | None = None) -> str:
@@ -47,6 +46,8 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         if "Cannot merge DictConfig with ListConfig" in reason:
             key, _, value = found[1].partition("=")
             return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
+        if wrong := _one_value_for_a_group(reason):
+            return wrong
         if "could not be converted to Integer" in reason:
             return f"{found[1].partition('=')[0]} must be a whole number, in digits only. Received: {found[1]}."
         return f"{found[1]} does not fit: {reason}."
@@ -97,7 +98,7 @@ def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
             return f"{key} is not an augmentation: {elsewhere}."
         hint = suggest(key.rpartition(".")[2], AUGMENTATIONS)
         return f"{key} is not set yet: to add an augmentation, write +{key}=VALUE.{hint}"
-    if key in ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
+    if key in options.ONE_OPTION_GROUPS and any(one.startswith(f"{key}={{") for one in overrides):
         return options.mapping_advice(key)
     known = known_keys(overrides, config_dir)
     if key in known and "." in key:
@@ -152,14 +153,19 @@ def _unreadable(error: YAMLError | UnicodeDecodeError, config_dir: str | None) -
     return f"A YAML file cannot be read: {' '.join(str(error).split())}."
 
 
+def _one_value_for_a_group(reason: str) -> str:
+    """The message for `fit: 3`, or ''."""
+    found = re.search(r"(\w+) is not a subclass of (\w+)Config", reason)
+    return f"{found[2].lower()} must be a mapping of settings: names and values. Received: {found[1]}." if found else ""
+
+
 def _wrong_in_file(config: str, reason: str, key: str, config_dir: str | None) -> str:
     """What is wrong with a setting in a YAML file, with the file."""
     files = [folder / f"{config}.yaml" for folder in reversed(options.config_folders(config_dir))]
     place = f" In {next((file for file in files if file.is_file()), files[0])}."
     package = f" Its first line must be `# @package _global_`, which says that it has settings of all groups.{place}"
-    if found := re.search(r"(\w+) is not a subclass of (\w+)Config", reason):
-        group = found[2].lower()
-        return f"{group} must be a mapping of settings: names and values. Received: {found[1]}, one value.{place}"
+    if wrong := _one_value_for_a_group(reason):
+        return f"{wrong}{place}"
     if not reason.startswith("Key '"):
         where = f"{key} does not fit" if key and "=" not in key else config
         return f"{where}: {reason}.{place}"

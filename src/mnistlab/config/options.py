@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from mnistlab.config.schema import conf_folder, flatten
 
 GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 LISTS = ("fit.metrics", "save.formats", "sweep.axes", "sweep.targets", "model.units", "model.filters", "model.layers")
+ONE_OPTION_GROUPS = ("source", "data", "model", "optimizer", "schedule", "tracking")
+OPTION_LIST = re.compile(r"\+*([\w/]+)(?:@[\w.]*)?=\[(.*)\]")
 MAX_LISTED = 5
 
 
@@ -89,6 +92,35 @@ def mapping_advice(group: str) -> str:
     single = f"settings one by one ({group}.NAME=VALUE, or +{group}.NAME=VALUE to add one)"
     own = f"a class without an option has a file of its own: --config-dir FOLDER with FOLDER/{group}/NAME.yaml"
     return f"{group} takes the name of an option, {group}=OPTION, and {single}; {own}. Received: a mapping."
+
+
+def option_lists(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Group -> its options, of the overrides that give a group a list: 'experiment=[small,wide]'."""
+    matches = [found for override in overrides if (found := OPTION_LIST.fullmatch(override))]
+    return {found[1]: [name.strip(" '\"") for name in found[2].split(",") if name.strip()] for found in matches}
+
+
+def one_option_problems(
+    choices: Mapping[str, str | None], lists: Mapping[str, Sequence[str]], overrides: Sequence[str]
+) -> Iterator[str]:
+    """Groups that have a list of options, which Hydra would merge into one. It names no choice for them."""
+    for group in ONE_OPTION_GROUPS:
+        if any(override.lstrip("+").startswith(f"{group}={{") for override in overrides):
+            yield mapping_advice(group)
+            continue
+        removed = any(override.split("=")[0] == f"~{group}" for override in overrides)
+        if choices.get(group) or removed:
+            continue
+        names = lists.get(group)
+        received = "a list in a YAML file" if names is None else f"{group}=[{','.join(names)}]"
+        advice = f"Write {group}={names[0] if names else 'OPTION'}"
+        if group != "tracking" and (names is None or len(names) > 1):
+            several = ",".join(names or ["OPTION", "OPTION"])
+            advice = f"{advice}, or to compare them: --multirun {group}={several}"
+        yield (
+            f"{group} takes one option, not a list: the settings of several options would be merged into one. "
+            f"Received: {received}. {advice}."
+        )
 
 
 def callback_problems(callbacks: Mapping[str, Any], config_dir: str | None = None) -> Iterator[str]:
