@@ -180,7 +180,8 @@ def test_ones_own_code_in_a_file_needs_one_word(here: Path, monkeypatch: pytest.
         compose_config(["experiment=hostile"], config_dir="mine")
     assert str(error.value) == (
         "model._target_ stands in a file and names code that is neither Keras's nor mnistlab's, of_mine.nets.build. "
-        "If you trust the package of_mine, say so on the command line: trust=[of_mine], or set MNISTLAB_TRUST=of_mine."
+        "If you trust the package of_mine, say so on the command line: trust=[of_mine], or set MNISTLAB_TRUST=of_mine. "
+        "In mine/experiment/hostile.yaml."
     )
     for word in ("trust=of_mine", "+trust=[other,of_mine.nets]"):
         config = compose_config(["experiment=hostile", word], config_dir="mine")

@@ -31,7 +31,8 @@ def as_overrides(overrides: Sequence[str], config_dir: str | None) -> tuple[list
             rest.append(override)
             continue
         written += _options(content)
-        for key, value in flatten({key: value for key, value in content.items() if key != "defaults"}).items():
+        settings = {key: value for key, value in content.items() if key != "defaults"}
+        for key, value in flatten(settings).items() if settings else ():
             written.append(f"{'++' if key.split('.')[0] in OPEN_GROUPS else ''}{key}={_written(value)}")
             places[key] = file
     for override in rest:
