@@ -152,14 +152,14 @@ def listening_addresses(pid: int) -> set[tuple[str, int]]:
 
 
 @pytest.mark.slow
-def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, tmp_path) -> None:
+def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, commands_here, tmp_path) -> None:
     missing = train(module="mnistlab.ui")
     assert missing.code == 2
     assert f"There are no runs yet: the tracking store {tmp_path}/mlruns/mlflow.db does not exist." in missing.err
     assert not (tmp_path / "mlruns").exists()
     usage = train("--help", module="mnistlab.ui")
     assert (usage.code, "port=NUMBER" in usage.out) == (0, True)
-    assert train("--multirun", *SMALL, "seed=0").code == 0
+    assert commands_here(tmp_path)("--multirun", *SMALL, "seed=0").code == 0
     (parent,) = Store(tmp_path).runs("parent")
     ui = subprocess.Popen(
         [sys.executable, "-u", "-m", "mnistlab.ui"],

@@ -103,7 +103,8 @@ def test_the_compare_command_shows_the_latest_sweep_or_any_runs(sweep, commands_
         assert (mistaken.code, mistaken.err[:6], "Traceback" in mistaken.err) == (2, "Error:", False), mistaken.err
 
 
-def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, broken) -> None:
+def test_a_failing_job_does_not_stop_the_others_and_is_counted(train_here, tmp_path, broken, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
     words = [
         *broken,
         "--multirun",
@@ -112,7 +113,7 @@ def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, 
         "optimizer=momentum,adam",
         "sweep.axes=[optimizer]",
     ]
-    done = train(*words, PYTHONPATH=str(tmp_path))
+    done = train_here(*words)
     assert done.code == 1
     assert "2 of 4 jobs failed" in done.out
     table = done.out.split("2 of 4 jobs failed")[1]
@@ -127,7 +128,7 @@ def test_a_failing_job_does_not_stop_the_others_and_is_counted(train, tmp_path, 
     log = (Path(failed.info.artifact_uri.removeprefix("file://")) / "train.log").read_text()
     assert "Traceback (most recent call last)" in log
     assert "breaking.py" in log
-    again = train(*words, PYTHONPATH=str(tmp_path))
+    again = train_here(*words)
     assert "2 of them done" in again.out
     assert again.out.count("failed before") == 2
 
