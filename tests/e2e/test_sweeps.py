@@ -172,7 +172,7 @@ def test_a_bad_job_ends_the_sweep_before_anything_starts(train_here, tmp_path) -
     assert list((tmp_path / "runs").glob("*/*-sweep")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_jobs_may_run_in_other_processes_which_end_with_the_sweep(train, tmp_path) -> None:
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     done = train("--multirun", *SMALL, "optimizer=momentum,adam", *parallel, timeout=250)

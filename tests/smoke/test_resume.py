@@ -314,8 +314,7 @@ def test_the_same_command_continues_an_interrupted_run(tracking: str, train_here
 @pytest.mark.parametrize(
     ("loader", "augmented"),
     [
-        ("stream", True),
-        *(pytest.param(loader, True, marks=pytest.mark.faults) for loader in ("resident", "generator")),
+        *(pytest.param(loader, True, marks=pytest.mark.faults) for loader in ("resident", "stream", "generator")),
         *(pytest.param(loader, False, marks=pytest.mark.faults) for loader in ("resident", "stream", "generator")),
     ],
 )
