@@ -92,16 +92,18 @@ def _place_problems(config: Config) -> list[str]:
 def _print_summary(command: Command, jobs: "Sequence[SweepJob]") -> None:
     from mnistlab import experiment
     from mnistlab.data import loading
+    from mnistlab.training import building
 
     first = command.configs[0]
-    seen: dict[str, int] = {}
+    for warning in dict.fromkeys(loading.load(job.config).warning for job in jobs):
+        if warning:
+            print(f"WARNING: {warning}")
+    seen: dict[str, None] = {}  # in order
     for job in jobs:
         dataset = loading.load(job.config)
-        if dataset.name not in seen and dataset.warning:
-            print(f"WARNING: {dataset.warning}")
         described = ", ".join(f"{len(split):,} {name}" for name, split in dataset.splits.items())
         shape = "x".join(map(str, dataset.image_shape))
-        seen.setdefault(f"{dataset.name}: {described} images of {shape}, {dataset.num_classes} classes", 0)
+        seen[f"{dataset.name}: {described} images of {shape}, {dataset.num_classes} classes"] = None
     for number, text in enumerate(seen):
         print(f"{'data' if number == 0 else '':10}{text}")
     if command.multirun:
@@ -110,8 +112,9 @@ def _print_summary(command: Command, jobs: "Sequence[SweepJob]") -> None:
         model = experiment.build_model(first, loading.load(first))
         name = first.choices.get("model", "model")
         print(f"{'model':10}{name}, {model.count_params():,} parameters; {type(model.optimizer).__name__}")
-        steps = -(-jobs[0].num_images // jobs[0].batch_size)
-        print(f"{'training':10}{first.fit.epochs:,} epochs of {steps:,} steps, {jobs[0].batch_size:,} images each")
+        plan = building.plan_fit(first, model, loading.load(first), building.build_callbacks(first, model))
+        steps = f"{plan.steps_per_epoch:,} steps, {plan.batch_size:,} images each"
+        print(f"{'training':10}{plan.epochs:,} epochs of {steps}; engine {plan.engine}")
     needed = space.total(job.needed_space for job in jobs)
     for folder, size in needed.items():
         print(f"{'space':10}about {space.readable(size)} in {folder}")

@@ -146,7 +146,7 @@ def check(config: Config) -> dict[Path, int]:
     dataset = loading.load(config)
     batches.check_batch_size(config.fit.batch_size, dataset)
     model = build_model(config, dataset)
-    building.plan_fit(config, model, dataset, building.build_callbacks(config, model))
+    building.build_callbacks(config, model)
     return needed_space(config, model, dataset)
 
 

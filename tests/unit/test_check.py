@@ -49,7 +49,7 @@ def test_a_command_is_checked_and_nothing_is_written(check_here, tmp_path: Path)
     assert (ended.code, ended.err) == (0, "")
     assert "data      mnist_5k: 300 train, 400 validation, 1,000 test images of 28x28x1, 10 classes" in ended.out
     assert "model     mlp, 101,770 parameters; SGD" in ended.out
-    assert "training  4 epochs of 10 steps, 32 images each" in ended.out
+    assert "training  4 epochs of 10 steps, 32 images each; engine fused" in ended.out
     assert f"in {tmp_path}/root/runs" in ended.out
     assert ended.out.endswith("All checks passed. Nothing was written.\n")
     assert tree(tmp_path) == set()

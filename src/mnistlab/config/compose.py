@@ -37,10 +37,11 @@ def compose_config(
     """
     secrets.remember_settings(list(overrides))
     overrides, named = trust.split_trust(quote_mappings(overrides))
+    named = named if typed else set()
     try:
-        return _composed_and_checked(overrides, config_name, config_dir, named if typed else ())
+        return _composed_and_checked(overrides, config_name, config_dir, named)
     except ConfigError as error:
-        found = list(_all_problems(error, overrides, config_name, config_dir, named if typed else ()))
+        found = list(_all_problems(error, overrides, config_name, config_dir, named))
         raise ConfigError(_with_those_of_files(found, overrides, config_name, config_dir, named)) from error
 
 

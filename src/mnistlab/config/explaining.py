@@ -13,7 +13,6 @@ from mnistlab.config import conf_folder, flatten, hydra_internals, options, regi
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
 from mnistlab.config.yaml_files import defaults_problem, unreadable_file
 
-OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 COMPOSING_ERRORS = (
     *(HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError),
     *(TypeError, AttributeError, LookupError, AssertionError),  # of Hydra and PyYAML for odd files
@@ -111,7 +110,7 @@ def _no_such_key(key: str, overrides: list[str], config_dir: str | None) -> str:
     if " Did you mean" not in message:
         message += options.group_advice(key.rpartition(".")[2], config_dir=config_dir)
     group = key.split(".")[0]
-    if group in OPEN_GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
+    if group in options.GROUPS and "." in key and (" Did you mean" not in message or f"mean {group}." in message):
         return f"{message} To pass {group} an additional argument, write +{key}=VALUE."
     return message
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import yaml
 
+from mnistlab.config.options import GROUPS
 from mnistlab.config.schema import flatten
 
-OPEN_GROUPS = ("source", "model", "optimizer", "schedule", "callbacks", "init")  # they take settings of any name
+OPEN = (*GROUPS, "init")  # they take settings of any name
 
 
 def as_overrides(overrides: Sequence[str], config_dir: str | None) -> tuple[list[str], dict[str, Path]]:
@@ -33,7 +34,7 @@ def as_overrides(overrides: Sequence[str], config_dir: str | None) -> tuple[list
         written += _options(content)
         settings = {key: value for key, value in content.items() if key != "defaults"}
         for key, value in flatten(settings).items() if settings else ():
-            written.append(f"{'++' if key.split('.')[0] in OPEN_GROUPS else ''}{key}={_written(value)}")
+            written.append(f"{'++' if key.split('.')[0] in OPEN else ''}{key}={_written(value)}")
             places[key] = file
     for override in rest:
         places.pop(override.lstrip("+~").partition("=")[0], None)

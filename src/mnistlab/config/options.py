@@ -143,10 +143,8 @@ def _chosen_callbacks(overrides: Sequence[str]) -> list[str]:
 
 
 def _choice(group: str, option: str, overrides: Sequence[str]) -> str:
-    chosen = [one.partition("=")[2].strip("[]") for one in overrides if one.partition("=")[0] == group]
-    if group != "callbacks" or not chosen or chosen[-1] in ("", "none", "null"):
-        return f"{group}={option}"
-    return f"'{group}=[{chosen[-1]},{option}]'"
+    chosen = [name for name in _chosen_callbacks(overrides) if name not in ("", "none", "null")]
+    return f"'{group}=[{','.join([*chosen, option])}]'" if group == "callbacks" and chosen else f"{group}={option}"
 
 
 @functools.cache

@@ -27,7 +27,7 @@ def check_space(needed: Mapping[Path, int], what: str) -> None:
     """
     folders: dict[int, list[Path]] = {}
     for folder in needed:
-        folders.setdefault(_existing(folder).stat().st_dev, []).append(folder)
+        folders.setdefault(nearest_existing(folder).stat().st_dev, []).append(folder)
     problems = []
     for on_one_disk in folders.values():
         total, free = sum(needed[folder] for folder in on_one_disk), free_bytes(on_one_disk[0])
@@ -52,11 +52,11 @@ def total(needs: Iterable[Mapping[Path, int]]) -> dict[Path, int]:
 
 def free_bytes(folder: Path) -> int | None:
     """What this user can still write in a folder that need not exist yet; None if the disk does not tell."""
-    usage = os.statvfs(_existing(folder))
+    usage = os.statvfs(nearest_existing(folder))
     return usage.f_bavail * usage.f_frsize if usage.f_blocks else None
 
 
-def _existing(folder: Path) -> Path:
+def nearest_existing(folder: Path) -> Path:
     """The folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
@@ -74,7 +74,7 @@ def disk_is_full(error: BaseException, run_folder: Path | None = None) -> str:
     place = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else run_folder
     if place is None:
         return f"The disk is full. {WAY_OUT}."
-    left = shutil.disk_usage(_existing(place)).free
+    left = shutil.disk_usage(nearest_existing(place)).free
     return f"The disk of {place} is full: {readable(left)} are free. {WAY_OUT}."
 
 

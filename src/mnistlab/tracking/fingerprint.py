@@ -17,6 +17,7 @@ import numpy as np
 
 from mnistlab.config import FILLED_IN, Config, ConfigError
 from mnistlab.config.build import MOVED
+from mnistlab.runtime.files import sha256
 from mnistlab.tracking.rerun_reasons import reason_to_run_again
 from mnistlab.tracking.user_code import used_modules
 
@@ -48,7 +49,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # The code that produces results. A change in figures, reports or commands is no reason to train again.
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
 WITHOUT_RESULTS = (
-    *(f"config/{name}.py" for name in ("compose", "explaining", "hydra_internals", "run_names", "secrets", "trust")),
+    *(f"config/{name}.py" for name in ("compose", "explaining", "file_settings", "hydra_internals")),
+    *(f"config/{name}.py" for name in ("run_names", "secrets", "sweep_size", "trust", "yaml_files")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
     *(f"training/{name}.py" for name in ("model_files", "saved_models")),  # a model is loaded as it is, or not at all
 )
@@ -194,8 +196,7 @@ def _content_hash_once(file: Path, unchanged: tuple[int, ...]) -> str:
 
 
 def _content_hash(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()[:16]
+    return sha256(file)[:16]
 
 
 @functools.cache

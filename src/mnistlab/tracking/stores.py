@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from mnistlab.config import ConfigError, TrackingConfig, hide_secrets, project_root
+from mnistlab.runtime import space
 from mnistlab.tracking import servers
 from mnistlab.tracking.database_file import check_database
 
@@ -197,8 +198,7 @@ def check_writable(folder: Path, database: Path | None = None, *, create: bool =
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True)
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-        tempfile.TemporaryFile(dir=there).close()  # it has no name: nothing is left behind
+        tempfile.TemporaryFile(dir=space.nearest_existing(folder)).close()  # it has no name: nothing is left behind
         if database is not None and database.exists() and not os.access(database, os.W_OK):
             raise PermissionError(f"{database} is read-only")
     except OSError as error:
