@@ -188,24 +188,25 @@ def test_a_server_that_is_killed_in_mid_run_gets_everything_later(start, train, 
         assert {"model_files", "reports", "figures", "metrics.jsonl", "train.log"} <= names
 
 
+LOCK = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
 @pytest.mark.faults
-def test_a_database_that_is_locked_for_a_while_delays_and_loses_nothing(root, train) -> None:
-    locked = subprocess.Popen(
-        [
-            *(sys.executable, "-c"),
-            "import sqlite3, sys, time\n"
-            "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
-            "c.execute('BEGIN EXCLUSIVE'); time.sleep(30)",
-            str(root / "mlruns" / "mlflow.db"),
-        ]
-    )
-    try:
-        done = train(*QUICK)
-    finally:
-        locked.kill()
-        locked.wait()
-    assert done.code == 0, done.err
-    assert "has locked the tracking store" in done.out + done.err
+def test_a_database_that_is_locked_for_a_while_delays_and_loses_nothing(root, start) -> None:
+    locking = [sys.executable, "-c", LOCK, str(root / "mlruns" / "mlflow.db")]
+    with subprocess.Popen(locking, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lock:
+        assert lock.stdout.readline() == b"locked\n"
+        command = start(*QUICK)
+        command.wait_for_line("Another process has locked the tracking store")
+        time.sleep(30)
+        lock.stdin.close()
+        assert command.finish() == 0, command.output
     (run,) = Store(root).runs()
     history = Store(root).client.get_metric_history(run.info.run_id, "loss")
     assert (run.info.status, [entry.step for entry in history]) == ("FINISHED", [1, 2])

@@ -93,14 +93,27 @@ def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
     [
         (b"# @package _global_\nfit: {epoch: 5}", ["fit.epoch is not a setting. Did you mean fit.epochs?"]),
         (b"# @package _global_\nfit: {epochs: five}", ["fit.epochs does not fit: Value 'five'"]),
-        (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: int."]),
+        (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: a number."]),
+        (b"# @package _global_\nfit: [3]", ["fit must be a mapping of settings: names and values. Received: a list."]),
+        (b"# @package _global_\nfit: '${fit}'", ["fit must be a mapping of settings", "Received: ${fit}."]),
+        (
+            b"# @package _global_\ndata: {augmentation: 5}",
+            ["data.augmentation must be a mapping", "Received: a number."],
+        ),
+        (b"", ["must be a mapping of settings: names and values. Received: nothing."]),
+        (b"settings", ["Received: the text 'settings'."]),
+        (
+            b"# @package _global_\nhydra: {searchpath: [pkg://antigravity]}",
+            ["hydra.searchpath must not stand in a file"],
+        ),
+        (b"# @package _global_\ndefaults: [optimizer: sgd]", ["`- override /optimizer: sgd`", "`- optimizer: sgd`."]),
         (b"fit: {epochs: 5}", ["Its first line must be `# @package _global_`"]),
         (b"# @package global\nfit: {epochs: 5}", ["global is not a package"]),
         (b"a: 1\na: 2", ["line 2, column 1: found duplicate key a"]),
         (b"a: [1\nb: 2", ["line 2", "expected ',' or ']'"]),
         (b"fit:\n\tepochs: 2", ["line 2, column 1", "YAML takes no tabs"]),
         (b"\xff\xfea: 1", ["must be text in UTF-8", "at byte 0"]),
-        (b"- 1\n- 2", []),
+        (b"- 1\n- 2", ["must be a mapping of settings: names and values. Received: a list."]),
         (b"1: 2\nnull: 3", ["must be settings: names with text, numbers,"]),
         (b"a: !!timestamp 1", ["must be settings"]),
         (b"a: !!set {b, c}", ["must be settings", "Received: Value 'set' is not a supported"]),
@@ -124,9 +137,87 @@ def test_a_mistake_in_a_file_names_the_file(content: bytes, expected: list[str],
 
 
 def test_an_optimizer_without_a_target_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "optimizer").mkdir()
-    (tmp_path / "optimizer" / "empty.yaml").touch()
-    assert problems("optimizer=empty", config_dir=tmp_path)[0].startswith("optimizer._target_ must name a callable")
+    file = tmp_path / "optimizer" / "mine.yaml"
+    file.parent.mkdir()
+    for content, expected in (
+        ("", "optimizer._target_ must name a callable, as in package.module.function. In {file}."),
+        ("- sgd", "{file} must be a mapping of settings: names and values. Received: a list."),
+    ):
+        file.write_text(content)
+        assert problems("optimizer=mine", config_dir=tmp_path) == [expected.format(file=file)]
+
+
+def test_all_mistakes_of_several_files_are_reported_with_their_files(tmp_path: Path) -> None:
+    experiments, models = tmp_path / "experiment", tmp_path / "model"
+    experiments.mkdir()
+    models.mkdir()
+    (experiments / "a.yaml").write_text("# @package _global_\nfit: {epoch: 5, batch_sise: 1}\n")
+    (experiments / "b.yaml").write_text("# @package _global_\nseed: -1\n")
+    (models / "mine.yaml").write_text("_target_: mnistlab.training.models.mlp\nunits: x\ndropuot: 0.2\n")
+    found = problems("experiment=[a,b]", "model=mine", "data.labels=x", config_dir=tmp_path)
+    places = {problem.split(" ")[0]: problem.rpartition(" In ")[2].rstrip(".") for problem in found}
+    assert {key: place for key, place in places.items() if key != "data.labels"} == {
+        "fit.epoch": str(experiments / "a.yaml"),
+        "fit.batch_sise": str(experiments / "a.yaml"),
+        "seed": str(experiments / "b.yaml"),
+        "model.dropuot": str(models / "mine.yaml"),
+        "model.units": str(models / "mine.yaml"),
+    }
+    assert "data.labels" in places
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("~fit", "fit cannot be removed: every run needs it. Received: ~fit."),
+        ("~fit.epochs", "fit.epochs cannot be removed: every run needs it. ~ removes a callback"),
+        ("~callbacks.nosuch", "~callbacks.nosuch removes nothing: there is no such setting."),
+        (
+            "~optimizer.momentum",
+            "~optimizer.momentum removes nothing: there is no such setting. Choices: _target_, lea",
+        ),
+        ("~optimizer=sgd", "~optimizer=sgd removes nothing: another option is chosen."),
+        ("+fit.epochs=3", "fit.epochs is a setting already: + only adds new ones. Write fit.epochs=3. Received: +fit."),
+        ("+experiment=cnn_99", "experiment has an option already: + only adds new groups. Write experiment=cnn_99."),
+        ("optimizer=", "optimizer needs an option: optimizer=OPTION. Choices: adadelta, adafactor,"),
+        ("=3", "An override is NAME=VALUE. Received: =3, which has no name."),
+        ("callbacks=5", "A group needs an option: group=option, not null."),
+        ("hydra.sweeper.params.seed=3", "hydra.sweeper.params takes names of settings in quotes. Received: hydra.swe"),
+        ("fit=null", "fit must not be null. Received: fit=null."),
+        ("fit=5", "fit must be a mapping of settings: names and values. Received: a number."),
+        ("fit=${seed}", "fit must be a mapping of settings: names and values. Received: ${seed}."),
+        ("data.augmentation=5", "data.augmentation must be a mapping of settings: names and values. Received: 5."),
+        ("seed=${nosuch}", "seed cannot be resolved: Interpolation key 'nosuch' not found."),
+        ("schedule.path=5", "schedule.path is not a setting. Did you mean source.path?"),
+        (
+            "model.layers=5",
+            "model.layers is a setting of model=layers, which is not chosen. Write: model=layers model.",
+        ),
+        ("save.formats=[keras,keras]", "save.formats lists keras more than once. Write it once."),
+        ("source.path=true", "source.path must be the path of a file or folder. Received: True."),
+    ],
+)
+def test_an_override_of_a_form_that_nothing_takes(override: str, expected: str) -> None:
+    (found,) = problems(override)
+    assert found.startswith(expected)
+    assert "Hydra" not in found
+    assert "config_loader" not in found
+
+
+def test_the_mistakes_in_a_mapping_are_reported_together() -> None:
+    found = problems("fit={epochs: yes, batch_sise: 3, engine: fast}")
+    assert [problem.partition(" ")[0] for problem in found] == ["fit.epochs", "fit.batch_sise", "fit.engine"]
+
+
+def test_layers_and_names_of_configurations() -> None:
+    assert problems("model=layers", "model.layers=5")[0].startswith("model.layers must be a list of layers, each a map")
+    with pytest.raises(ConfigError) as error:
+        check_command(parse_command_line(["--config-name", "nosuch"])[0])
+    assert "--config-name must name a configuration, and mnistlab's is train. Received: nosuch." in str(error.value)
+
+
+def test_a_folder_may_have_a_number_as_its_name() -> None:
+    assert compose_config(["source=npz", "source.path=5"]).source["path"] == "5"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +276,7 @@ def test_a_file_without_settings_for_a_typed_group_says_what_is_missing(tmp_path
 
 def test_a_variable_that_is_not_set() -> None:
     assert problems("run.name=${oc.env:MNISTLAB_NOT_SET}") == [
-        "run.name cannot be resolved: Environment variable 'MNISTLAB_NOT_SET' not found"
+        "run.name cannot be resolved: Environment variable 'MNISTLAB_NOT_SET' not found."
     ]
 
 
@@ -198,6 +289,8 @@ def test_a_variable_that_is_not_set() -> None:
         (["seed=range(0,200)", "fit.epochs=range(1,201)"], "Received: 40,000, of seed=range(0,200) fit.epochs="),
         (["sweep.seeds=10000", "fit.epochs=1,2"], "Received: 20,000, of"),
         (["seed=range(0,3,0)"], "seed=range(0,3,0) must be range(START,STOP,STEP) with"),
+        (["seed=range(3,0)"], "seed needs at least one value: range(START,STOP,STEP) counts up from START"),
+        (["callbacks=range(3,0)"], "Received: callbacks=range(3,0)."),
         (["seed=range(0,nan)"], "with finite numbers"),
     ],
 )

@@ -63,7 +63,7 @@ def typed(composed: DictConfig) -> Config:
     try:
         config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise ConfigError(_missing_or_unresolved(error)) from error
+        raise ConfigError(_missing_or_unresolved(error, composed)) from error
     config.from_environment = from_environment
     config.data.class_weight = read_mapping(config.data.class_weight)
     config.data.keep = read_mapping(config.data.keep)
@@ -75,6 +75,8 @@ def typed(composed: DictConfig) -> Config:
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int):  # Keras takes learning_rate=1.0 and refuses learning_rate=1
         config.optimizer["learning_rate"] = float(rate)
+    if type(path := config.source.get("path")) is int:  # a folder may be called 5
+        config.source["path"] = str(path)
     return config
 
 
@@ -145,12 +147,14 @@ def apply_keras_names(config: Config, given: Iterable[str] = ()) -> list[str]:
     return problems
 
 
-def _missing_or_unresolved(error: OmegaConfBaseException) -> str:
+def _missing_or_unresolved(error: OmegaConfBaseException, composed: DictConfig) -> str:
+    if removed := [key for key in get_type_hints(Config) if key not in FILLED_IN and key not in composed]:
+        return f"{', '.join(removed)} cannot be removed: every run needs it. Received: ~{removed[0]}."
     key = error.full_key or "a setting"
     if type(error).__name__ == "MissingMandatoryValue":
         return f"{key} must be given: {key}=VALUE."
     reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0])
-    return f"{key} cannot be resolved: {reason.strip(chr(34))}"
+    return f"{key} cannot be resolved: {reason.strip(chr(34)).rstrip('.')}."
 
 
 def _unknown_keys(node: DictConfig, schema: type, known: Sequence[str], prefix: str = "") -> Iterator[str]:
@@ -159,6 +163,9 @@ def _unknown_keys(node: DictConfig, schema: type, known: Sequence[str], prefix: 
         if key not in types:
             name = f"{prefix}{key}"
             yield no_such_setting(name, [one for one in known if one != name and not one.startswith(f"{name}.")])
+        elif dataclasses.is_dataclass(types[key]) and OmegaConf.is_interpolation(node, key):
+            received = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index,call-overload]
+            yield f"{prefix}{key} must be a mapping of settings: names and values. Received: {received}."
         elif dataclasses.is_dataclass(types[key]) and not OmegaConf.is_missing(node, key):
             yield from _unknown_keys(node[key], types[key], known, f"{prefix}{key}.")
 
@@ -193,7 +200,8 @@ def no_such_setting(key: str, known: Iterable[str]) -> str:
     skip = len(parent) + 1 if parent else 0
     choices = sorted({name[skip:].split(".")[0] for name in beside} - {"_target_"})
     hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{key} is not a setting.{hint} Choices{f' in {parent}' if parent else ''}: {', '.join(choices)}."
+    listed = f" Choices{f' in {parent}' if parent else ''}: {', '.join(choices)}." if choices else ""
+    return f"{key} is not a setting.{hint}{listed}"
 
 
 def _alike(word: str, name: str) -> bool:
@@ -257,7 +265,7 @@ def _meaning_problems(config: Config) -> Iterator[str]:
         yield f"fit.precision={precision} is not an option.{hint} Choices: {', '.join(PRECISIONS)}."
     rate = config.optimizer.get("learning_rate")
     if isinstance(rate, int | float) and not (0 <= rate < math.inf):
-        yield f"optimizer.learning_rate must be a number >= 0. Received: {rate}."
+        yield f"optimizer.learning_rate must be a finite number >= 0. Received: {rate}."
     elif isinstance(rate, str):
         yield f"optimizer.learning_rate must be a number >= 0, or a schedule. Received: {rate!r}."
     elif config.schedule and isinstance(rate, Mapping):
@@ -269,7 +277,7 @@ def _meaning_problems(config: Config) -> Iterator[str]:
                 f"callbacks.{name} and schedule both set the learning rate. Use one of the two: add ~callbacks.{name}, "
                 "or schedule=constant."
             )
-    for word in config.save.formats:
+    for word in dict.fromkeys(config.save.formats):
         if word not in MODEL_FORMATS:
             yield f"save.formats lists file formats. Received: {word}.{suggest(word, MODEL_FORMATS)}"
     for key in config.init:

@@ -48,9 +48,9 @@ def compose_config(
 def _with_those_of_files(
     problems: list[str], overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
 ) -> list[str]:
-    """All problems of the user's experiment files too, with the file; the same problems if no such file is used."""
+    """All problems of the user's files and of mappings too, with the file; the same problems if none are used."""
     written, places = as_overrides(overrides, config_dir)
-    if not places:
+    if not places and written == overrides:
         return problems
     try:
         _composed_and_checked(written, config_name, config_dir, named)

@@ -11,7 +11,8 @@ from yaml import MarkedYAMLError, YAMLError
 
 from mnistlab.config import conf_folder, flatten, hydra_internals, options, register, suggest, trust
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
-from mnistlab.config.yaml_files import defaults_problem, unreadable_file
+from mnistlab.config.override_mistakes import form_problem
+from mnistlab.config.yaml_files import defaults_problem, no_mapping, unreadable_file
 
 COMPOSING_ERRORS = (
     *(HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError),
@@ -29,6 +30,17 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         return _unreadable(error, config_dir)
     if "Key 'trust' not in" in message:
         return trust.IN_FILE
+    if wrong := form_problem(error, overrides, lambda: known_keys([], config_dir)):
+        return wrong
+    if found := re.search(r"In '([^']+)': Overriding hydra.searchpath", message):
+        file = _file_of(found[1], config_dir)
+        return f"hydra.searchpath must not stand in a file. Write --config-dir FOLDER. Received: in {file}."
+    if found := re.search(r"In '(\w+/\w+)': Could not find '\w+/(\w+)/(\w+)'", message):
+        file = _file_of(found[1], config_dir)
+        return (
+            f"{file}: a file of a group chooses an option of another group with `- override /{found[2]}: {found[3]}` "
+            f"in its defaults. Received: `- {found[2]}: {found[3]}`."
+        )
     if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
         listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
         folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
@@ -45,17 +57,17 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         if "Cannot merge DictConfig with ListConfig" in reason:
             key, _, value = found[1].partition("=")
             return f"{key} is a list: write '{key}=[{value}]'. Received: {found[1]}."
-        if wrong := _one_value_for_a_group(reason):
+        if wrong := _not_a_mapping(reason, found[1]):
             return wrong
         if "could not be converted to Integer" in reason:
             return f"{found[1].partition('=')[0]} must be a whole number, in digits only. Received: {found[1]}."
+        if reason == "null is not allowed here":
+            return f"{found[1].partition('=')[0]} must not be null. Received: {found[1]}."
         return f"{found[1]} does not fit: {reason}."
     if found := re.search(
         r"In '([^']+)': \w+ raised while composing config:\s*(.*?)\s*full_key: ?(\S*)", message, re.DOTALL
     ):
         return _wrong_in_file(found[1], " ".join(found[2].split()), found[3], config_dir)
-    if "Config group override must be" in message:
-        return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
     if isinstance(error, OverrideParseException):
         key, equals, value = error.override.partition("=")
         if not equals and re.fullmatch(r"[\w.+~@/]+", key):
@@ -63,7 +75,9 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
         quoted = "Quote an argument that has brackets, braces or spaces: 'callbacks=[early_stopping,reduce_lr]'."
         if "{" in value and value[0] not in "{[\"'" and '"' not in value:  # a path of Keras: {epoch}.keras
             quoted = f"Quote a value with braces twice: '{key}=\"{value}\"'."
-        return f"{error.override} cannot be read as key=value: {message.splitlines()[0]}. {quoted}"
+        said = message.splitlines()[0]
+        said = "" if "Exception" in said else f": {said}"  # a class of the parser's
+        return f"{error.override} cannot be read as key=value{said}. {quoted}"
     lines = [line.strip() for line in message.splitlines() if "hydra.cc" not in line]
     said = " ".join(line for line in lines if line and not line.startswith(HYDRAS_NOTES))
     return said if isinstance(error, HydraException | OmegaConfBaseException) and said else _odd(error, config_dir)
@@ -152,18 +166,37 @@ def _unreadable(error: YAMLError | UnicodeDecodeError, config_dir: str | None) -
     return f"A YAML file cannot be read: {' '.join(str(error).split())}."
 
 
-def _one_value_for_a_group(reason: str) -> str:
-    """The message for `fit: 3`, or ''."""
-    found = re.search(r"(\w+) is not a subclass of (\w+)Config", reason)
-    return f"{found[2].lower()} must be a mapping of settings: names and values. Received: {found[1]}." if found else ""
+def _not_a_mapping(reason: str, place: str) -> str:
+    """The message for one value or a list where settings belong, as in `fit: 3`, or ''. place: key=value, or a key."""
+    if found := re.search(r"(\w+) is not a subclass of (\w+)Config", reason):
+        return f"{found[2].lower()} must be a mapping of settings: names and values. Received: {_kind(found[1])}."
+    if found := re.search(r"Cannot assign (\w+) to Dict|(\w+) is not a subclass of Dict", reason):
+        key, equals, value = place.partition("=")
+        received = value if equals else _kind(found[1] or found[2])
+        return f"{key} must be a mapping of settings: names and values. Received: {received}."
+    return ""
+
+
+def _kind(python_type: str) -> str:
+    """A type of Python in words: 'a list' for list."""
+    words = {"list": "a list", "str": "a text", "dict": "a mapping", "bool": "true or false"}
+    return words.get(python_type, "a number" if python_type in ("int", "float") else python_type)
+
+
+def _file_of(config: str, config_dir: str | None) -> Path:
+    """The YAML file of 'experiment/mine': the user's, else mnistlab's."""
+    files = [folder / f"{config}.yaml" for folder in reversed(options.config_folders(config_dir))]
+    return next((file for file in files if file.is_file()), files[0])
 
 
 def _wrong_in_file(config: str, reason: str, key: str, config_dir: str | None) -> str:
     """What is wrong with a setting in a YAML file, with the file."""
-    files = [folder / f"{config}.yaml" for folder in reversed(options.config_folders(config_dir))]
-    place = f" In {next((file for file in files if file.is_file()), files[0])}."
+    file = _file_of(config, config_dir)
+    place = f" In {file}."
+    if kind := no_mapping(file):
+        return f"{file} must be a mapping of settings: names and values. Received: {kind}."
     package = f" Its first line must be `# @package _global_`, which says that it has settings of all groups.{place}"
-    if wrong := _one_value_for_a_group(reason):
+    if wrong := _not_a_mapping(reason, key or config):
         return f"{wrong}{place}"
     if not reason.startswith("Key '"):
         where = f"{key} does not fit" if key and "=" not in key else config

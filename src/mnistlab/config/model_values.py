@@ -1,6 +1,6 @@
 """The values of mnistlab's models' arguments, checked before the data are loaded."""
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from mnistlab.config import pretrained_bases
@@ -8,10 +8,12 @@ from mnistlab.config import pretrained_bases
 WHOLE = "a whole number >= 1"
 SEVERAL = "a list of whole numbers >= 1, one per layer, such as [128,64]; or one number"
 SIDES = "a whole number >= 1, or two: [height,width]"
+LAYERS = "a list of layers, each a mapping with _target_, such as [{_target_: keras.layers.Dense, units: 64}]"
 SHARE = "a number, 0 <= value < 1"
 RULES = {
     "models.mlp": {"units": SEVERAL, "dropout": SHARE},
     "models.cnn": {"filters": SEVERAL, "kernel_size": SIDES, "units": WHOLE, "dropout": SHARE},
+    "models.stack": {"layers": LAYERS},
     "resnet.resnet": {"filters": SEVERAL, "blocks": WHOLE, "stem_pool": WHOLE, "dropout": SHARE},
     "pretrained.pretrained": {"dropout": SHARE},
 }
@@ -37,6 +39,8 @@ def value_problems(node: MutableMapping[str, Any]) -> Iterator[str]:
 def _holds(rule: str, value: Any) -> bool:
     if rule == SEVERAL:
         return isinstance(value, list) and all(map(_is_whole, value))
+    if rule == LAYERS:
+        return isinstance(value, list) and all(isinstance(layer, Mapping) and "_target_" in layer for layer in value)
     if rule == SIDES and isinstance(value, list):
         return len(value) == 2 and all(map(_is_whole, value))
     if rule in (WHOLE, SIDES):

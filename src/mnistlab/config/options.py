@@ -163,7 +163,11 @@ def _settings_of(group: str, words: tuple[str, ...], folders: tuple[Path, ...]) 
         if not isinstance(content, dict):
             continue
         content.pop("defaults", None)
-        names = flatten(content.get(group, content))
+        settings = content.get(group, content)
+        lists = (
+            [key for key, value in settings.items() if isinstance(value, list)] if isinstance(settings, dict) else []
+        )
+        names = [*flatten(settings), *map(str, lists)]
         for name in (name for name in names if name and not name.startswith("_") and "._" not in name):
             options = found.setdefault(name, [])
             if file.stem not in options:

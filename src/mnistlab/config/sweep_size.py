@@ -25,7 +25,11 @@ def _is_listed(entry: Override) -> bool:
 
 
 def _count(entry: Override) -> float:
-    """The number of values of a setting that is swept. Raises ConfigError for a range with the step 0 or NaN."""
+    """The number of values of a setting that is swept.
+
+    Raises:
+        ConfigError: a range with the step 0 or NaN, or without values.
+    """
     value = entry.value()
     if not isinstance(value, RangeSweep):
         return len(getattr(value, "list", ())) or 1
@@ -33,4 +37,9 @@ def _count(entry: Override) -> float:
     count = (stop - start) / step if step else math.nan
     if math.isnan(count):
         raise ConfigError(f"{entry.input_line} must be range(START,STOP,STEP) with finite numbers and a step except 0.")
-    return max(1.0, count if math.isinf(count) else math.ceil(count))
+    if count <= 0:
+        raise ConfigError(
+            f"{entry.key_or_group} needs at least one value: range(START,STOP,STEP) counts up from START, ends before "
+            f"STOP, with a negative STEP down. Received: {entry.input_line}."
+        )
+    return count if math.isinf(count) else math.ceil(count)

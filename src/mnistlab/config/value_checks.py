@@ -20,11 +20,14 @@ def value_problems(config: Config) -> Iterator[str]:
             yield from _text_problems(name, value)
         elif isinstance(value, float) and not _is_usable(name, value):
             yield f"{name} must be a finite number. Received: {value}."
+    if not isinstance(path := config.source.get("path"), str | int | list | None) or isinstance(path, bool):
+        yield f"source.path must be the path of a file or folder. Received: {path}."
     if isinstance(rate := config.optimizer.get("learning_rate"), bool):
         yield f"optimizer.learning_rate must be a number >= 0, or a schedule. Received: {str(rate).lower()}."
     metrics = [entry for entry in config.fit.metrics if isinstance(entry, str)]
-    for metric in dict.fromkeys(entry for entry in metrics if metrics.count(entry) > 1):
-        yield f"fit.metrics lists {metric} more than once. Write it once."
+    for name, listed in {"fit.metrics": metrics, "save.formats": config.save.formats}.items():
+        for word in dict.fromkeys(entry for entry in listed if listed.count(entry) > 1):
+            yield f"{name} lists {word} more than once. Write it once."
     if config.sweep.seeds > MAX_SEEDS:
         yield f"sweep.seeds must satisfy value <= {MAX_SEEDS:,}. Received: {config.sweep.seeds}."
     for name in ("image_size", "target_size"):

@@ -4,6 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -66,12 +67,26 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
+def read(file: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: it cannot be read, or would take hours to be used.
+    """
+    if problem := _size_problem(file, file.stat().st_mtime_ns):
+        raise ConfigError(problem)
+    try:
+        return yaml.safe_load(file.read_bytes())
+    except Exception as error:  # PyYAML raises AttributeError, too
+        raise ConfigError(f"{file} cannot be read as YAML: {error}.") from error
+
+
 def defaults_problem(folders: Iterable[Path]) -> str:
     """What is wrong with the form of the first list of defaults that Hydra cannot read, or ''."""
     for file in yaml_files(folders):
         try:
-            content = yaml.safe_load(file.read_bytes())
-        except Exception:  # `unreadable_file` says so
+            content = read(file)
+        except ConfigError:  # `unreadable_file` says so
             continue
         listed = content.get("defaults", []) if isinstance(content, dict) else []
         wrong = [entry for entry in listed if not _is_default(entry)] if isinstance(listed, list) else [listed]
@@ -99,3 +114,14 @@ def unreadable_file(folders: Iterable[Path]) -> Path | None:
         except Exception:  # PyYAML raises AttributeError, too
             return file
     return None
+
+
+def no_mapping(file: Path) -> str:
+    """What a file has in place of settings: 'a list', 'nothing'; '' if it has settings or cannot be read."""
+    try:
+        content = read(file)
+    except ConfigError:
+        return ""
+    if isinstance(content, dict):
+        return ""
+    return "nothing" if content is None else "a list" if isinstance(content, list) else f"the text {content!r:.40}"

@@ -86,13 +86,14 @@ def _axis_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[
     settings = [parameters(config) for config in configs]
     known = {name for one in settings for name in one if not name.startswith(NEVER_AN_AXIS)} - {"seed"}
     varied = {name for name in known if len({repr(one.get(name)) for one in settings}) > 1} | ({*swept} - {"seed"})
+    choices = ", ".join(name for name in swept if name != "seed") or "none but the seed"
     for axis in axes:
         if axis == "seed":
             yield "sweep.axes must not list the seed: runs with other seeds are repetitions. Received: seed."
         elif axis not in known | varied:
-            yield f"sweep.axes must list settings. Received: {axis}.{suggest(axis, known).split(' Choices:')[0]}"
+            near = suggest(axis, known).split(" Choices:")[0]
+            yield f"sweep.axes must list settings. Received: {axis}.{near} This sweep varies: {choices}."
         elif axis not in varied:
-            choices = ", ".join(name for name in swept if name != "seed") or "none but the seed"
             yield (
                 f"sweep.axes must list settings that this sweep varies. Received: {axis}, which is "
                 f"{settings[0].get(axis)} in every job. This sweep varies: {choices}."

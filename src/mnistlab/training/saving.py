@@ -120,7 +120,7 @@ def _shapes_in(file: Path) -> list[tuple[int, ...]]:
     try:
         with h5py.File(file) as opened:
             opened.visititems(gather)
-    except OSError as error:
+    except (OSError, KeyError, RuntimeError, ValueError) as error:  # h5py's, by the place of the damage
         raise ConfigError(f"init.from={file} cannot be read; it may be damaged: {_first_line(error)}.") from error
     return shapes
 
@@ -142,5 +142,5 @@ def _shown(shapes: Sequence[tuple[int, ...]]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
+    lines = str(error).strip("'\" \n").splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
