@@ -35,6 +35,9 @@ def _doctor() -> int:
     root = Path(given.get("paths.root") or project_root()).expanduser().resolve()
     if not root.is_dir():
         raise ConfigError(f"paths.root must be a folder that exists. Received: {root}.")
+    if "relocate" not in words and "tracking.uri" not in given and stores.has_no_runs(root):
+        print(f"Nothing to examine: {root} has no runs, neither runs/ nor mlruns/.")
+        return 0
     tracking = TrackingConfig(
         backend="mlflow", uri=given.get("tracking.uri"), experiment=given.get("tracking.experiment")
     )

@@ -29,6 +29,9 @@ def _sync() -> int:
     root = settings.get("paths.root") or settings.get("root") or project_root()
     if not Path(root).expanduser().is_dir():
         raise ConfigError(f"paths.root must be a folder that exists. Received: {root}.")
+    if stores.has_no_runs(root) and len(words) == len(settings):
+        print(f"Nothing to deliver: {root} has no runs, neither runs/ nor mlruns/.")
+        return 0
     orphans.close_orphaned_folders(root)
     folders = [Path(word).expanduser().resolve() for word in words if "=" not in word]
     runs = [_named(folder) for folder in folders] if folders else sync.unsynced(root)

@@ -188,6 +188,13 @@ def test_a_server_that_is_killed_in_mid_run_gets_everything_later(start, train, 
         assert {"model_files", "reports", "figures", "metrics.jsonl", "train.log"} <= names
 
 
+def test_a_folder_without_runs_has_nothing_to_deliver(tmp_path, train) -> None:
+    done = train(f"root={tmp_path}", module="mnistlab.sync")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"Nothing to deliver: {tmp_path} has no runs, neither runs/ nor mlruns/.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 LOCK = """
 import sqlite3, sys
 database = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -95,7 +95,7 @@ def test_a_wrong_option_does_not_make_its_settings_wrong() -> None:
         (b"# @package _global_\nfit: {epochs: five}", ["fit.epochs does not fit: Value 'five'"]),
         (b"# @package _global_\nfit: 3", ["fit must be a mapping of settings: names and values. Received: a number."]),
         (b"# @package _global_\nfit: [3]", ["fit must be a mapping of settings: names and values. Received: a list."]),
-        (b"# @package _global_\nfit: '${fit}'", ["fit must be a mapping of settings", "Received: ${fit}."]),
+        (b"# @package _global_\nfit: '${fit}'", ["fit must be a mapping of settings", "Received: a text."]),
         (
             b"# @package _global_\ndata: {augmentation: 5}",
             ["data.augmentation must be a mapping", "Received: a number."],

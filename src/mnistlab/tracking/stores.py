@@ -182,6 +182,11 @@ def _plugins() -> set[str]:
     return {entry.name for entry in importlib.metadata.entry_points(group="mlflow.tracking_store")}
 
 
+def has_no_runs(root: str | Path) -> bool:
+    """Whether nothing was ever recorded in this folder."""
+    return not any((Path(root).expanduser() / name).is_dir() for name in ("runs", "mlruns"))
+
+
 def sqlite_file(uri: str) -> Path:
     """The database of a sqlite address."""
     return Path(uri.removeprefix("sqlite:///")).resolve()
