@@ -136,6 +136,14 @@ def test_tables_that_cannot_be_read_as_meant(tmp_path, text: str, arguments: dic
     assert expected in str(error.value)
 
 
+def test_a_class_or_a_column_of_thousands_of_digits_is_text(tmp_path) -> None:
+    long = "9" * 5000
+    (tmp_path / "own.csv").write_text(table(labels=np.array([long, "1"] * 6), last=True))
+    assert sources.csv(str(tmp_path / "own.csv"), label=-1).class_names == ("1", long)
+    (tmp_path / "own.csv").write_text(table(header=columns(prefix=f"p{long}")))
+    assert sources.csv(str(tmp_path / "own.csv")).train.images.shape[1:] == (4, 4, 1)
+
+
 @pytest.mark.parametrize("cell", ["nan", "1_000", "9" * 400, "0x10"])
 def test_cells_that_python_reads_as_numbers_and_a_table_does_not(tmp_path, cell: str) -> None:
     rows = table(header=columns()).splitlines()

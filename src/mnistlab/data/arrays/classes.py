@@ -11,6 +11,7 @@ import numpy as np
 from mnistlab.config import ConfigError, suggest
 
 MAX_SHOWN = 20
+MAX_DIGITS = 18  # of a class that is a number
 MAX_CLASSES_OF_FEW_IMAGES = 100
 MAX_EMPTY_SHARE = 0.1  # labels from 0 with a larger share of gaps are codes, not class numbers
 
@@ -160,7 +161,8 @@ def _sorted(present: np.ndarray) -> list[int | str | bool]:
 
 def _is_whole_number(text: str) -> bool:
     digits = text.removeprefix("-")
-    return digits.isascii() and digits.isdecimal() and str(int(text)) == text
+    is_short = len(text) <= MAX_DIGITS  # Python refuses numbers of thousands of digits
+    return is_short and digits.isascii() and digits.isdecimal() and str(int(text)) == text
 
 
 def _numbered(

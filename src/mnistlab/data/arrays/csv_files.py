@@ -191,7 +191,7 @@ def _pixel_positions(columns: Sequence[str], label: int, has_header: bool) -> tu
     rows = [index for index in positions if columns[index].strip().casefold() in ROW_NAMES]
     positions = [index for index in positions if index not in rows]
     sentences = [f"Not used: the column {columns[index]!r}, which numbers the rows." for index in rows]
-    matches = [re.fullmatch(r"(\D*)(\d+)", columns[index].strip()) for index in positions]
+    matches = [re.fullmatch(r"(\D*)(\d{1,18})", columns[index].strip()) for index in positions]
     numbers = [int(match[2]) for match in matches if match]
     one_prefix = len({match[1] for match in matches if match}) == 1 and len(numbers) == len(positions)
     if one_prefix and len(set(numbers)) == len(numbers) and numbers != sorted(numbers):
