@@ -204,6 +204,13 @@ def test_an_override_of_a_form_that_nothing_takes(override: str, expected: str) 
     assert "config_loader" not in found
 
 
+@pytest.mark.parametrize("key", ["fit.epochs", "run.name", "seed", "optimizer"])
+def test_a_number_of_thousands_of_digits_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command(parse_command_line([f"{key}={'9' * 5000}"])[0])
+    assert str(error.value) == "A number may have at most 4,300 digits. Put a longer text in quotes."
+
+
 def test_the_mistakes_in_a_mapping_are_reported_together() -> None:
     found = problems("fit={epochs: yes, batch_sise: 3, engine: fast}")
     assert [problem.partition(" ")[0] for problem in found] == ["fit.epochs", "fit.batch_sise", "fit.engine"]

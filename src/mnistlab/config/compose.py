@@ -305,7 +305,7 @@ def _parse(overrides: list[str]) -> list[Override]:
     try:
         with hydra_internals.composing(str(conf_folder())):
             return hydra_internals.parse_overrides(overrides)
-    except OverrideParseException as error:
+    except (OverrideParseException, ValueError) as error:  # Python refuses numbers of thousands of digits
         raise ConfigError(explain(error, overrides)) from error
 
 

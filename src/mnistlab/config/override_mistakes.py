@@ -1,6 +1,7 @@
 """What is wrong with the form of an override: a `+` or `~` too many, no name, no value. From Hydra's messages."""
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 
 from hydra.errors import HydraException
@@ -22,6 +23,8 @@ def form_problem(error: Exception, overrides: Sequence[str], known: Callable[[],
     message = str(error)
     if message.startswith(NOT_A_KEY):
         return _not_a_key(overrides)
+    if "integer string conversion" in message:
+        return f"A number may have at most {sys.get_int_max_str_digits():,} digits. Put a longer text in quotes."
     if not isinstance(error, HydraException):
         return ""
     if found := re.search(r"An item is already at '([^']+)'", message):
