@@ -76,6 +76,26 @@ def test_a_delivery_is_complete_and_nothing_is_doubled_by_another(root) -> None:
     assert [entry.path for entry in Store(root).client.list_artifacts(run.info.run_id, "reports")] == ["reports/a.txt"]
 
 
+@pytest.mark.parametrize("moment", ["log_model_artifacts", "log_outputs"])
+def test_a_delivery_that_ends_while_it_logs_the_model_leaves_no_second_one(root, monkeypatch, moment: str) -> None:
+    folder = write_run(root)
+    (folder / "model_files").mkdir()
+    (folder / "model_files" / "model.keras").write_bytes(b"a model")
+    (folder / "model.json").write_text(json.dumps({"input_shape": [4, 4, 1], "num_outputs": 3, "dtype": "uint8"}))
+
+    def end(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowClient, moment, end)
+        delivery.deliver(folder, store_of(root))
+    delivery.deliver(folder, store_of(root))
+    (run,) = Store(root).runs()
+    (model,) = Store(root).client.search_logged_models([run.info.experiment_id])
+    assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
+    assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+
+
 def test_a_creation_whose_answer_was_lost_is_not_repeated(root) -> None:
     folder = write_run(root)
     client, experiment = delivery.open_store(store_of(root))

@@ -52,7 +52,8 @@ def test_the_folder_is_like_mlflow_s(model, tmp_path) -> None:
         Schema([TensorSpec(np.dtype("uint8"), (-1, 4, 4, 1))]), Schema([TensorSpec(np.dtype("float32"), (-1, 3))])
     )
     model.save(tmp_path / "saved.keras")
-    KerasFile(tmp_path / "saved.keras", signature).save_model(str(tmp_path / "ours"), mlflow.models.Model())
+    ours_of = KerasFile(tmp_path / "saved.keras", signature, "a run")
+    ours_of.save_model(str(tmp_path / "ours"), mlflow.models.Model())
     needed = (tmp_path / "ours" / "requirements.txt").read_text().split()
     mlflow.keras.save_model(model, str(tmp_path / "theirs"), signature=signature, pip_requirements=needed)
     assert files(tmp_path / "ours") == files(tmp_path / "theirs")
@@ -61,6 +62,7 @@ def test_the_folder_is_like_mlflow_s(model, tmp_path) -> None:
     ours, theirs = (yaml.safe_load((tmp_path / name / "MLmodel").read_text()) for name in ("ours", "theirs"))
     for differing in ("model_uuid", "utc_time_created", "model_size_bytes"):
         ours.pop(differing), theirs.pop(differing)
+    assert ours.pop("run_id") == "a run"
     assert ours == theirs
 
 

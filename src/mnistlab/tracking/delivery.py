@@ -99,7 +99,7 @@ def _complete(run: MlflowRun, folder: Path, found: Any, tags: Mapping[str, str])
     if dataset and not (found.inputs and found.inputs.dataset_inputs):
         digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
         run.log_dataset(dataset["name"], dataset["origin"], digests, dataset["splits"])
-    _send_model(run, folder)
+    _send_model(run, folder, found)
     run.log_folder(folder, _artifact_sizes(run.client, run.run_id))
 
 
@@ -118,8 +118,11 @@ def _parent(client: Any, experiment_id: str, tags: Mapping[str, str]) -> dict[st
     return {"mlflow.parentRunId": found[0].info.run_id, "sweep.parent": found[0].info.run_id} if found else {}
 
 
-def _send_model(run: MlflowRun, folder: Path) -> None:
-    """Log the saved model unless the store has it; what is left of a broken attempt is removed."""
+def _send_model(run: MlflowRun, folder: Path, found: Any) -> None:
+    """Log the saved model unless the store has it; what is left of a broken attempt is removed.
+
+    found: the run as the store had it.
+    """
     facts = files.read_json(folder / "model.json")
     saved = [folder / "model_files" / "model.keras", folder / "mlflow_model.keras"]
     file = next((file for file in saved if file.is_file()), None)
@@ -128,6 +131,9 @@ def _send_model(run: MlflowRun, folder: Path) -> None:
     condition = f"source_run_id = '{run.run_id}'"
     for model in run.client.search_logged_models([run.experiment_id], filter_string=condition):
         if model.status == "READY":
+            outputs = found.outputs.model_outputs if found.outputs else []
+            if model.model_id not in {output.model_id for output in outputs}:
+                run.add_model(model.model_id)
             return
         run.client.delete_logged_model(model.model_id)
     shape = tuple(facts["input_shape"])

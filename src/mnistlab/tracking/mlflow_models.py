@@ -14,8 +14,8 @@ from mnistlab.tracking.mlflow_internals import write_environment
 class KerasFile:
     """A model in a .keras file, written as MLflow's Keras flavor writes one, but without loading Keras for it."""
 
-    def __init__(self, file: Path, signature: Any) -> None:
-        self.file, self.signature = file, signature
+    def __init__(self, file: Path, signature: Any, run_id: str) -> None:
+        self.file, self.signature, self.run_id = file, signature, run_id
 
     def save_model(self, path: str, mlflow_model: Any) -> None:
         """Make the folder that `mlflow.keras.load_model` and `mlflow.pyfunc.load_model` read."""
@@ -26,7 +26,7 @@ class KerasFile:
         (folder / "data" / "keras_module.txt").write_text("keras")
         shutil.copyfile(self.file, folder / "data" / "model.keras")
         version = importlib.metadata.version("keras")
-        mlflow_model.signature = self.signature
+        mlflow_model.signature, mlflow_model.run_id = self.signature, self.run_id
         mlflow_model.add_flavor(
             "keras", data="data", keras_version=version, keras_backend="tensorflow", save_exported_model=False
         )

@@ -161,13 +161,19 @@ class MlflowRun:
         model = self.client.create_logged_model(self.experiment_id, "model", self.run_id, tags, params)
         seconds = file.stat().st_size / UPLOAD_BYTES_A_SECOND
         with fluent_store(self.store.uri), _longer_requests(seconds):
-            info = Model.log(
-                None, KerasFile(file, signature), name="model", run_id=self.run_id, model_id=model.model_id
-            )
+            # Without the run: MLflow would make the model its output before it is complete, and for ever.
+            info = Model.log(None, KerasFile(file, signature, self.run_id), name="model", model_id=model.model_id)
         if remove:
             file.unlink()
+        self.add_model(model.model_id)
         self.set_tags({"model.address": str(info.model_uri)})
         return str(info.model_uri)
+
+    def add_model(self, model_id: str) -> None:
+        """Make a complete logged model an output of this run."""
+        from mlflow.entities import LoggedModelOutput
+
+        self.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, step=0)])
 
     def end(self, status: str, milliseconds: int | None = None) -> None:
         """Set the final status. milliseconds: when the run ended; None: now."""
