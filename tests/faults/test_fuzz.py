@@ -119,7 +119,7 @@ def test_commands(tmp_path: Path, monkeypatch, capfd, make_npz) -> None:
     def left() -> tuple[list[Path], bytes]:
         return sorted((tmp_path / "runs").glob("*/*")), database.read_bytes()
 
-    @fuzz("long", 0, 150, overrides=OVERRIDES.filter(is_local), multirun=st.booleans())
+    @fuzz("long", 0, 100, overrides=OVERRIDES.filter(is_local), multirun=st.booleans())
     def check(overrides: list[str], multirun: bool) -> None:
         before = left()
         sweep = ["--multirun", "sweep.dry_run=true"] if multirun else []
@@ -186,7 +186,7 @@ def test_files_of_a_user_s_own(length: str, tmp_path: Path) -> None:
     """Random YAML documents and hostile ones: tags, aliases without end, deep nesting, odd lists of defaults."""
     ends: Counter[str] = Counter()
 
-    @fuzz(length, 6, 200, group=st.sampled_from(["experiment", "experiment", *WHOLE]), content=YAML_TEXTS)
+    @fuzz(length, 6, 120, group=st.sampled_from(["experiment", "experiment", *WHOLE]), content=YAML_TEXTS)
     def check(group: str, content: bytes) -> None:
         ends[check_file(tmp_path, group, content)] += 1
 
@@ -198,7 +198,7 @@ def test_damaged_files_of_a_user_s_own(length: str, tmp_path: Path) -> None:
     ends: Counter[str] = Counter()
     files = [(group, content) for group, contents in WHOLE.items() for content in contents]
 
-    @fuzz(length, 4, 150, file=st.sampled_from(files), steps=damages(3))
+    @fuzz(length, 4, 100, file=st.sampled_from(files), steps=damages(3))
     def check(file: tuple[str, bytes], steps: list[Damage]) -> None:
         ends[check_file(tmp_path, file[0], damaged(file[1], steps))] += 1
 
