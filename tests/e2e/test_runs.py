@@ -35,6 +35,7 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     assert "epoch 2/2" in done.out
     assert "mlflow ui --backend-store-uri" in done.out
     store = Store(tmp_path)
+    assert store.experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     (run,) = store.runs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "rmsprop-mnist_5k-limit256-epochs2-formats_keras,h5,weights-callbacks_default"

@@ -17,7 +17,7 @@ import pytest
 import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
-COMMANDS = {"check", "train", "compare", "doctor", "export", "sync", "ui"}
+COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "sync", "ui"}
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.
 ARROWS = {
     "config": set(),
@@ -27,6 +27,7 @@ ARROWS = {
     "training": {"data", "config", "runtime"},
     "evaluation": {"config", "runtime"},
     "tracking": {"config", "runtime", "comparison"},
+    "inference": {"config", "data", "training", "evaluation", "tracking", "runtime"},
     "experiment": {"config", "data", "training", "evaluation", "tracking", "runtime"},
     "sweep": {"experiment", "config", "data", "training", "evaluation", "tracking", "comparison", "runtime"},
     "sources": {"data"},  # the types for users' own sources, under their short name
@@ -40,14 +41,14 @@ OWNERS = {
     "matplotlib": {"evaluation", "comparison"},
     "seaborn": {"evaluation"},
     "sklearn": {"evaluation", "data"},  # data: class weights
-    "scipy": {"comparison"},
+    "scipy": {"comparison", "inference"},
     "pandas": {"data"},  # what ImageDataGenerator reads file names from
     "hydra": {"config", "train", "sweep"},
-    "omegaconf": {"config", "train", "sweep"},  # the command and its job function
+    "omegaconf": {"config", "train", "sweep", "inference"},  # inference: a run's recorded settings
     "tensorflow": {"training", "data"},  # data: batches from folders
-    "keras": {"training", "data", "experiment"},  # data: also downloads
+    "keras": {"training", "data", "experiment", "inference"},  # data: also downloads
     "rich": {"runtime", "comparison"},
-    "PIL": {"data", "export"},
+    "PIL": {"data", "export", "inference"},
 }
 # The private names of other libraries are used here and nowhere else; tests/smoke/test_private_names.py tests each.
 FILES_WITH_PRIVATE_NAMES = {
@@ -220,7 +221,7 @@ def test_importing_a_command_loads_nothing_heavy(command: str) -> None:
 def test_importing_the_packages_loads_nothing_heavy() -> None:
     """Except training: its front door is Keras."""
     packages = sorted(set(PACKAGES) - COMMANDS - {"", "experiment", "training"})
-    assert len(packages) == 8
+    assert len(packages) == 9
     assert loaded_by(f"import {', '.join(f'mnistlab.{package}' for package in packages)}") == ([], "")
 
 

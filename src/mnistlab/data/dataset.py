@@ -9,6 +9,7 @@ import numpy as np
 
 from mnistlab.config import ConfigError
 from mnistlab.data.arrays.pixel_values import converted, range_of_training
+from mnistlab.data.background import background_of
 from mnistlab.data.images import Images, Split, pixel_type
 from mnistlab.data.manifest import build_manifest, manifest_csv
 from mnistlab.data.reading_report import reading_report
@@ -257,6 +258,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "loader": dataset.loader,
         "dtype": dataset.dtype,
         "value_range": asdict(dataset.value_range),
+        "background": background_of(dataset.train.images, dataset.value_range),
         "notes": list(dataset.notes),
         "class_names": list(dataset.class_names),
         "splits": splits,

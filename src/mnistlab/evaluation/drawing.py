@@ -24,15 +24,20 @@ def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        from mnistlab.evaluation import figures
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
-            for name, arguments in shown.items():
-                figure = getattr(figures, name)(*arguments)
-                with files.replacing(folder / f"{name}.png", suffix=".png") as half:
-                    figure.savefig(half, dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})
+        for name, arguments in shown.items():
+            draw_file(folder / f"{name}.png", name, arguments)
     except Exception as error:
         with contextlib.suppress(OSError):
             files.write_text(folder / "error.txt", traceback.format_exc())
         log.warning("WARNING: figures are missing in %s: %s: %s", folder, type(error).__name__, error)
+
+
+def draw_file(file: Path, name: str, arguments: tuple[Any, ...]) -> None:
+    """Write one figure as a PNG file. name: of a function of `figures`; arguments: its arguments."""
+    from mnistlab.evaluation import figures
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
+        figure = getattr(figures, name)(*arguments)
+        with files.replacing(file, suffix=".png") as half:
+            figure.savefig(half, dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})

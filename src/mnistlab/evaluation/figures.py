@@ -98,8 +98,12 @@ def learning_curves(
     return figure
 
 
-def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", columns: int = 5) -> Figure:
+def image_grid(
+    images: np.ndarray, captions: Sequence[str], title: str = "", columns: int = 5, cmap: str = "gray_r"
+) -> Figure:
     """Images, uint8 of shape (n, height, width, channels), each with a caption of one or two lines above it.
+
+    cmap: of grey images; 'gray_r' shows light strokes on black as ink on paper, 'gray' shows them as they are.
 
     One picture with text on it, not a panel for each image, which would take ten times as long to draw.
     """
@@ -122,7 +126,7 @@ def image_grid(images: np.ndarray, captions: Sequence[str], title: str = "", col
         left, top = number % columns * cell_width + gap / 2, number // columns * cell_height + above
         axes.imshow(
             image[..., 0] if image.shape[-1] == 1 else image,
-            cmap="gray_r",
+            cmap=cmap,
             vmin=0,
             vmax=255,
             extent=(left, left + width, top + height, top),

@@ -86,8 +86,9 @@ def earlier_runs(store: StoreAddress, requests: Collection[str], fingerprints: C
 
 
 def is_training(run: StoredRun) -> bool:
-    """Whether a run trained a model; the parent run of a sweep and the entries for its reused runs did not."""
-    return run.tags.get("sweep.kind") not in ("parent", "reused")
+    """Whether a run trained a model; the parent run of a sweep, the entries for its reused runs and evaluations of
+    earlier runs did not."""
+    return run.tags.get("sweep.kind") not in ("parent", "reused") and run.tags.get("run.kind") != "evaluation"
 
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:

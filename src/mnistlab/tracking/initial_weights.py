@@ -26,8 +26,8 @@ def initial_weights_file(config: Config) -> Path:
     start_from = str(config.init["from"])
     file = Path(start_from).expanduser()
     if file.is_dir():
-        file = _file_in(file)
-        model_digests.check_file(file, start_from)
+        file = file_in(file)
+        model_digests.check_file(file, f"init.from={start_from}")
         return file
     is_address = start_from.startswith("models:/") or RUN_ADDRESS.fullmatch(start_from)
     if not is_address and (file.is_file() or file.name.endswith(FILE_ENDINGS) or "/" in start_from):
@@ -35,25 +35,30 @@ def initial_weights_file(config: Config) -> Path:
             raise ConfigError(
                 f"init.from must be a saved model's file or the id of a run. Received: {file}, which does not exist."
             )
-        model_digests.check_file(file, start_from)
+        model_digests.check_file(file, f"init.from={start_from}")
         return file
     store = stores.checked_address(config.tracking, config.paths.root)
     return _fetched(start_from, store, config.paths.root)
 
 
-def _file_in(folder: Path) -> Path:
+def file_in(folder: Path, setting: str = "init.from") -> Path:
+    """The file of a saved model in a folder, or in the folder of a run. setting: what named it, for the message.
+
+    Raises:
+        ConfigError: there is none.
+    """
     for name in IN_FOLDERS:
         if (folder / name).is_file():
             return folder / name
     if (folder / "model_files").is_dir():
-        return _file_in(folder / "model_files")
+        return file_in(folder / "model_files", setting)
     if (folder / "saved_model.pb").is_file():
         raise ConfigError(
-            f"init.from={folder} is a SavedModel of TensorFlow, whose layers cannot be told. Save the model with "
+            f"{setting}={folder} is a SavedModel of TensorFlow, whose layers cannot be told. Save the model with "
             "Keras: model.save('NAME.keras')."
         )
     raise ConfigError(
-        f"init.from={folder} is a folder without a saved model. It must have one of {', '.join(IN_FOLDERS[:3])}, "
+        f"{setting}={folder} is a folder without a saved model. It must have one of {', '.join(IN_FOLDERS[:3])}, "
         "or be the folder of a run that saved one (save.formats)."
     )
 

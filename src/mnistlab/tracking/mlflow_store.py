@@ -24,6 +24,9 @@ from mnistlab.tracking.mlflow_internals import dispose_engine
 from mnistlab.tracking.store_errors import in_words, is_locked, is_silent
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
+# Otherwise the UI takes the experiment for one of language models and shows traces and judges instead of runs.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+
 
 def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
     """An `MlflowClient` and the experiment's id.
@@ -112,7 +115,7 @@ def _experiment_id(client: Any, store: StoreAddress, create: bool) -> str:
             None if store.artifacts is None else (store.artifacts / re.sub(r"[^\w.-]", "_", store.experiment)).as_uri()
         )
         try:
-            return str(client.create_experiment(store.experiment, artifact_location=location))
+            return str(client.create_experiment(store.experiment, artifact_location=location, tags=KIND))
         except MlflowException:  # on a server, another client was faster
             found = client.get_experiment_by_name(store.experiment)
             if found is None:
@@ -126,8 +129,10 @@ def _experiment_id(client: Any, store: StoreAddress, create: bool) -> str:
     return str(found.experiment_id)
 
 
-def find_run_id(text: str, store: StoreAddress) -> str:
+def find_run_id(text: str, store: StoreAddress, setting: str = "init.from") -> str:
     """The id of the run with this name (the newest that finished), this id, or an id that starts with this text.
+
+    setting: what named it, for the message.
 
     Raises:
         ConfigError: there is no such run, or several ids start so.
@@ -149,18 +154,22 @@ def find_run_id(text: str, store: StoreAddress) -> str:
         return str((ids or [text])[0])
     received = f"Received: {text}"
     if ids:
-        raise ConfigError(f"init.from must name one run. {received}, with which several ids start: {', '.join(ids)}.")
+        raise ConfigError(f"{setting} must name one run. {received}, with which several ids start: {', '.join(ids)}.")
     names = sorted({run.info.run_name for run in runs if run.info.run_name})
     near = suggest(text, names).split(" Choices:")[0]
     raise ConfigError(
-        "init.from must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "
+        f"{setting} must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "
         f"or more letters of it, its name, runs:/ID or models:/ID. {received}: there is no such file, and no such run "
         f"in {hide_secrets(store.uri)}.{near}"
     )
 
 
-def download_model_file(run_id: str, store: StoreAddress, folder: Path, path: str | None = None) -> Path:
+def download_model_file(
+    run_id: str, store: StoreAddress, folder: Path, path: str | None = None, setting: str = "init.from"
+) -> Path:
     """Fetch the Keras file that a finished run saved as its artifact, or the artifact `path`; else its logged model.
+
+    setting: what named the run, for the message.
 
     Raises:
         ConfigError: there is no such run, it saved no model, or the file is another than it saved.
@@ -176,18 +185,22 @@ def download_model_file(run_id: str, store: StoreAddress, folder: Path, path: st
         run = client.get_run(run_id)
     except (MlflowException, OSError) as error:
         missing = f"no file {path} of run {run_id}" if path else "no such run"
-        raise ConfigError(f"init.from={run_id}: {missing} in {hide_secrets(store.uri)}.") from error
+        raise ConfigError(f"{setting}={run_id}: {missing} in {hide_secrets(store.uri)}.") from error
     if fetched is not None:
         if chosen[0].startswith(f"{model_digests.FOLDER}/"):
-            model_digests.compare(fetched, run.data.tags.get(model_digests.digest_tag(fetched.name)), run_id)
+            model_digests.compare(
+                fetched, run.data.tags.get(model_digests.digest_tag(fetched.name)), f"{setting}={run_id}"
+            )
         return fetched
     for logged in run.outputs.model_outputs if run.outputs else ():
-        return download_logged_model(f"models:/{logged.model_id}", store, folder)
-    raise ConfigError(f"init.from={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
+        return download_logged_model(f"models:/{logged.model_id}", store, folder, setting)
+    raise ConfigError(f"{setting}={run_id}: this run saved no model (save.formats was empty, or it did not finish).")
 
 
-def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Path:
+def download_logged_model(address: str, store: StoreAddress, folder: Path, setting: str = "init.from") -> Path:
     """Fetch the Keras file of a model that MLflow has: models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS.
+
+    setting: what named it, for the message.
 
     Raises:
         ConfigError: there is no such model, it is not a Keras model, or the file is another than was logged.
@@ -203,18 +216,32 @@ def download_logged_model(address: str, store: StoreAddress, folder: Path) -> Pa
             found = mlflow.artifacts.download_artifacts(artifact_uri=address.rstrip("/"), dst_path=str(folder))
     except Exception as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise ConfigError(f"init.from={address}: no such model in {hide_secrets(store.uri)} ({reason}).") from error
+        raise ConfigError(f"{setting}={address}: no such model in {hide_secrets(store.uri)} ({reason}).") from error
     file = Path(found) / "data" / "model.keras"
     if not file.is_file():
-        raise ConfigError(f"init.from={address} must be a Keras model in one file. It has no data/model.keras.")
-    model_digests.compare(file, _logged_digest(client, address.removeprefix("models:/").rstrip("/")), address)
+        raise ConfigError(f"{setting}={address} must be a Keras model in one file. It has no data/model.keras.")
+    model_digests.compare(
+        file, _logged_digest(client, address.removeprefix("models:/").rstrip("/")), f"{setting}={address}"
+    )
     return file
 
 
 def _logged_digest(client: Any, name: str) -> str | None:
-    """The digest that was recorded for a logged model; None for those of other programs and earlier versions.
+    """The digest that was recorded for a logged model; None for those of other programs and earlier versions."""
+    found = _logged_model(client, name)
+    digest: str | None = found.tags.get(model_digests.digest_tag("model.keras")) if found else None
+    return digest
 
-    name: an id, or NAME/VERSION, NAME@ALIAS, NAME/latest of a registered model."""
+
+def run_of_model(address: str, store: StoreAddress) -> str | None:
+    """The id of the run that logged a model: models:/ID, models:/NAME/VERSION or models:/NAME@ALIAS."""
+    found = _logged_model(open_store(store)[0], address.removeprefix("models:/").rstrip("/"))
+    return str(found.source_run_id) if found and found.source_run_id else None
+
+
+def _logged_model(client: Any, name: str) -> Any:
+    """MLflow's logged model by its id, or by NAME/VERSION, NAME@ALIAS, NAME/latest of a registered model; None if there
+    is none."""
     from mlflow.exceptions import MlflowException
 
     registered, _, version = name.partition("/")
@@ -230,8 +257,6 @@ def _logged_digest(client: Any, name: str) -> str | None:
         else:
             found = None
         model = name if found is None else found.model_id or str(found.source).removeprefix("models:/")
-        tags = client.get_logged_model(model).tags
+        return client.get_logged_model(model)
     except (MlflowException, IndexError):
         return None
-    digest: str | None = tags.get(model_digests.digest_tag("model.keras"))
-    return digest

@@ -15,21 +15,23 @@ def digest_tag(name: str) -> str:
     return f"model.sha256.{name.removeprefix('model.')}"
 
 
-def check_file(file: Path, start_from: str) -> None:
+def check_file(file: Path, place: str) -> None:
     """Compare a file with what its run recorded, if it is in a run's folder.
 
-    start_from: what `init.from` is, for the message.
+    place: what named it, for the message: 'init.from=RUN'.
 
     Raises:
         ConfigError: the file is another than the run saved.
     """
-    place = file.resolve()
-    recorded = files.read_json(place.parents[1] / FACTS).get("sha256") if place.parent.name == FOLDER else None
-    compare(file, recorded.get(place.name) if isinstance(recorded, Mapping) else None, start_from)
+    found = file.resolve()
+    recorded = files.read_json(found.parents[1] / FACTS).get("sha256") if found.parent.name == FOLDER else None
+    compare(file, recorded.get(found.name) if isinstance(recorded, Mapping) else None, place)
 
 
-def compare(file: Path, recorded: object, start_from: str) -> None:
+def compare(file: Path, recorded: object, place: str) -> None:
     """Compare a file with its recorded digest; None: it has none, as in runs of earlier versions.
+
+    place: what named it, for the message: 'init.from=RUN'.
 
     Raises:
         ConfigError: they differ, or the file cannot be read.
@@ -39,10 +41,10 @@ def compare(file: Path, recorded: object, start_from: str) -> None:
     try:
         found = files.sha256(file)
     except OSError as error:
-        raise ConfigError(f"init.from={start_from}: {file} cannot be read: {error.strerror}.") from error
+        raise ConfigError(f"{place}: {file} cannot be read: {error.strerror}.") from error
     if found != recorded:
         raise ConfigError(
-            f"init.from={start_from}: {file.name} is not the file that the run saved; it was changed or damaged "
+            f"{place}: {file.name} is not the file that the run saved; it was changed or damaged "
             f"afterwards. Recorded SHA-256: {str(recorded)[:NUM_SHOWN]}, found: {found[:NUM_SHOWN]}. Take another file "
-            "of this run or another run. If you changed it yourself, start from a copy that is in no run's folder."
+            "of this run or another run. If you changed it yourself, name a copy that is in no run's folder."
         )

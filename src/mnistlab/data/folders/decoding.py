@@ -100,7 +100,7 @@ def pixels(image: Image.Image, decoding: Decoding) -> np.ndarray:
     """The image's pixels, uint8, shape `decoding.shape`, converted and resized in the same steps as in `load_img`."""
     mode = MODES[decoding.color_mode]
     if is_deep_gray(image.mode):
-        image = _with_8_bits(image, decoding.sixteen_bit)
+        image = with_8_bits(image, decoding.sixteen_bit)
     if image.mode != mode:
         if mode != "RGBA":
             image.load()
@@ -123,12 +123,12 @@ def is_deep_gray(mode: str) -> bool:
     return mode.startswith(("I", "F"))
 
 
-def _is_deep_colour(content: bytes) -> bool:
+def is_deep_colour(content: bytes) -> bool:
     """Whether a file is a PNG of 16 bits a channel that has colours or is grey with alpha."""
     return content[:8] == b"\x89PNG\r\n\x1a\n" and content[24:25] == b"\x10" and content[25:26] in b"\x02\x04\x06"
 
 
-def _with_8_bits(image: Image.Image, rule: str) -> Image.Image:
+def with_8_bits(image: Image.Image, rule: str) -> Image.Image:
     """The image with 256 grey levels.
 
     Raises:
@@ -191,23 +191,28 @@ def examine(
         return Facts("", problem=f"cannot be read: {error.strerror or error}"), None
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        image = _checked_image(content, max_pixels, sixteen_bit)
+        image = checked_image(content, max_pixels, sixteen_bit)
         mode = _mode(image, content)
         facts = Facts(sha256, image.width, image.height, mode, _traits(image, mode, sixteen_bit))
         return facts, None if decoding is None else pixels(image, decoding)
-    except BadImageError as error:
-        return Facts(sha256, problem=str(error)), None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error and others
-        too_short = any(word in str(error).casefold() for word in ("truncated", "eof", "end of file", "not enough"))
-        return Facts(sha256, problem="is truncated" if too_short else "is corrupt"), None
+        return Facts(sha256, problem=problem_of(error)), None
+
+
+def problem_of(error: Exception) -> str:
+    """Why an image cannot be used, from what `checked_image` raised."""
+    if isinstance(error, BadImageError):
+        return str(error)
+    too_short = any(word in str(error).casefold() for word in ("truncated", "eof", "end of file", "not enough"))
+    return "is truncated" if too_short else "is corrupt"
 
 
 def _mode(image: Image.Image, content: bytes) -> str:
     """Pillow's mode, marked if the file has 16-bit colours."""
-    return image.mode + DEEP_COLOUR * _is_deep_colour(content)
+    return image.mode + DEEP_COLOUR * is_deep_colour(content)
 
 
-def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.Image:
+def checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.Image:
     """The image, completely decoded. Raises BadImageError if it is unusable, and Pillow's errors if it is damaged."""
     if not content:
         raise BadImageError("is empty (0 bytes)")
@@ -222,13 +227,13 @@ def _checked_image(content: bytes, max_pixels: int, sixteen_bit: str) -> Image.I
             f"is too large: {image.width} x {image.height} = {image.width * image.height / 1e6:,.0f} million pixels "
             f"(source.max_megapixels={max_pixels / 1e6:g}); it may be a decompression bomb"
         )
-    if _is_deep_colour(content) and sixteen_bit != "high_byte":
+    if is_deep_colour(content) and sixteen_bit != "high_byte":
         raise BadImageError(DEEP_COLOUR_PROBLEM)
     if is_deep_gray(image.mode) and sixteen_bit == "error":
         raise BadImageError(SIXTEEN_BIT_PROBLEM)
     image.load()
     if is_deep_gray(image.mode):
-        _with_8_bits(image, sixteen_bit)
+        with_8_bits(image, sixteen_bit)
     return image
 
 
