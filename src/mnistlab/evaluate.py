@@ -54,8 +54,9 @@ def _evaluate_on(settings: dict[str, str], overrides: list[str], tracked: bool, 
         compose_config(overrides, config_dir=config_dir)  # a mistake is told before anything is loaded
     root = str(settings.get("paths.root") or settings.get("root") or project_root())
     named = settings.get("run", chosen_models.LATEST)
+    store = stores.named_address(settings)
     objective = settings.get("objective", chosen_models.OBJECTIVE)
-    choosing = background.submit(chosen_models.choose, named, settings, root, objective, str(Path.cwd()))
+    choosing = background.submit(chosen_models.choose, named, store, root, objective, str(Path.cwd()))
     exits.catch_signals()
     with startup.loading():
         from mnistlab.inference import evaluating, other_data, trained_model

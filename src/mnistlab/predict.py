@@ -54,9 +54,10 @@ def _predict() -> int:
     patterns = [*([settings["images"]] if "images" in settings else []), *patterns]
     _check(settings, flags, patterns)
     root = str(settings.get("paths.root") or settings.get("root") or project_root())
+    store = stores.named_address(settings)
     objective = settings.get("objective", chosen_models.OBJECTIVE)
     named_model = settings.get("run", chosen_models.LATEST)
-    choosing = background.submit(chosen_models.choose, named_model, settings, root, objective, str(Path.cwd()))
+    choosing = background.submit(chosen_models.choose, named_model, store, root, objective, str(Path.cwd()))
     exits.catch_signals()
     from mnistlab.inference import pictures  # not for --help
 

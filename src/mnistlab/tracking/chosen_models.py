@@ -61,7 +61,7 @@ class _Candidate:
 
 
 def choose(
-    named: str, settings: Mapping[str, str], root: str, objective: str = OBJECTIVE, working_folder: str = "."
+    named: str, store: StoreAddress, root: str, objective: str = OBJECTIVE, working_folder: str = "."
 ) -> ChosenModel:
     """Find the model that `run=` names, and fetch its file.
 
@@ -69,7 +69,7 @@ def choose(
         named: 'latest'; 'best', the run with the best value of `objective` among the finished runs with the validation
             images of the latest; a run's id, the first letters of it, its name, runs:/ID, the address of its page;
             models:/ID, models:/NAME/VERSION, models:/NAME@ALIAS; a .keras or .h5 file, the folder of a run.
-        settings: where the store is, as `stores.existing_address` takes them.
+        store: where the runs are recorded; it need not exist for a file or a folder.
         root: the folder of all results.
         working_folder: where a relative path starts.
 
@@ -82,11 +82,11 @@ def choose(
     if not is_address and (path.exists() or path.name.endswith(initial_weights.FILE_ENDINGS) or "/" in named):
         return _of_file(path, place)
     if named in (LATEST, BEST):
-        candidates = _candidates(settings, root)
+        candidates = _candidates(store, root)
         if named == LATEST:
-            return _of_candidate(candidates[0], place, _sentence("The latest run", candidates[0].run), settings, root)
-        return _best(candidates, objective, place, settings, root)
-    store = stores.existing_address(settings)
+            return _of_candidate(candidates[0], place, _sentence("The latest run", candidates[0].run), store, root)
+        return _best(candidates, objective, place, store, root)
+    stores.check_exists(store)
     if named.startswith("models:/"):
         folder = _downloads(root) / re.sub(r"[^\w.@-]+", "_", named.removeprefix("models:/"))
         file = mlflow_store.download_logged_model(named, store, folder, SETTING)
@@ -124,23 +124,21 @@ def _downloads(root: str) -> Path:
     return Path(root) / "runs" / "downloads"
 
 
-def _candidates(settings: Mapping[str, str], root: str) -> list[_Candidate]:
+def _candidates(store: StoreAddress, root: str) -> list[_Candidate]:
     """All finished runs with a model, of the store and of folders that belong to none; the newest first."""
     found: list[_Candidate] = []
+    problem = None
     try:
-        store = stores.existing_address(settings)
-    except ConfigError:
-        store = None
-    if store is not None:
+        stores.check_exists(store)
         found += [_Candidate(run) for run in history.find(store) if _is_usable(run)]
+    except ConfigError as error:
+        problem = error
     for file in sync.in_run_folders(root, "tags.json"):
         folder, tags = file.parent, read_json(file)
         if "run.id" not in tags and (run := _run_of_folder(folder, tags)) and _is_usable(run):
             found.append(_Candidate(run, folder))
     if not found:
-        if store is None:
-            stores.existing_address(settings)  # says what is wrong with it
-        raise ConfigError(
+        raise problem or ConfigError(
             "There is no finished run with a saved model yet. Train one: python -m mnistlab.train. Or name a file: "
             f"{SETTING}=model.keras."
         )
@@ -161,9 +159,7 @@ def _run_of_folder(folder: Path, tags: dict[str, str]) -> StoredRun | None:
     return StoredRun("", name, status.get("status", "RUNNING"), tags, params, metrics, "", status.get("started"))
 
 
-def _best(
-    candidates: Sequence[_Candidate], objective: str, place: str, settings: Mapping[str, str], root: str
-) -> ChosenModel:
+def _best(candidates: Sequence[_Candidate], objective: str, place: str, store: StoreAddress, root: str) -> ChosenModel:
     """The run with the best objective among those that were validated on the same images as the latest."""
     from mnistlab.comparison.metric_names import metric_direction
 
@@ -179,13 +175,12 @@ def _best(
     others = f"; {len(measured) - len(same)} with other validation images were not compared" if same != measured else ""
     among = f"of {len(same)} finished runs validated on the same images of {images}{others}"
     reason = f"The best {objective}, {chosen.run.metrics[objective]:.4f}, {among}: {_described(chosen.run)}."
-    return _of_candidate(chosen, place, reason, settings, root)
+    return _of_candidate(chosen, place, reason, store, root)
 
 
-def _of_candidate(chosen: _Candidate, place: str, reason: str, settings: Mapping[str, str], root: str) -> ChosenModel:
+def _of_candidate(chosen: _Candidate, place: str, reason: str, store: StoreAddress, root: str) -> ChosenModel:
     if chosen.folder is not None:
         return dataclasses.replace(_of_file(chosen.folder, place), reason=reason)
-    store = stores.existing_address(settings)
     file = _file_of_run(chosen.run, place, store, root)
     return _with_record(_of_run(chosen.run, place, file, reason), store, chosen.run)
 

@@ -61,18 +61,30 @@ def checked_address(config: TrackingConfig, root: str, *, create: bool = True) -
     return store
 
 
-def existing_address(settings: Mapping[str, str]) -> StoreAddress:
-    """As `address`, for commands that only read: nothing is created.
+def named_address(settings: Mapping[str, str]) -> StoreAddress:
+    """As `address`, for the settings of a command that does not train.
 
     settings: some of 'paths.root', 'tracking.uri', 'tracking.experiment', or their SHORT_NAMES.
-
-    Raises:
-        ConfigError: there is no store there yet, or its server does not answer.
     """
     given = {SHORT_NAMES.get(name, name): value for name, value in settings.items()}
     uri, experiment = given.get("tracking.uri"), given.get("tracking.experiment")
     tracking = TrackingConfig(backend="mlflow", uri=uri, experiment=experiment)
-    store = address(tracking, given.get("paths.root") or project_root())
+    return address(tracking, given.get("paths.root") or project_root())
+
+
+def existing_address(settings: Mapping[str, str]) -> StoreAddress:
+    """As `named_address`; raises the errors of `check_exists`."""
+    store = named_address(settings)
+    check_exists(store)
+    return store
+
+
+def check_exists(store: StoreAddress) -> None:
+    """Check that there is a store to read from; nothing is created.
+
+    Raises:
+        ConfigError: there is none there yet, or its server does not answer.
+    """
     if not store.uri.startswith("sqlite:///"):
         check(store)
         check_reachable(store)
@@ -83,7 +95,6 @@ def existing_address(settings: Mapping[str, str]) -> StoreAddress:
             f"There are no runs yet: the tracking store {sqlite_file(store.uri)} does not exist. Train first: "
             "python -m mnistlab.train. Or name another folder with paths.root=FOLDER, or a store with tracking.uri=URI."
         )
-    return store
 
 
 def store_of(uri: str, experiment: str, settings: Mapping[str, str], root: str) -> StoreAddress:
