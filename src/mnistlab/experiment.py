@@ -251,14 +251,15 @@ def save(record: Recorder, config: Config, model: keras.Model, dataset: Dataset)
     folder = record.folder / "model_files"
     digests = {file.name: files.sha256(file) for file in saving.save_model(model, folder, config.save.formats)}
     facts = {"input_shape": dataset.image_shape, "num_outputs": dataset.num_outputs, "dtype": dataset.dtype}
+    facts["register"] = config.save.register
     record.write_json("model.json", {**facts, "sha256": digests})
+    request = folder.parent / "serving_input_example.json"
+    record.write_json(request.name, {"inputs": np.asarray(dataset.train.images[np.arange(1)]).tolist()})
     record.set_tags({digest_tag(name): digest for name, digest in digests.items()})
     if record.store is None:
         return None
     file, temporary = saving.mlflow_file(model, folder, record.folder)
-    address: Future | None = record.submit(
-        "log_model", file.resolve(), dataset.image_shape, dataset.num_outputs, temporary, dataset.dtype
-    )
+    address: Future | None = record.submit("log_model", file.resolve(), facts, temporary, request.resolve())
     return address
 
 

@@ -17,7 +17,7 @@ import pytest
 import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
-COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "sync", "ui"}
+COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "promote", "sync", "ui"}
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.
 ARROWS = {
     "config": set(),
@@ -27,7 +27,7 @@ ARROWS = {
     "training": {"data", "config", "runtime"},
     "evaluation": {"config", "runtime"},
     "tracking": {"config", "runtime", "comparison"},
-    "inference": {"config", "data", "training", "evaluation", "tracking", "runtime"},
+    "inference": {"config", "data", "training", "evaluation", "tracking", "comparison", "runtime"},
     "experiment": {"config", "data", "training", "evaluation", "tracking", "runtime"},
     "sweep": {"experiment", "config", "data", "training", "evaluation", "tracking", "comparison", "runtime"},
     "sources": {"data"},  # the types for users' own sources, under their short name
@@ -46,7 +46,8 @@ OWNERS = {
     "hydra": {"config", "train", "sweep"},
     "omegaconf": {"config", "train", "sweep", "inference"},  # inference: a run's recorded settings
     "tensorflow": {"training", "data"},  # data: batches from folders
-    "keras": {"training", "data", "experiment", "inference"},  # data: also downloads
+    # data: also downloads; tracking: raw_images.py, which runs within logged models
+    "keras": {"training", "data", "experiment", "inference", "tracking"},
     "rich": {"runtime", "comparison"},
     "PIL": {"data", "export", "inference"},
 }

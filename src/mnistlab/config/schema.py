@@ -86,11 +86,12 @@ class FitConfig:
 
 @dataclass(kw_only=True)
 class SaveConfig:
-    """Which epoch's model is saved, and in which formats (`save`)."""
+    """Which epoch's model is saved, in which formats, and under which name it is registered (`save`)."""
 
     which: str = _choice("auto", "best", "last")
     monitor: str
     formats: Any = _list_of("names")
+    register: str | None = None
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,15 @@ from mnistlab.config.schema import FILLED_IN, Config, flatten
 
 MAX_SEEDS = 10_000
 MAX_IMAGE_SIDE = 16_384
-NAMES = ("run.name", "tracking.uri", "tracking.experiment", "paths.root", "save.monitor", "source.path")
+NAMES = (
+    "run.name",
+    "tracking.uri",
+    "tracking.experiment",
+    "paths.root",
+    "save.monitor",
+    "save.register",
+    "source.path",
+)
 
 
 def value_problems(config: Config) -> Iterator[str]:
@@ -30,6 +38,10 @@ def value_problems(config: Config) -> Iterator[str]:
             yield f"{name} lists {word} more than once. Write it once."
     if config.sweep.seeds > MAX_SEEDS:
         yield f"sweep.seeds must satisfy value <= {MAX_SEEDS:,}. Received: {config.sweep.seeds}."
+    if (register := config.save.register) and (not register.isprintable() or set("/:%@") & set(register)):
+        yield f"save.register must be a name without / : % @. Received: {register!r}."
+    if config.save.register and config.tracking.backend == "none":
+        yield "save.register needs a tracking store, which has the registered models. Received: tracking=none."
     for name in ("image_size", "target_size"):
         size = getattr(config.data, name)
         if isinstance(size, list) and any(type(side) is int and side > MAX_IMAGE_SIDE for side in size):

@@ -172,7 +172,8 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
     ]
     if sweep.store is not None and sweep.parent.run_id and not sweep.parent.store_error:
         with _store_errors_printed(sweep):
-            background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused)
+            register = sweep.jobs[0].config.save.register
+            background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused, register)
 
 
 def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from mnistlab.config import ConfigError, hide_secrets
 from mnistlab.runtime import files
 from mnistlab.tracking import entries, store_errors, sync
+from mnistlab.tracking.mlflow_models import example_in
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
@@ -123,7 +124,7 @@ def _send_model(run: MlflowRun, folder: Path, found: Any) -> None:
 
     found: the run as the store had it.
     """
-    facts = files.read_json(folder / "model.json")
+    facts: Any = files.read_json(folder / "model.json")
     saved = [folder / "model_files" / "model.keras", folder / "mlflow_model.keras"]
     file = next((file for file in saved if file.is_file()), None)
     if file is None or not facts:
@@ -134,10 +135,10 @@ def _send_model(run: MlflowRun, folder: Path, found: Any) -> None:
             outputs = found.outputs.model_outputs if found.outputs else []
             if model.model_id not in {output.model_id for output in outputs}:
                 run.add_model(model.model_id)
+            run.register_model(model.model_id, facts.get("register"))
             return
         run.client.delete_logged_model(model.model_id)
-    shape = tuple(facts["input_shape"])
-    run.log_model(file, shape, facts["num_outputs"], file == saved[1], facts["dtype"])
+    run.log_model(file, facts, file == saved[1], example_in(folder))
 
 
 def _artifact_sizes(client: Any, run_id: str) -> dict[str, int]:

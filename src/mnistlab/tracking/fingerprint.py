@@ -26,7 +26,7 @@ __all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to
 # Settings that the part 'settings' leaves out, with all settings below them:
 # where results are stored, how a sweep is run, what a run is called and how it is interrupted have no effect on it;
 WITHOUT_EFFECT = (
-    *("run", "paths", "tracking", "sweep", *FILLED_IN),
+    *("run", "paths", "tracking", "sweep", "save.register", *FILLED_IN),
     *(f"fit.{name}" for name in ("resume", "checkpoint_percent", "checkpoint_seconds", "max_seconds")),
 )
 # these act through the images, labels and classes that they give, which the part 'data' has by content;

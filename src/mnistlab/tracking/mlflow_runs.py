@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from mnistlab.config import hide_secrets
 from mnistlab.runtime.child_process import at_end
 from mnistlab.runtime.files import sha256
-from mnistlab.tracking import entries, heartbeat, store_errors
-from mnistlab.tracking.mlflow_models import KerasFile, fluent_store
+from mnistlab.tracking import entries, heartbeat, registry, store_errors
+from mnistlab.tracking.mlflow_models import KerasFile, ModelFacts, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.model_digests import digest_tag
 from mnistlab.tracking.stores import StoreAddress
@@ -140,34 +140,36 @@ class MlflowRun:
             if (present or {}).get(path) != file.stat().st_size:
                 self.log_file(file, path.rpartition("/")[0])
 
-    def log_model(
-        self, file: Path, input_shape: tuple[int, ...], num_outputs: int, remove: bool, dtype: str = "uint8"
-    ) -> str:
-        """Log a Keras file as `mlflow.keras.log_model` logs the model in it; returns its models:/ address.
+    def log_model(self, file: Path, facts: ModelFacts, remove: bool, example: Path | None = None) -> str:
+        """Log a Keras file as `mlflow.keras.log_model` logs the model in it; returns its models:/ address, that of the
+        registered version if there is one.
 
-        remove: the file afterwards. The signature: raw pixels of type `dtype`, shape (n, *input_shape), give float32
-        (n, num_outputs).
+        remove: the file afterwards. example: a file with a request, as `KerasFile` takes it.
         """
-        import numpy as np
-        from mlflow.models import Model, ModelSignature
-        from mlflow.types import Schema, TensorSpec
+        from mlflow.models import Model
 
-        signature = ModelSignature(
-            Schema([TensorSpec(np.dtype(dtype), (-1, *input_shape))]),
-            Schema([TensorSpec(np.dtype("float32"), (-1, num_outputs))]),
-        )
         params = {key: str(value) for key, value in self.client.get_run(self.run_id).data.params.items()}
         tags = {digest_tag("model.keras"): sha256(file)}
         model = self.client.create_logged_model(self.experiment_id, "model", self.run_id, tags, params)
         seconds = file.stat().st_size / UPLOAD_BYTES_A_SECOND
         with fluent_store(self.store.uri), _longer_requests(seconds):
             # Without the run: MLflow would make the model its output before it is complete, and for ever.
-            info = Model.log(None, KerasFile(file, signature, self.run_id), name="model", model_id=model.model_id)
+            written = KerasFile(file, facts, self.run_id, example)
+            info = Model.log(None, written, name="model", model_id=model.model_id)
         if remove:
             file.unlink()
         self.add_model(model.model_id)
         self.set_tags({"model.address": str(info.model_uri)})
-        return str(info.model_uri)
+        return self.register_model(model.model_id, facts.get("register")) or str(info.model_uri)
+
+    def register_model(self, model_id: str, name: str | None) -> str | None:
+        """Make a logged model of this run a version of a registered model, and return its address; name None: nothing
+        is done."""
+        if not name:
+            return None
+        version = registry.register(self.store, name, model_id, self.run_id)
+        self.set_tags({"model.registered": version.address})
+        return version.address
 
     def add_model(self, model_id: str) -> None:
         """Make a complete logged model an output of this run."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnistlab.runtime.processes import process_name
+from mnistlab.tracking import registry
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
@@ -27,9 +28,17 @@ class ReusedRun:
     settings: Mapping[str, Any]
 
 
-def show_reused_runs(store: StoreAddress, parent_id: str, sweep_id: str, reused: Sequence[ReusedRun]) -> None:
-    """Make the entries that are missing beneath the parent run; remove those that no longer hold."""
+def show_reused_runs(
+    store: StoreAddress, parent_id: str, sweep_id: str, reused: Sequence[ReusedRun], register: str | None
+) -> None:
+    """Make the entries that are missing beneath the parent run; remove those that no longer hold.
+
+    register: the registered model that the models of the reused runs become versions of, as those of the trained do.
+    """
     client, experiment_id = open_store(store)
+    if register:
+        for run_id in dict.fromkeys(run.run_id for run in reused):
+            _register(client, store, run_id, register)
     condition = f"tags.`mlflow.parentRunId` = '{parent_id}' and tags.`sweep.kind` = 'reused'"
     wanted = {(run.key, run.run_id): run for run in reused}
     token = ""
@@ -42,6 +51,12 @@ def show_reused_runs(store: StoreAddress, parent_id: str, sweep_id: str, reused:
         token = page.token
     for run in wanted.values():
         _add_entry(client, store, experiment_id, parent_id, sweep_id, run)
+
+
+def _register(client: Any, store: StoreAddress, run_id: str, name: str) -> None:
+    outputs = client.get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs else ():
+        registry.register(store, name, output.model_id, run_id)
 
 
 def _add_entry(
