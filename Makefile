@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all faults check bench ui clean
+.PHONY: help train test test-all test-long faults check bench ui clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,10 +20,13 @@ train: $(READY) ## one experiment, the default or ARGS="optimizer=rmsprop fit.ep
 	$(BIN)/python -m mnistlab.train $(ARGS)
 
 test: $(READY) ## the tests, without the slow end-to-end ones
-	$(BIN)/python -m pytest -m "not slow and not faults" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not long and not faults" $(ARGS)
 
-test-all: $(READY) ## every test except the fault cases, as CI runs them
-	$(BIN)/python -m pytest -m "not faults" $(ARGS)
+test-all: $(READY) ## the slow end-to-end tests too, as CI runs them
+	$(BIN)/python -m pytest -m "not long and not faults" $(ARGS)
+
+test-long: $(READY) ## the thorough variations that CI leaves out
+	$(BIN)/python -m pytest -m "long and not faults" $(ARGS)
 
 faults: $(READY) ## the fault cases: killed runs, dead servers, full disks, random files and settings
 	$(BIN)/python -m pytest -m faults $(ARGS)

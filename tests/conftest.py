@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,18 @@ for stray in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", 
 
 
 TIMEOUT = 300  # seconds: a hundred times what is usual, for a machine that is busy
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the later cases of tests with `long_after`."""
+    seen: Counter[tuple[Path, str]] = Counter()
+    for item in items:
+        if marker := item.get_closest_marker("long_after"):
+            key = (item.path, item.originalname)
+            seen[key] += 1
+            if seen[key] > marker.args[0]:
+                item.add_marker("long")
 
 
 @dataclass

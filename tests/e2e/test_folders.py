@@ -33,6 +33,7 @@ def run_folder(root: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_exported_digits_train_to_the_accuracy_of_the_in_memory_run(train, tmp_path) -> None:
     exported = train("source=mnist_5k", "to=digits/", module="mnistlab.export")
     assert exported.code == 0, exported.err
@@ -59,6 +60,7 @@ def test_exported_digits_train_to_the_accuracy_of_the_in_memory_run(train, tmp_p
     assert (artifacts / "figures" / "wrong_images.png").stat().st_size > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_unequal_classes_of_jpeg_beyond_the_memory_budget(train_here, tmp_path) -> None:
     pets = shapes(tmp_path / "pets", {"low dogs": 30, "Straßenkätzchen": 90})

@@ -203,6 +203,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "using-models.md").read_text(encodi
 DOCUMENTED = re.findall(r"^python -m mnistlab\.((?:predict|evaluate) [^#>\n]*)", PAGE, re.MULTILINE)
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("line", DOCUMENTED)
 def test_documented_commands_run(command, line: str, tmp_path: Path) -> None:
     for index in CHOSEN:

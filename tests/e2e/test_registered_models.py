@@ -95,10 +95,7 @@ def test_a_run_is_registered_under_another_name(promoted, root: Path) -> None:
         (["force=yes"], "force must be true or false. Received: yes."),
         ([f"run={GOOD}", "name=digits", "alias=latest"], "alias=latest cannot be set"),
         (["runn=good"], "runn=good"),
-        (
-            [f"run={OTHER_DATA}", "name=digits", "alias=kept"],
-            "validated on the same images. Received: mnist_5k",
-        ),
+        ([f"run={OTHER_DATA}", "name=digits", "alias=kept"], "validated on the same images. Received: mnist_5k"),
     ],
 )
 def test_mistakes_change_nothing(promoted, root: Path, words: list[str], expected: str) -> None:

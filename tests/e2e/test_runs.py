@@ -135,6 +135,7 @@ def test_without_tracking_the_folder_is_complete(untracked) -> None:
     assert json.loads((folder / "status.json").read_text())["status"] == "FINISHED"
 
 
+@pytest.mark.long
 def test_deterministic_runs_have_identical_histories(untracked, train, tmp_path) -> None:
     done = train(*DETERMINISTIC)
     assert done.code == 0, done.err
@@ -162,6 +163,7 @@ def from_run(root: Path, reference: str) -> Config:
     return compose_config([f"paths.root={root}", f"init.from='{reference}'"])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_init_from_a_run(train_here, tmp_path) -> None:
     shown = train_here(*QUICK, "optimizer.learning_rate=0.001", "run.name=mine").out

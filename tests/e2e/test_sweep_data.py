@@ -80,6 +80,7 @@ def test_compare_creates_no_store(tmp_path) -> None:
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_sweep_without_tracking_can_be_compared_again(train_here, tmp_path) -> None:
     words = ("--multirun", *SMALL, "tracking=none", "fit.batch_size=32", "optimizer=sgd,minibatch_gd,adam")

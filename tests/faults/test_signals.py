@@ -28,6 +28,7 @@ def has_loaded(command: Started, library: str) -> bool:
     return library in Path(f"/proc/{command.pid}/maps").read_text()
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize(
     ("stop", "code", "reason"),
     [
@@ -100,6 +101,7 @@ def test_a_closed_terminal_ends_the_run_as_killed(tmp_path) -> None:
     assert "recorded as KILLED: stopped by SIGHUP: the terminal was closed" in log.read_text()
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize(
     "moment", ["started", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tensorflow", "store", "handled"))]
 )
@@ -134,6 +136,7 @@ def test_a_run_that_was_killed_has_the_status_killed_at_once(start, tmp_path) ->
     assert run.data.metrics["loss"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_signal_to_both_processes_ends_the_run_as_killed(start, tmp_path) -> None:
     command = start(*ENDLESS)

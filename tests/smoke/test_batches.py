@@ -139,6 +139,7 @@ def trained(dataset, seed=0, epochs=2, scaling="unit"):
     return model, training.fit(model, dataset, plan, keep="last").history
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("class_mode", ["binary", "sparse"])
 def test_training_from_files_is_training_from_memory(pets, class_mode) -> None:
     histories = []

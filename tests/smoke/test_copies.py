@@ -223,6 +223,7 @@ def agree(ours: list[dict], theirs: list[dict]) -> None:
             assert our_row[name] == pytest.approx(their_row[name], rel=1e-3, abs=1e-5), name
 
 
+@pytest.mark.long_after(3)
 @pytest.mark.parametrize("name", FUSED)
 def test_the_fused_engine_trains_the_same_network_as_keras(name, caplog) -> None:
     program._programs.clear()
@@ -233,6 +234,7 @@ def test_the_fused_engine_trains_the_same_network_as_keras(name, caplog) -> None
     agree(ours, train(FUSED[name], "keras")[1])
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("message", KERAS_ONLY)
 def test_a_layer_with_hidden_random_numbers_is_trained_by_keras_and_named(message, caplog) -> None:
     program._programs.clear()
@@ -267,6 +269,7 @@ class Focal(keras.losses.Loss):
         return -((1 - right) ** self.exponent) * keras.ops.log(right + 1e-7)
 
 
+@pytest.mark.long
 def test_a_later_job_with_other_hidden_arguments_does_not_use_the_first_job_s_program() -> None:
     program._programs.clear()
     for exponent in (0.5, 2.0):

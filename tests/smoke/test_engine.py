@@ -138,6 +138,7 @@ class EachStep(keras.callbacks.Callback):
         self.states.append(state(self.model))
 
 
+@pytest.mark.long_after(9)
 @pytest.mark.parametrize("name", CASES)
 def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None:
     case = CASES[name]
@@ -168,6 +169,7 @@ def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None
     np.testing.assert_allclose(outputs, ours(images[:1000], training=False), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 @hypothesis.settings(
     max_examples=1,  # besides the four
     deadline=None,

@@ -278,7 +278,9 @@ def losses(branches: dict[str, Apply], engine: str, data: Dataset) -> tuple[str,
     return plan.engine, [row[name] for row in history for name in ("loss", "val_loss")]
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [pytest.param(one, marks=pytest.mark.long if one == "augmenting" else ()) for one in GROUPS]
+)
 def test_the_copy_of_every_layer_gives_its_loss_and_gradients(group: str) -> None:
     """Eagerly, which takes a tenth of a training; the network may then be trained by its copy."""
     program._programs.clear()
@@ -297,6 +299,7 @@ def test_a_layer_that_cannot_be_copied_trains_itself(name: str) -> None:
     assert program.program_for(model).model is model
 
 
+@pytest.mark.long
 def test_layers_with_state_and_random_numbers_train_with_the_fused_engine_as_with_keras() -> None:
     """One of each kind: all others are in the same way variables of Keras. Keras evaluates 1,000 images at a time, and
     some layers draw numbers in each evaluation that they do not use."""

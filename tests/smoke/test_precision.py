@@ -59,6 +59,7 @@ def losses_in_float32() -> list[float]:
     return losses(trained(composed(None), "fused")[1])
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "float64"])
 def test_a_job_trains_in_its_precision_and_the_next_one_in_float32(name: str, tmp_path: Path) -> None:
     expected = losses_in_float32()

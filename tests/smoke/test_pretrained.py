@@ -157,6 +157,7 @@ def test_the_base_is_in_inference_mode_and_has_imagenet_s_normalization() -> Non
     assert [weight.path for weight in made.trainable_weights] == ["convolution/kernel", "convolution/bias"]
 
 
+@pytest.mark.long
 def test_the_chosen_layers_train_alike_on_both_engines(weights: str) -> None:
     dataset, results = few_digits(40), []
     for engine in ("fused", "keras"):
@@ -181,6 +182,7 @@ def test_the_chosen_layers_train_alike_on_both_engines(weights: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_saved_model_needs_no_mnistlab_and_goes_on_from_its_weights(weights: str, tmp_path: Path) -> None:
     dataset = few_digits(40)
     settings = ["model=pretrained", "model.base=MobileNet", "model.resize=[32,32]", "+model.arguments.alpha=0.25"]

@@ -284,6 +284,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[int | 
     return lambda epoch: monkeypatch.setenv("STOP_AT", str(epoch))
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("tracking", ["mlflow", "none"])
 def test_the_same_command_continues_an_interrupted_run(tracking: str, train_here, tmp_path: Path, stop_at) -> None:
     words = [*WORDS, f"tracking={tracking}"]
@@ -359,6 +360,7 @@ def test_another_configuration_is_refused_with_the_differing_keys(train_here, tm
     assert train_here(*words).code == 0
 
 
+@pytest.mark.long
 def test_of_two_torn_generations_nothing_is_used(train_here, tmp_path: Path, stop_at) -> None:
     words = [*WORDS, "tracking=none"]
     stop_at(3)
@@ -400,6 +402,7 @@ def test_a_run_that_is_being_continued_is_not_continued_twice(train_here, tmp_pa
 WEIGHTS = [None, pytest.param({digit: 1 + digit / 7 for digit in range(10)}, marks=pytest.mark.faults)]
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("metric", ["accuracy", "mean_squared_error", {"_target_": "keras.metrics.F1Score"}], ids=str)
 @pytest.mark.parametrize("class_weight", WEIGHTS, ids=["", "weighted"])
 def test_metrics_do_not_depend_on_how_many_steps_a_block_has(

@@ -112,6 +112,7 @@ SETTINGS = (("fused", "best"), ("keras", "last"))
 BOTH_ENGINES = ("plain", "averaged weights", "averaged weights, overwritten", "an optimizer's own final weights")
 
 
+@pytest.mark.long_after(6)
 @pytest.mark.parametrize(
     ("name", "engine", "keep"),
     [
@@ -138,6 +139,7 @@ def test_the_reloaded_model_has_the_validation_that_was_reported(name, engine, k
     assert [tested["loss"], tested["accuracy"]] == pytest.approx(again, abs=1e-6)
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize(
     "name", ["averaged weights", "averaged weights, overwritten", "an optimizer's own final weights"]
 )
@@ -181,6 +183,7 @@ def test_callbacks_see_the_averaged_weights_at_the_end_of_an_epoch(tmp_path) -> 
         assert loss == pytest.approx(row["val_loss"], abs=1e-6)
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("engine", ["fused", "keras"])
 def test_the_training_continues_from_the_weights_that_it_trained(engine) -> None:
     plain = train(sgd()(), [], engine)[1]

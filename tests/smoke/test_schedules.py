@@ -82,6 +82,7 @@ def composed(*overrides: str) -> Config:
     return compose_config(["tracking=none", "model.units=16", *overrides])
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("engine", ["fused", "keras"])
 def test_both_engines_train_as_plain_keras_with_this_schedule(engine: str, tmp_path: Path) -> None:
     """300 images in batches of 64: 5 steps, the last one smaller."""
@@ -202,6 +203,7 @@ OWN_SCHEDULES = {
 }
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("override", OWN_SCHEDULES, ids=lambda override: override.partition("=")[0])
 def test_a_schedule_of_ones_own(override: str, tmp_path: Path) -> None:
     (tmp_path / "schedule").mkdir()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import gc, sys
 from mnistlab.runtime import startup
@@ -51,6 +53,7 @@ assert isinstance(tf.lite.TFLiteConverter, type)
 """
 
 
+@pytest.mark.long
 def test_deferred_libraries_are_loaded_on_first_use(tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CODE], cwd=tmp_path, capture_output=True, text=True, timeout=600

@@ -110,11 +110,13 @@ def words_of(axes: dict[str, list[str]]) -> list[str]:
     return [f"{name}={','.join(values)}" for name, values in axes.items()]
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("number", [1, 3, 4])
 def test_a_random_sweep_after_random_runs(trainer: Trainer, number: int) -> None:
     check_random_sweep(trainer, random.Random(number))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(100, 101))
 def test_a_random_sweep_that_trains(trainer: Trainer, number: int) -> None:

@@ -78,6 +78,7 @@ def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:
     assert len([run for run in trainer.runs() if run.tags.get("sweep.kind") == "parent"]) == 2
 
 
+@pytest.mark.long
 def test_a_preset_without_tracking_ends_in_a_report(trainer: Trainer) -> None:
     ended = trainer(*BASE, "sweep=learning_rate", "optimizer=adam", "tracking=none")
     assert ended.code == 0, ended.err
@@ -164,6 +165,7 @@ def break_second_job(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> N
 STOPPED, BROKEN = KeyboardInterrupt(), OSError("broken on purpose")
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize(
     ("tracking", "error"),
     [("mlflow", STOPPED), ("none", STOPPED), ("mlflow", BROKEN)],
@@ -189,6 +191,7 @@ def test_only_runs_of_this_start_are_its_results(
     assert {name for name, row in table.items() if row["mean"]} == {"momentum"} | (set() if stopped else {"rmsprop"})
 
 
+@pytest.mark.long
 def test_another_question_has_a_parent_run_of_its_own(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=momentum,adam")
     assert trainer(*words).code == 0
@@ -203,6 +206,7 @@ def test_another_question_has_a_parent_run_of_its_own(trainer: Trainer) -> None:
     assert [job["source"] for job in trainer.sweep()["jobs"]] == ["trained", "trained"]
 
 
+@pytest.mark.long
 def test_the_run_folder_is_no_setting(trainer: Trainer) -> None:
     ended = trainer("--multirun", *BASE, "optimizer=momentum,adam", "callbacks=default")
     assert ended.code == 0, ended.err
@@ -212,6 +216,7 @@ def test_the_run_folder_is_no_setting(trainer: Trainer) -> None:
     assert "filepath" not in (sweep["folder"] / "report.md").read_text()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "rate",
     [
@@ -305,6 +310,7 @@ def test_the_users_code(own_code: Path, trainer: Trainer) -> None:
         assert run_again(trainer, *words) == {"own": f"your {changed} changed"}
 
 
+@pytest.mark.long
 def test_the_file_to_start_from(trainer: Trainer) -> None:
     for name in ("start.keras", "other.keras"):
         (trainer.root / name).write_bytes(name.encode())
@@ -316,6 +322,7 @@ def test_the_file_to_start_from(trainer: Trainer) -> None:
     assert run_again(trainer, "--multirun", *BASE, "init.from=null,renamed.keras") == {}
 
 
+@pytest.mark.long
 def test_the_arrays_of_an_npz_file(trainer: Trainer) -> None:
     write_images(trainer.root / "b.npz", 1)
     words = ("--multirun", "source=npz", "source.path=a.npz,b.npz", *BASE[2:])
@@ -326,6 +333,7 @@ def test_the_arrays_of_an_npz_file(trainer: Trainer) -> None:
     assert found["pathb.npz"].startswith("b.npz changed (train")
 
 
+@pytest.mark.long
 def test_the_pictures_of_a_folder(trainer: Trainer, make_folder) -> None:
     folders = [make_folder(name) for name in ("cats", "dogs")]
     words = ("--multirun", "source=directory", "source.path=cats,dogs", *BASE[2:])
@@ -337,6 +345,7 @@ def test_the_pictures_of_a_folder(trainer: Trainer, make_folder) -> None:
     assert found["pathcats"].startswith("cats changed (")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("part", "name", "reason"),
     [
@@ -360,6 +369,7 @@ def test_libraries_and_mnistlab_itself(trainer: Trainer, part: str, name: str, r
     assert found["sgd"].startswith(reason)
 
 
+@pytest.mark.long
 def test_engine_determinism_and_precision(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=sgd,adam")
     assert trainer(*words).code == 0
@@ -370,6 +380,7 @@ def test_engine_determinism_and_precision(trainer: Trainer) -> None:
     assert run_again(trainer, *words, "fit.precision=float32") == {}  # what null is
 
 
+@pytest.mark.long
 def test_what_has_no_effect_runs_nothing_again(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=sgd,adam", "callbacks=default")
     assert trainer(*words).code == 0
