@@ -58,5 +58,5 @@ def outcomes(folder: Path, kind: str | None = None) -> dict[str, Outcome]:
     """Of the finished runs, by their fingerprints; of each there is one."""
     store = Store(folder)
     runs = [run for run in store.runs(kind) if run.info.status == "FINISHED"]
-    assert len({run.data.tags["fingerprint"] for run in runs}) == len(runs)
-    return {run.data.tags["fingerprint"]: outcome(store, run) for run in runs}
+    assert len({run.data.tags["record.fingerprint"] for run in runs}) == len(runs)
+    return {run.data.tags["record.fingerprint"]: outcome(store, run) for run in runs}

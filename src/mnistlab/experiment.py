@@ -18,10 +18,10 @@ from mnistlab.config import Config
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
 from mnistlab.evaluation import CurveReading, Evaluation, drawing
-from mnistlab.evaluation.summary import one_line, summary
+from mnistlab.evaluation.summary import markdown, one_line, summary
 from mnistlab.runtime import files, space
 from mnistlab.tracking import background, fingerprint, resuming, stores
-from mnistlab.tracking.description import open_record, write_description, write_reports
+from mnistlab.tracking.description import open_record, write_description, write_note, write_reports
 from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.model_digests import digest_tag
 from mnistlab.tracking.recorder import Recorder, recording
@@ -110,6 +110,7 @@ def run(config: Config) -> Result:
             objective=metrics.get(config.sweep.objective, math.nan),
             reported=trained.reported,
         )
+        write_note(record, config, markdown(metrics, len(result.epochs), reading, result.reported))
         report(result, record, config, model_address, time.perf_counter() - started)
     return result
 

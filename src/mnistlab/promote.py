@@ -1,6 +1,7 @@
 """The promoting command, `python -m mnistlab.promote run=best alias=champion`."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,8 @@ def _promote() -> int:
     alias, force = settings.get("alias", "champion"), settings.get("force", "false")
     if force not in ("true", "false"):
         raise ConfigError(f"force must be true or false. Received: {force}.")
+    if alias == "latest" or not re.fullmatch(r"(?!v\d+$)[\w-]+", alias):
+        raise ConfigError(f"alias must be a name of letters, digits, - and _, not latest or v1. Received: {alias}.")
     root = str(settings.get("paths.root") or settings.get("root") or project_root())
     store = stores.named_address(settings)
     objective = settings.get("objective", chosen_models.OBJECTIVE)

@@ -156,7 +156,7 @@ def test_an_evaluation_is_recorded_under_its_run_which_stays_as_it_is(command, r
     newest = store.runs()[0]
     assert newest.data.tags["mlflow.parentRunId"] == before.info.run_id
     assert newest.info.status == "FINISHED"
-    for metric in ("test_loss", "test_accuracy", "test_f1.macro", "test_recall.7"):
+    for metric in ("test/loss", "test/accuracy", "test/f1.macro", "test_recall/7"):
         assert newest.data.metrics[metric] == pytest.approx(before.data.metrics[metric], abs=1e-6)
     names = {entry.path for entry in store.client.list_artifacts(newest.info.run_id, "figures")}
     assert names == {"figures/confusion_matrix.png", "figures/wrong_images.png"}

@@ -48,19 +48,23 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     assert params["fit.batch_size"] == run.data.tags["batch_size"] == "32"
     assert params["model"] == "mlp"
 
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "epoch_seconds"):
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "time/epoch_seconds"):
         assert [entry.step for entry in store.client.get_metric_history(run.info.run_id, name)] == [1, 2], name
-    assert len(store.client.get_metric_history(run.info.run_id, "test_accuracy")) == 1
+    assert len(store.client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
     losses = [entry.value for entry in store.client.get_metric_history(run.info.run_id, "val_loss")]
-    assert run.data.metrics["best_epoch"] == 1 + int(np.argmin(losses))
-    assert run.data.metrics["best_val_loss"] == min(losses)
-    assert 0 <= run.data.metrics["test_f1.7"] <= 1
+    assert run.data.metrics["best/epoch"] == 1 + int(np.argmin(losses))
+    assert run.data.metrics["best/val_loss"] == min(losses)
+    assert 0 <= run.data.metrics["test_f1/7"] <= 1
 
     tags = run.data.tags
     assert tags["source.used"] == "mnist_5k"
     assert tags["fit_reading"] in ("good fit", "overfitting", "underfitting", "too few epochs to tell")
-    assert "optimizer=rmsprop" in tags["mlflow.note.content"]
-    assert tags["version.keras"].startswith("3.")
+    note = tags["mlflow.note.content"]
+    assert f"| accuracy | {run.data.metrics['train/accuracy']:.4f} |" in note
+    assert "Repeat: `python -m mnistlab.train source=mnist_5k" in note and "optimizer=rmsprop" in note
+    figure = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/figures/learning_curves.png"
+    assert f"[learning curves]({figure})" in note
+    assert tags["record.version.keras"].startswith("3.")
     contexts = {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}
     assert set(contexts) == {"train", "validation", "test"}
     assert len(set(contexts.values())) == 3
@@ -83,7 +87,7 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     ):
         assert (artifacts / name).stat().st_size > 0, name
     report = json.loads((artifacts / "reports/classification_report.json").read_text())
-    assert report["accuracy"] == pytest.approx(run.data.metrics["test_accuracy"])
+    assert report["accuracy"] == pytest.approx(run.data.metrics["test/accuracy"])
     assert "epoch 2/2" in (artifacts / "train.log").read_text()
 
     # each saved file loads with plain Keras, without mnistlab, and predicts the same; so does the models:/ address
@@ -188,7 +192,7 @@ def test_init_from_a_run(train_here, tmp_path) -> None:
     done = train_here(*QUICK, "fit.epochs=1", "optimizer.learning_rate=0", "init.from=mine")
     assert done.code == 0, done.err
     (second,) = (run for run in Store(tmp_path).runs() if run.info.run_id != first.info.run_id)
-    assert second.data.metrics["test_loss"] == pytest.approx(first.data.metrics["test_loss"], rel=1e-5)
+    assert second.data.metrics["test/loss"] == pytest.approx(first.data.metrics["test/loss"], rel=1e-5)
 
 
 def test_without_cache_and_network_mnist_is_replaced_with_a_warning(train_here, tmp_path) -> None:
@@ -247,7 +251,7 @@ def test_the_users_colour_images_with_two_named_classes(train_here, tmp_path, ma
     assert done.code == 0, done.err
     assert "more than the" in done.out
     (run,) = Store(tmp_path).runs()
-    assert "test_recall.dog" in run.data.metrics
+    assert "test_recall/dog" in run.data.metrics
 
 
 def test_a_moved_target_of_a_saved_configuration_is_answered_with_the_new_one(train_here, tmp_path) -> None:

@@ -54,19 +54,19 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
         assert run.data.tags["sweep.id"] == parent.data.tags["sweep.id"]
         assert run.data.tags["outcome"] == "trained"
     assert parent.data.tags["sweep.axes"] == "optimizer"
-    best = max(jobs, key=lambda run: run.data.metrics["best_val_accuracy"])
-    assert parent.data.metrics["best_child_best_val_accuracy"] == best.data.metrics["best_val_accuracy"]
+    best = max(jobs, key=lambda run: run.data.metrics["best/val_accuracy"])
+    assert parent.data.metrics["best/child_best_val_accuracy"] == best.data.metrics["best/val_accuracy"]
     assert (
-        store.client.get_run(parent.data.tags["sweep.best_child"]).data.metrics["best_val_accuracy"]
-        == (best.data.metrics["best_val_accuracy"])
+        store.client.get_run(parent.data.tags["sweep.best_child"]).data.metrics["best/val_accuracy"]
+        == (best.data.metrics["best/val_accuracy"])
     )
 
     # fair: equal seeds start from equal weights and see equal orders, and say so
     by_name = {run.info.run_name: run.data.tags for run in jobs}
-    for key in ("hash.initial_weights", "hash.batch_order", "hash.data"):
+    for key in ("record.hash.initial_weights", "record.hash.batch_order", "record.hash.data"):
         assert by_name["momentum-seed0"][key] == by_name["adam-seed0"][key]
-    assert by_name["adam-seed0"]["hash.initial_weights"] != by_name["adam-seed1"]["hash.initial_weights"]
-    assert by_name["adam-seed0"]["hash.batch_order"] != by_name["adam-seed1"]["hash.batch_order"]
+    assert by_name["adam-seed0"]["record.hash.initial_weights"] != by_name["adam-seed1"]["record.hash.initial_weights"]
+    assert by_name["adam-seed0"]["record.hash.batch_order"] != by_name["adam-seed1"]["record.hash.batch_order"]
 
     # each number of the report is what search_runs gives
     folder = next((tmp_path / "runs" / "sweeps").iterdir())
@@ -74,8 +74,8 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
         rows = {row["option"]: row for row in csv.DictReader(file)}
     for name in ("momentum", "adam"):
         mine = [run for run in jobs if run.data.params["optimizer"] == name]
-        values = [run.data.metrics["best_val_accuracy"] for run in mine]
-        tests = [run.data.metrics["test_accuracy"] for run in mine]
+        values = [run.data.metrics["best/val_accuracy"] for run in mine]
+        tests = [run.data.metrics["test/accuracy"] for run in mine]
         assert float(rows[name]["mean"]) == pytest.approx(sum(values) / 2, rel=1e-9)
         assert float(rows[name]["test_accuracy"]) == pytest.approx(sum(tests) / 2, rel=1e-9)
         assert int(rows[name]["num_seeds"]) == 2
@@ -147,7 +147,7 @@ def test_divergence_is_an_outcome_not_an_error(train_here, tmp_path) -> None:
         assert int(run.data.tags["outcome.step"]) >= 2
         assert float(run.data.tags["outcome.last_finite_loss"]) > 0
         assert float(run.data.tags["outcome.learning_rate"]) == pytest.approx(1e30)
-        assert "test_accuracy" not in run.data.metrics
+        assert "test/accuracy" not in run.data.metrics
     comparison = json.loads(next((tmp_path / "runs" / "sweeps").glob("*/comparison.json")).read_text())
     options = {option["name"]: option for option in comparison["options"]}
     assert {name: option["num_diverged"] for name, option in options.items()} == {"lr=0.01": 0, "lr=1e+30": 2}

@@ -142,7 +142,7 @@ def test_secrets_in_uncommitted_files_are_not_in_the_recorded_difference(train, 
     (checkout / "not_added.py").write_text("SECRET = 'canary-untracked'")
     done = train(*SMALL, PYTHONPATH=str(checkout / "src"))
     assert done.code == 0, done.err
-    (difference,) = (tmp_path / "runs").glob("*/*/git.diff")
+    (difference,) = (tmp_path / "runs").glob("*/*/git.mnistlab.diff")
     text = difference.read_text()
     for kept in ("+API_KEY = <hidden>", "retries + 1", "+  password: <hidden>", "+  retries: 33", "+PORT=8080"):
         assert kept in text, text

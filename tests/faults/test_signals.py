@@ -167,7 +167,7 @@ def test_an_interrupted_sweep_goes_on(start, train, tmp_path, stop) -> None:
     assert f"{len(finished)} of them done" in done.out
     complete = [run for run in store.runs("job") if run.info.status == "FINISHED"]
     assert len(complete) == 6
-    assert len({run.data.tags["fingerprint"] for run in complete}) == 6
+    assert len({run.data.tags["record.fingerprint"] for run in complete}) == 6
     assert set(store.statuses("job")) <= {"FINISHED", "KILLED"}
     assert store.statuses("parent") == ["FINISHED"]
     with next((tmp_path / "runs" / "sweeps").glob("*/table.csv")).open() as file:

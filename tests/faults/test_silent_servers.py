@@ -41,7 +41,7 @@ def test_a_sweep_without_its_server_is_delivered_later_once(train, tmp_path: Pat
         (parent,) = [run for run in runs if run.data.tags["sweep.kind"] == "parent"]
         jobs = [run for run in runs if run.data.tags["sweep.kind"] == "job"]
         assert {run.data.tags["mlflow.parentRunId"] for run in jobs} == {parent.info.run_id}
-        assert len({run.data.tags["fingerprint"] for run in jobs}) == 2
+        assert len({run.data.tags["record.fingerprint"] for run in jobs}) == 2
         assert "sweep.verdict" in parent.data.tags
         files = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
         assert {"report.html", "report.md", "jobs.csv", "table.csv"} <= files

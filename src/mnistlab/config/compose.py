@@ -101,7 +101,7 @@ def _is_about(problem: str, override: str) -> bool:
 def _composed_and_checked(
     overrides: list[str], config_name: str, config_dir: str | None, named: Iterable[str]
 ) -> Config:
-    return _checked_job(_composed(overrides, config_name, config_dir), overrides, config_dir, named)
+    return _checked_job(compose_settings(overrides, config_name, config_dir), overrides, config_dir, named)
 
 
 def _checked_job(composed: DictConfig, overrides: list[str], config_dir: str | None, named: Iterable[str]) -> Config:
@@ -114,7 +114,7 @@ def _checked_job(composed: DictConfig, overrides: list[str], config_dir: str | N
     return checked(composed, overrides, choices, config_dir, named=named)
 
 
-def _composed(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
+def compose_settings(overrides: list[str], config_name: str, config_dir: str | None) -> DictConfig:
     """The composed configuration, including the `hydra` node."""
     register()
     check_sizes(options.config_folders(config_dir)[1:])
@@ -219,7 +219,7 @@ def check_command(arguments: Namespace) -> Command:
         raise ConfigError(f"--config-dir must be a folder of YAML files. Received: {folder}, {what}.")
     fixed = _fixed(_parse(arguments.overrides))
     try:
-        first = _composed(fixed, name, folder)
+        first = compose_settings(fixed, name, folder)
     except ConfigError:
         compose_config(fixed, name, folder, typed=False)  # raises all problems, not only Hydra's first
         raise
@@ -233,7 +233,7 @@ def check_command(arguments: Namespace) -> Command:
     params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
     given = _parse([*params, *arguments.overrides])
     check_number_of_jobs(given)
-    extra = _repeats(_composed(_fixed(given), name, folder) if params else first, given)
+    extra = _repeats(compose_settings(_fixed(given), name, folder) if params else first, given)
     check_number_of_jobs([*given, *_parse(extra)])
     jobs, swept = expand([*params, *arguments.overrides, *extra])
     configs, problems = [], {}

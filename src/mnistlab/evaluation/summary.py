@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from mnistlab.evaluation.curves import CurveReading
 from mnistlab.runtime import terminal
 
+COLUMNS = ("training", "validation", "test")
+
 
 def summary(
     name: str,
@@ -25,21 +27,39 @@ def summary(
         places: label -> where something is: the model, the folder, the run's page.
         reported: 'best' or 'last', the epoch that `best_epoch` is.
     """
-    names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
-    rows = []
-    for metric in sorted(names, key=lambda metric: (metric != "loss", metric)):
-        training = metrics.get(f"train_{metric}", metrics.get(f"best_{metric}", math.nan))
-        others = (metrics.get(key, math.nan) for key in (f"best_val_{metric}", f"test_{metric}"))
-        rows.append([metric, *(f"{value:.4f}" for value in (training, *others))])
-    table = [terminal.table(["", "training", "validation", "test"], rows)] if rows else []
-    none = "no finite epoch" if reported == "best" else "the last epoch is not finite"
-    epoch = f"{reported} epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else none
+    rows = _rows(metrics)
+    table = [terminal.table(["", *COLUMNS], rows)] if rows else []
+    epoch = _epoch(metrics, num_epochs, reported)
     lines = [
         f"  {epoch}; trained in {metrics['train_seconds']:.1f} s ({seconds:.1f} s in total)",
         f"  {reading.sentence}",
         *(f"  {label:7} {place}" for label, place in places.items()),
     ]
     return "\n".join(["", name, *table, *lines])
+
+
+def markdown(metrics: Mapping[str, float], num_epochs: int, reading: CurveReading, reported: str = "best") -> str:
+    """The summary for the run's description in MLflow; arguments as for `summary`."""
+    rows = [["", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_rows(metrics)]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    epoch = f"{_epoch(metrics, num_epochs, reported)}; trained in {metrics['train_seconds']:.1f} s"
+    return "\n\n".join([*([table] if len(rows) > 2 else []), epoch, reading.sentence])
+
+
+def _rows(metrics: Mapping[str, float]) -> list[list[str]]:
+    """A row for each metric: on the training, the validation and the test images."""
+    names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
+    rows = []
+    for metric in sorted(names, key=lambda metric: (metric != "loss", metric)):
+        training = metrics.get(f"train_{metric}", metrics.get(f"best_{metric}", math.nan))
+        others = (metrics.get(key, math.nan) for key in (f"best_val_{metric}", f"test_{metric}"))
+        rows.append([metric, *(f"{value:.4f}" for value in (training, *others))])
+    return rows
+
+
+def _epoch(metrics: Mapping[str, float], num_epochs: int, reported: str) -> str:
+    none = "no finite epoch" if reported == "best" else "the last epoch is not finite"
+    return f"{reported} epoch {metrics['best_epoch']:.0f} of {num_epochs}" if "best_epoch" in metrics else none
 
 
 def one_line(name: str, metrics: Mapping[str, float], reading: CurveReading, seconds: float, run: str) -> str:

@@ -20,6 +20,7 @@ from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
 from mnistlab.tracking import background, history, servers
+from mnistlab.tracking.description import SOURCE_TAGS
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import Recorder, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
@@ -95,6 +96,7 @@ def open_parent(sweep: Sweep) -> None:
         "sweep.axes": ", ".join(sweep.axes),
         "sweep.num_jobs": str(len(sweep.jobs)),
         "run.process": process_name(),
+        **SOURCE_TAGS,
         "mlflow.note.content": _overrides(sweep),
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
@@ -163,6 +165,7 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
     if sweep.parent is None:
         return
     sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results)})
+    _record_data(sweep)
     for name in FILE_NAMES:
         sweep.parent.submit("log_file", (sweep.folder / name).resolve())
     reused = [
@@ -174,6 +177,18 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
         with _store_errors_printed(sweep):
             register = sweep.jobs[0].config.save.register
             background.call(show_reused_runs, sweep.store, sweep.parent.run_id, sweep.id, reused, register)
+
+
+def _record_data(sweep: Sweep) -> None:
+    """The data of the jobs as the parent run's inputs."""
+    found = {}
+    for folder in sweep.run_folders:
+        if dataset := files.read_json(folder / "dataset.json"):
+            digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
+            found[str(digests)] = (dataset["name"], dataset["origin"], digests, dataset["splits"])
+    for arguments in found.values():
+        if sweep.parent is not None:
+            sweep.parent.submit("log_dataset", *arguments)
 
 
 def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:

@@ -6,7 +6,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ class ChosenModel:
 
     place: what named it, 'run=best', for messages; reason: how it was chosen, in a sentence; file: in Keras's format,
     equal to what the run saved; name: of the run, of the file for one without a run; dataset: as `data.describe`
-    returns it; config: the run's config.yaml. Without a run params, tags, metrics, dataset and config are empty.
+    returns it; config: the run's config.yaml; epochs: the metrics of each. Without a run these and params, tags and
+    metrics are empty.
     """
 
     place: str
@@ -45,6 +46,7 @@ class ChosenModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
     dataset: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    epochs: Sequence[Mapping[str, float]] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -200,8 +202,7 @@ def _of_file(path: Path, place: str) -> ChosenModel:
     if run is None:
         return ChosenModel(place, f"The file {path}; its run is not known.", file, path.stem)
     chosen = _of_run(run, place, file, _sentence("The model of the run", run))
-    dataset, config = read_json(folder / "dataset.json"), _read_yaml(folder / "config.yaml")
-    return dataclasses.replace(chosen, run_id=tags.get("run.id"), dataset=dataset, config=config)
+    return dataclasses.replace(chosen, run_id=tags.get("run.id"), **_recorded(lambda name: folder / name))
 
 
 def _of_run(run: StoredRun, place: str, file: Path, reason: str) -> ChosenModel:
@@ -210,8 +211,14 @@ def _of_run(run: StoredRun, place: str, file: Path, reason: str) -> ChosenModel:
 
 def _with_record(chosen: ChosenModel, store: StoreAddress, run: StoredRun) -> ChosenModel:
     """The model with the files that its run recorded."""
-    dataset, config = (history.artifact(store, run, name) for name in ("dataset.json", "config.yaml"))
-    return dataclasses.replace(chosen, dataset=read_json(dataset), config=_read_yaml(config))
+    return dataclasses.replace(chosen, **_recorded(lambda name: history.artifact(store, run, name)))
+
+
+def _recorded(file: Callable[[str], Path]) -> dict[str, Any]:
+    """What a run's files say. file: gives the path of one, which may not exist."""
+    rows = [row["metrics"] for row in sync.read_rows(file("metrics.jsonl"))]
+    epochs = [{name: float(value) for name, value in row.items()} for row in rows if "epoch_seconds" in row]
+    return {"dataset": read_json(file("dataset.json")), "config": _read_yaml(file("config.yaml")), "epochs": epochs}
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ the model's files after it."""
 import functools
 import json
 import logging
+import shlex
 import time
 import uuid
 from collections.abc import Mapping
@@ -70,9 +71,12 @@ def write_description(
     settings = parameters(config)
     record.write_text("config.yaml", yaml.safe_dump(_nested(settings, config), sort_keys=False))
     record.log_parameters(settings)
-    git = provenance.git_state()
-    if git.get("git.diff"):
-        record.write_text("git.diff", git["git.diff"])
+    git = provenance.git_state(Path(config.config_dir or "."))
+    diffs = {name: git.pop(name) for name in tuple(git) if name.endswith(".diff")}
+    for name, diff in diffs.items():
+        if diff:
+            record.write_text(name, diff)
+    commit = git.get("git.commit") or git.get("git.mnistlab.commit")
     digests = {split: facts["digest"] for split, facts in dataset["splits"].items()}
     rate = default_learning_rate(config)
     record.set_tags(
@@ -82,9 +86,9 @@ def write_description(
             **({"default.learning_rate": str(rate)} if isinstance(rate, int | float) else {}),
             "hash.data": fingerprint.hash_of(digests),
             **{f"hash.{split}": digest for split, digest in digests.items()},
-            "mlflow.note.content": " ".join(config.overrides) or "the defaults",
-            **({"mlflow.source.git.commit": git["git.commit"]} if git else {}),
-            **{key: value for key, value in git.items() if key != "git.diff"},
+            "mlflow.note.content": repeat_command(config),
+            **({"mlflow.source.git.commit": commit} if commit else {}),
+            **git,
             **provenance.library_versions(),
         }
     )
@@ -93,6 +97,27 @@ def write_description(
         record.write_text("manifest.csv", dataset["manifest"])
     record.submit("log_dataset", dataset["name"], dataset["origin"], digests, dataset["splits"])
     record.write_text("model_summary.txt", model_summary)
+
+
+def repeat_command(config: Config) -> str:
+    """The command that repeats a run, in Markdown."""
+    given = [word for word in config.overrides if not word.startswith("hydra.")]
+    folder = ["--config-dir", config.config_dir] if config.config_dir else []
+    words = shlex.join(["python", "-m", "mnistlab.train", *folder, *given])
+    return f"Repeat: `{hide_secrets(words)}`"
+
+
+def write_note(record: Recorder, config: Config, summary: str) -> None:
+    """Describe a finished run in MLflow: summary, figures, and how to repeat it.
+
+    summary: in Markdown.
+    """
+    links = []
+    if record.store_run is not None and (record.folder / "model.json").is_file():
+        page = f"#/experiments/{record.store_run.experiment_id}/runs/{record.run_id}/artifacts"
+        figures = ("learning_curves", "confusion_matrix", "wrong_images")
+        links = [" · ".join(f"[{name.replace('_', ' ')}]({page}/figures/{name}.png)" for name in figures)]
+    record.set_tags({"mlflow.note.content": "\n\n".join([summary, *links, repeat_command(config)])})
 
 
 def _nested(settings: dict[str, Any], config: Config) -> dict[str, Any]:

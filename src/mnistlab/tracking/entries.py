@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mnistlab.tracking.store_errors import is_refusal
+from mnistlab.tracking.stored_names import stored_tag
 
 log = logging.getLogger("mnistlab")
 
@@ -39,9 +40,9 @@ def valid_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def valid_tags(tags: Mapping[str, Any]) -> dict[str, str]:
-    """Tags with valid names; their values cut to MLflow's length."""
-    names = valid_names(tags)
-    return {names[name]: str(value)[:MAX_TAG_LENGTH] for name, value in tags.items()}
+    """Tags under their stored names, which are valid; their values cut to MLflow's length."""
+    names = valid_names(map(stored_tag, tags))
+    return {names[stored_tag(name)]: str(value)[:MAX_TAG_LENGTH] for name, value in tags.items()}
 
 
 def valid_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -50,7 +50,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
 WITHOUT_RESULTS = (
     *(f"config/{name}.py" for name in ("compose", "explaining", "file_settings", "hydra_internals")),
-    *(f"config/{name}.py" for name in ("run_names", "secrets", "sweep_size", "trust", "yaml_files")),
+    *(f"config/{name}.py" for name in ("recorded", "run_names", "secrets", "sweep_size", "trust", "yaml_files")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
     *(f"training/{name}.py" for name in ("model_files", "saved_models")),  # a model is loaded as it is, or not at all
 )

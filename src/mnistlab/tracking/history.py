@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from mnistlab.runtime.files import read_json
-from mnistlab.tracking import sync
+from mnistlab.tracking import stored_names, sync
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
@@ -28,8 +28,8 @@ MAX_RUNS = 50_000
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store has it. metrics: the latest values; params: strings, as MLflow stores them; started: seconds
-    since 1970."""
+    """A run as the store has it, under mnistlab's names (`stored_names`). metrics: the latest values; params: all
+    settings, as strings; started: seconds since 1970."""
 
     run_id: str
     name: str
@@ -101,8 +101,10 @@ def _stored(run: Any) -> StoredRun:
     info, data = run.info, run.data
     name = info.run_name or info.run_id
     started = info.start_time / 1000 if info.start_time else None
-    stored = (dict(data.tags), dict(data.params), dict(data.metrics))
-    return StoredRun(info.run_id, name, info.status, *stored, info.artifact_uri, started)
+    params = stored_names.parameters_of(data.params, data.tags)
+    metrics = {stored_names.metric_name(name): value for name, value in data.metrics.items()}
+    tags = stored_names.tags_of(data.tags)
+    return StoredRun(info.run_id, name, info.status, tags, params, metrics, info.artifact_uri, started)
 
 
 def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
@@ -112,7 +114,8 @@ def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
     names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
     history = {}
     for name in names:
-        entries = client.get_metric_history(run.run_id, name)
+        stored = stored_names.stored_metric(name)
+        entries = client.get_metric_history(run.run_id, stored) or client.get_metric_history(run.run_id, name)
         history[name] = [entry.value for entry in sorted(entries, key=lambda entry: (entry.step, entry.timestamp))]
     params = {key: _value(text) for key, text in run.params.items()}
     files = _files(client, run) if run.status == "FINISHED" else None

@@ -62,8 +62,11 @@ class KerasFile:
         outputs = TensorSpec(np.dtype("float32"), (-1, self.facts["num_outputs"]))
         return ModelSignature(Schema([pixels]), Schema([outputs]))
 
-    def save_model(self, path: str, mlflow_model: Any) -> None:
-        """Make the folder that `mlflow.keras.load_model` and `mlflow.pyfunc.load_model` read."""
+    def save_model(self, path: str, mlflow_model: Any, validate_serving_input: bool = False) -> None:
+        """Make the folder that `mlflow.keras.load_model` and `mlflow.pyfunc.load_model` read.
+
+        validate_serving_input: an option of MLflow's `Model.log`, which hands it on.
+        """
         from mlflow import pyfunc
 
         folder = Path(path)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from mnistlab.config import hide_secrets
 from mnistlab.runtime.child_process import at_end
 from mnistlab.runtime.files import sha256
-from mnistlab.tracking import entries, heartbeat, registry, store_errors
+from mnistlab.tracking import entries, heartbeat, registry, store_errors, stored_names
 from mnistlab.tracking.mlflow_models import KerasFile, ModelFacts, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.model_digests import digest_tag
@@ -62,16 +62,19 @@ class MlflowRun:
             client.update_run(run_id, status="RUNNING", name=name)
 
     def log_parameters(self, parameters: Mapping[str, Any]) -> None:
+        """Log settings: as parameters, or in a tag, as `stored_names` says."""
         from mlflow.entities import Param
 
-        valid = entries.valid_parameters(parameters)
-        self._log("params", [Param(key, value) for key, value in valid.items()])
+        shown, others = stored_names.split_parameters(parameters)
+        self._log("params", [Param(key, value) for key, value in entries.valid_parameters(shown).items()])
+        if others:
+            self.set_tags({stored_names.SETTINGS_TAG: stored_names.settings_tag(others)})
 
     def complete_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have: MLflow refuses to change one."""
         known = self.client.get_run(self.run_id).data.params
-        valid = entries.valid_parameters(parameters)
-        self.log_parameters({key: value for key, value in valid.items() if key not in known})
+        names = entries.valid_names(parameters)
+        self.log_parameters({key: value for key, value in parameters.items() if names[key] not in known})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, milliseconds: int) -> None:
         self.log_rows([{"metrics": metrics, "step": step, "timestamp": milliseconds}])
@@ -82,8 +85,9 @@ class MlflowRun:
 
         values = []
         for row in rows:
-            names, (time, step) = entries.valid_names(row["metrics"]), (int(row["timestamp"]), int(row["step"]))
-            values += [Metric(names[key], float(value), time, step) for key, value in row["metrics"].items()]
+            metrics = {stored_names.stored_metric(name): float(value) for name, value in row["metrics"].items()}
+            names, (time, step) = entries.valid_names(metrics), (int(row["timestamp"]), int(row["step"]))
+            values += [Metric(names[key], value, time, step) for key, value in metrics.items()]
         self.log_history(values)
 
     def log_history(self, values: Sequence[Any]) -> None:
@@ -155,7 +159,13 @@ class MlflowRun:
         with fluent_store(self.store.uri), _longer_requests(seconds):
             # Without the run: MLflow would make the model its output before it is complete, and for ever.
             written = KerasFile(file, facts, self.run_id, example)
-            info = Model.log(None, written, name="model", model_id=model.model_id)
+            info = Model.log(
+                None,
+                written,
+                name="model",
+                model_id=model.model_id,
+                validate_serving_input=False,  # it would load TensorFlow into this process
+            )
         if remove:
             file.unlink()
         self.add_model(model.model_id)

@@ -22,6 +22,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(servers.REQUEST_SECONDS
 from mnistlab.config import ConfigError, hide_secrets, suggest
 from mnistlab.tracking.mlflow_internals import dispose_engine
 from mnistlab.tracking.store_errors import in_words, is_locked, is_silent
+from mnistlab.tracking.stored_names import tags_of
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 # Otherwise the UI takes the experiment for one of language models and shows traces and judges instead of runs.
@@ -189,7 +190,7 @@ def download_model_file(
     if fetched is not None:
         if chosen[0].startswith(f"{model_digests.FOLDER}/"):
             model_digests.compare(
-                fetched, run.data.tags.get(model_digests.digest_tag(fetched.name)), f"{setting}={run_id}"
+                fetched, tags_of(run.data.tags).get(model_digests.digest_tag(fetched.name)), f"{setting}={run_id}"
             )
         return fetched
     for logged in run.outputs.model_outputs if run.outputs else ():

@@ -25,28 +25,41 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-@functools.cache
-def git_state() -> dict[str, str]:
-    """'git.commit', 'git.branch', 'git.dirty' and 'git.diff' of the package's checkout; empty without a checkout.
+def git_state(folder: Path) -> dict[str, str]:
+    """The commits of the user's project, which has this folder, and of the package's checkout, as far as they exist.
 
-    The diff compares tracked files with HEAD. 'git.dirty' takes untracked files into account too.
+    'git.commit', 'git.branch', 'git.dirty' and 'git.diff' are the project's; 'git.mnistlab.commit' and so on the
+    package's, if it is another repository. The diff compares tracked files with HEAD. 'git.dirty' takes untracked files
+    into account too.
     """
-    commit = _git("rev-parse", "HEAD") if (CHECKOUT / "pyproject.toml").is_file() else ""
+    project = _git(folder, "rev-parse", "--show-toplevel")
+    package = str(CHECKOUT) if (CHECKOUT / "pyproject.toml").is_file() else ""
+    found = {f"git.{name}": value for name, value in (_state(project) if project else {}).items()}
+    if package and package != project:
+        found |= {f"git.mnistlab.{name}": value for name, value in _state(package).items()}
+    return found
+
+
+@functools.cache
+def _state(checkout: str) -> dict[str, str]:
+    """commit, branch, dirty and diff of a repository; empty without a commit."""
+    root = Path(checkout)
+    commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {}
-    changed = _git("status", "--porcelain")
+    changed = _git(root, "status", "--porcelain")
     return {
-        "git.commit": commit,
-        "git.branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
-        "git.dirty": str(bool(changed)).lower(),
-        "git.diff": hide_assignments_in_diff(_git("diff", "HEAD")) if changed else "",
+        "commit": commit,
+        "branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD"),
+        "dirty": str(bool(changed)).lower(),
+        "diff": hide_assignments_in_diff(_git(root, "diff", "HEAD")) if changed else "",
     }
 
 
-def _git(*arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     try:
         answer = subprocess.run(
-            ["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=10, check=False, errors="replace"
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False, errors="replace"
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -11,8 +11,10 @@ from typing import Any
 
 from mnistlab.runtime.processes import process_name
 from mnistlab.tracking import registry
+from mnistlab.tracking.entries import valid_tags
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
+from mnistlab.tracking.stored_names import tags_of
 from mnistlab.tracking.stores import StoreAddress
 
 COPIED_TAGS = ("outcome", "fit_reading", "source.used", "hash.data", "mlflow.user", "engine")
@@ -63,9 +65,10 @@ def _add_entry(
     client: Any, store: StoreAddress, experiment_id: str, parent_id: str, sweep_id: str, reused: ReusedRun
 ) -> None:
     trained = client.get_run(reused.run_id)
+    known = tags_of(trained.data.tags)
     link = f"[{trained.info.run_name}](#/experiments/{trained.info.experiment_id}/runs/{reused.run_id})"
     tags = {
-        **{name: trained.data.tags[name] for name in COPIED_TAGS if name in trained.data.tags},
+        **{name: known[name] for name in COPIED_TAGS if name in known},
         "mlflow.parentRunId": parent_id,
         "mlflow.note.content": f"Reused: nothing was trained for this entry. The numbers are those of the run {link}.",
         "run.process": process_name(),
@@ -74,7 +77,8 @@ def _add_entry(
         "sweep.job": reused.key,
         "reused.run_id": reused.run_id,
     }
-    created = client.create_run(experiment_id, start_time=trained.info.start_time, tags=tags, run_name=reused.name)
+    started = trained.info.start_time
+    created = client.create_run(experiment_id, start_time=started, tags=valid_tags(tags), run_name=reused.name)
     entry = MlflowRun(client, experiment_id, store, reused.name, {}, created.info.run_id)
     entry.log_parameters(reused.settings)
     histories = [client.get_metric_history(reused.run_id, name) for name in trained.data.metrics]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mnistlab.tracking import history, mlflow_internals
+from mnistlab.tracking import history, mlflow_internals, stored_names
 from mnistlab.tracking.history import Status, StoredRun
 from mnistlab.tracking.mlflow_internals import ModelRow, RunRow
 from mnistlab.tracking.mlflow_store import open_store
@@ -80,7 +80,8 @@ def own_runs(store: StoreAddress) -> list[StoredRun]:
 def _own_runs(connection: sqlite3.Connection) -> tuple[dict[str, list[StoredRun]], frozenset[str]]:
     """Experiment's id -> this project's runs in it; the ids of all runs."""
     rows = mlflow_internals.read_runs(connection)
-    tags = mlflow_internals.read_pairs(connection, "tags", TAGS)
+    names = [*TAGS, *map(stored_names.stored_tag, TAGS), stored_names.SETTINGS_TAG]
+    tags = mlflow_internals.read_pairs(connection, "tags", names)
     chosen = mlflow_internals.read_pairs(connection, "params", ["tracking.experiment"])
     own: dict[str, list[StoredRun]] = {}
     for row in rows:
@@ -92,7 +93,9 @@ def _own_runs(connection: sqlite3.Connection) -> tuple[dict[str, list[StoredRun]
 def _stored(row: RunRow, tags: Mapping[str, str], params: Mapping[str, str]) -> StoredRun:
     started = row.started / 1000 if row.started else None
     status = cast(Status, row.status)
-    return StoredRun(row.run_id, row.name or row.run_id, status, dict(tags), dict(params), {}, row.artifacts, started)
+    params = stored_names.parameters_of(params, tags)
+    tags = stored_names.tags_of(tags)
+    return StoredRun(row.run_id, row.name or row.run_id, status, tags, params, {}, row.artifacts, started)
 
 
 def _server_view(store: StoreAddress) -> StoreView:

@@ -1,0 +1,80 @@
+"""The names of a run's entries in the tracking store, and which settings are parameters there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mnistlab.config import parameters
+from mnistlab.config.compose import compose_config
+from mnistlab.tracking import stored_names
+
+METRICS = {
+    "loss": "loss",
+    "val_accuracy": "val_accuracy",
+    "learning_rate": "learning_rate",
+    "best_val_accuracy": "best/val_accuracy",
+    "best_epoch": "best/epoch",
+    "test_loss": "test/loss",
+    "train_accuracy": "train/accuracy",
+    "train_seconds": "time/train_seconds",
+    "epoch_seconds": "time/epoch_seconds",
+    "test_f1.macro": "test/f1.macro",
+    "test_f1.7": "test_f1/7",
+    "test_recall.cats/dogs": "test_recall/cats/dogs",
+    "all_precision.macro": "all/precision.macro",
+    "validation_recall.3": "validation_recall/3",
+    "my/metric": "my/metric",
+    "top_5": "top_5",
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_of_one_value_are_in_sections(name: str) -> None:
+    assert stored_names.stored_metric(name) == METRICS[name]
+    assert stored_names.metric_name(METRICS[name]) == name
+    assert stored_names.metric_name(name) == name  # of an earlier version
+
+
+def test_provenance_has_one_prefix() -> None:
+    tags = {"fingerprint": "1", "fingerprint.code": "2", "hash.test": "3", "git.commit": "4", "version.keras": "5"}
+    stored = {stored_names.stored_tag(name): value for name, value in tags.items()}
+    assert set(stored) == {f"record.{name}" for name in tags}
+    assert stored_names.tags_of(stored) == tags
+    for name in ("outcome", "run.uid", "sweep.kind", "mlflow.source.git.commit", "hashes"):
+        assert stored_names.stored_tag(name) == name
+
+
+def split(*words: str) -> tuple[set[str], dict[str, str]]:
+    shown, others = stored_names.split_parameters(parameters(compose_config(list(words))))
+    return set(shown), others
+
+
+def test_the_settings_that_describe_the_experiment_are_parameters() -> None:
+    shown, others = split()
+    assert shown == {
+        *("seed", "source", "data", "model", "optimizer", "schedule", "callbacks", "fit.epochs", "fit.batch_size"),
+        *("model.units", "model.activation", "model.dropout", "optimizer.learning_rate", "source.offline"),
+    }
+    assert others["data.labels"] == "one_hot" and others["model._target_"] == "mnistlab.training.models.mlp"
+    more, _ = split("data.labels=integer", "fit.engine=keras", "sweep.seeds=1", "run.name=mine", "save.which=last")
+    assert more - shown == {"data.labels", "fit.engine", "save.which"}
+    more, _ = split("data=augmented", "callbacks=early_stopping", "data.validation_fraction=0.2")
+    assert {"data.augmentation.rotation_range", "callbacks.early_stopping.patience", "data.validation_fraction"} <= more
+    assert "data.validation_split" not in more
+
+
+def test_no_setting_is_lost() -> None:
+    settings = parameters(compose_config(["data.keep={3: 0.5}", "fit.epochs=7"]))
+    shown, others = stored_names.split_parameters(settings)
+    tags = {stored_names.SETTINGS_TAG: stored_names.settings_tag(others)}
+    read = stored_names.parameters_of({name: str(value) for name, value in shown.items()}, tags)
+    assert read == {name: str(value) for name, value in settings.items()}
+    assert stored_names.tags_of(tags) == tags
+
+
+def test_a_text_too_long_for_a_tag_loses_its_longest_settings() -> None:
+    text = stored_names.settings_tag({"long": "x" * 9000, "short": "y"})
+    assert json.loads(text) == {"short": "y"}
+    assert stored_names.parameters_of({"a": "1"}, {stored_names.SETTINGS_TAG: text[:-2]}) == {"a": "1"}
