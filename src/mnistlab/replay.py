@@ -52,28 +52,26 @@ def _replay() -> int:
         raise ConfigError(f"{chosen.place} has no record of its epochs. Name a run, or its folder.")
     print(chosen.reason, flush=True)
     with trust.trusting(named):
-        config = _config(chosen, root)
         with startup.loading():
             from mnistlab import experiment
+            from mnistlab.config.recorded import recorded_config
+        config = recorded_config(chosen.config, chosen.place)
         data = experiment.load_dataset(config)
         reasons = _differences(chosen, experiment.identity(config, data), data.name)
         print(f"Differs from then: {reasons}." if reasons else "Code, libraries and data are those of the run.")
+        _store_apart(config, root)
         logging.getLogger("mnistlab").setLevel(logging.WARNING)
         print(f"Training {len(chosen.epochs)} epochs again ...", flush=True)
         repeated = experiment.run(config).epochs
     return _report(chosen, repeated, config)
 
 
-def _config(chosen: ChosenModel, root: str) -> "Config":
-    """The run's configuration, for a run that is not tracked and saves no model."""
-    from mnistlab.config.recorded import recorded_config
-
-    config = recorded_config(chosen.config, chosen.place)
+def _store_apart(config: "Config", root: str) -> None:
+    """Have the run not tracked, in a folder of its own, and without a saved model."""
     name = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{os.getpid()}"
     config.paths.root, config.paths.run = root, str(Path(root) / "runs" / "replays" / name)
     config.tracking.backend, config.fit.resume, config.fit.max_seconds = "none", "never", None
     config.save.formats, config.save.register = [], None
-    return config
 
 
 def _differences(chosen: ChosenModel, now: Mapping[str, str], data_name: str) -> str:

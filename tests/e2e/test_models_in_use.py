@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,12 +17,12 @@ import pytest
 from conftest import Finished, Store, environment, run_command
 from PIL import Image
 
-from mnistlab import evaluate, predict
+from mnistlab import evaluate, predict, replay
 from mnistlab.compare import load_runs
 from mnistlab.data import sources
 from mnistlab.runtime import errors
 
-COMMANDS = {"predict": predict._predict, "evaluate": evaluate._evaluate}
+COMMANDS = {"predict": predict._predict, "evaluate": evaluate._evaluate, "replay": replay._replay}
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +198,35 @@ def test_image_folders_are_read_in_the_model_s_size(command, tmp_path: Path) -> 
     done = command("evaluate", "source=directory", "source.path=photos", "tracking=none")
     assert done.code == 0, done.err
     assert "digits: 30 images of photos" in done.out
+
+
+def test_a_run_is_repeated_to_the_bit(command, root: Path) -> None:
+    done = command("replay", "run=digits")
+    assert done.code == 0, done.out + done.err
+    assert "Code, libraries and data are those of the run." in done.out
+    assert "Equal to the bit in all 4 epochs: accuracy, loss, val_accuracy, val_loss, learning_rate." in done.out
+    (folder,) = root.glob("runs/replays/*")
+    assert not (folder / "model_files" / "model.keras").exists()
+    assert [run for run in Store(root).runs() if "replays" in run.data.tags["run.folder"]] == []
+
+
+def test_a_repetition_names_the_first_difference(command, root: Path, tmp_path: Path) -> None:
+    run = model_file(root).parents[1]
+    shutil.copytree(run, tmp_path / "copy")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[2]["metrics"]["val_loss"] *= 1.0000001
+    (tmp_path / "copy" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tags = json.loads((run / "tags.json").read_text())
+    libraries = json.loads(tags["fingerprint.libraries"]) | {"keras": "3.0.0"}
+    tags |= {"fingerprint.libraries": json.dumps(libraries), "fingerprint": "0"}
+    (tmp_path / "copy" / "tags.json").write_text(json.dumps(tags))
+    done = command("replay", f"run={tmp_path / 'copy'}")
+    assert done.code == 1, done.err
+    assert f"Differs from then: keras changed: 3.0.0 -> {keras.__version__}." in done.out
+    assert f"first in epoch 3 of 4, where val_loss was {rows[2]['metrics']['val_loss']!r}" in done.out
+    shutil.copy(model_file(root), tmp_path / "alone.keras")
+    done = command("replay", "run=alone.keras")
+    assert (done.code, "run=alone.keras has no record of its epochs" in done.err) == (2, True)
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "using-models.md").read_text(encoding="utf-8")

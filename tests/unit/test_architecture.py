@@ -17,7 +17,7 @@ import pytest
 import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
-COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "promote", "sync", "ui"}
+COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "promote", "replay", "sync", "ui"}
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.
 ARROWS = {
     "config": set(),
