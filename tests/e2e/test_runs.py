@@ -48,12 +48,13 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     assert params["fit.batch_size"] == run.data.tags["batch_size"] == "32"
     assert params["model"] == "mlp"
 
-    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "time/epoch_seconds"):
+    per_epoch = [f"epoch/{name}" for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")]
+    for name in (*per_epoch, "time/epoch_seconds"):
         assert [entry.step for entry in store.client.get_metric_history(run.info.run_id, name)] == [1, 2], name
     assert len(store.client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
-    losses = [entry.value for entry in store.client.get_metric_history(run.info.run_id, "val_loss")]
-    assert run.data.metrics["best/epoch"] == 1 + int(np.argmin(losses))
-    assert run.data.metrics["best/val_loss"] == min(losses)
+    losses = [entry.value for entry in store.client.get_metric_history(run.info.run_id, "epoch/val_loss")]
+    assert run.data.metrics["summary/best_epoch"] == 1 + int(np.argmin(losses))
+    assert run.data.metrics["summary/best_val_loss"] == min(losses)
     assert 0 <= run.data.metrics["test_f1/7"] <= 1
 
     tags = run.data.tags

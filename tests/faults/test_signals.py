@@ -133,7 +133,7 @@ def test_a_run_that_was_killed_has_the_status_killed_at_once(start, tmp_path) ->
     (run,) = Store(tmp_path).runs()
     assert run.info.status == "KILLED"
     assert run.data.tags["error"] == "the process was killed during the run"
-    assert run.data.metrics["loss"] > 0
+    assert run.data.metrics["epoch/loss"] > 0
 
 
 @pytest.mark.long

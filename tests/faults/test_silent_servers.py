@@ -46,7 +46,7 @@ def test_a_sweep_without_its_server_is_delivered_later_once(train, tmp_path: Pat
         files = {entry.path for entry in client.list_artifacts(parent.info.run_id)}
         assert {"report.html", "report.md", "jobs.csv", "table.csv"} <= files
         for run in jobs:
-            assert [entry.step for entry in client.get_metric_history(run.info.run_id, "val_loss")] == [1, 2]
+            assert [entry.step for entry in client.get_metric_history(run.info.run_id, "epoch/val_loss")] == [1, 2]
             assert len(run.outputs.model_outputs) == 1
         dry = train(*JOBS, "sweep.dry_run=true", MLFLOW_TRACKING_URI=uri)
         assert "2 jobs, 2 of them done" in dry.out

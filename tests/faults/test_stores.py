@@ -31,7 +31,7 @@ def test_a_run_outlives_its_background_process(start, tmp_path) -> None:
     (run,) = Store(tmp_path).runs()
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/accuracy"] > 0
-    history = Store(tmp_path).client.get_metric_history(run.info.run_id, "loss")
+    history = Store(tmp_path).client.get_metric_history(run.info.run_id, "epoch/loss")
     assert [entry.step for entry in history] == list(range(1, 301))  # what died with the process was delivered again
     assert json.loads((folder / "sync.json").read_text())["synced"]
 

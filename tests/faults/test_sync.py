@@ -67,11 +67,11 @@ def test_a_delivery_is_complete_and_nothing_is_doubled_by_another(root) -> None:
     assert run.data.params["model.layers_0_"] == "Dense"
     assert run.data.params["model.layers_0__2"] == "Dropout"
     assert len(run.data.params["long"]) == 6000
-    history = Store(root).client.get_metric_history(run.info.run_id, "loss")
+    history = Store(root).client.get_metric_history(run.info.run_id, "epoch/loss")
     rows = sync.read_rows(folder / "metrics.jsonl")
     assert [(entry.step, entry.value) for entry in history] == [(1, 0.5), (2, 0.25)]
     assert [entry.timestamp for entry in history] == [row["timestamp"] for row in rows]
-    assert len(Store(root).client.get_metric_history(run.info.run_id, "cats _ dogs")) == 2
+    assert len(Store(root).client.get_metric_history(run.info.run_id, "epoch/cats _ dogs")) == 2
     assert "tracking.error" not in run.data.tags
     assert [entry.path for entry in Store(root).client.list_artifacts(run.info.run_id, "reports")] == ["reports/a.txt"]
 
@@ -118,7 +118,7 @@ def test_a_torn_last_line_and_damaged_files_do_not_stop_a_delivery(root) -> None
         file.write('{"step": 3, "timest')
     (folder / "parameters.json").write_text('{"a": ')
     run_id = delivery.deliver(folder, store_of(root))
-    assert len(Store(root).client.get_metric_history(run_id, "loss")) == 2
+    assert len(Store(root).client.get_metric_history(run_id, "epoch/loss")) == 2
 
 
 def test_a_refused_entry_costs_that_entry_and_one_warning(root, caplog) -> None:
@@ -199,7 +199,7 @@ def test_a_server_that_is_killed_in_mid_run_gets_everything_later(start, train, 
         assert run_command(tmp_path, str(folder), module="mnistlab.sync").code == 0
         client = MlflowClient(uri)
         (run,) = client.search_runs([client.get_experiment_by_name("mnistlab").experiment_id])
-        history = client.get_metric_history(run.info.run_id, "loss")
+        history = client.get_metric_history(run.info.run_id, "epoch/loss")
         assert sorted(entry.step for entry in history) == list(range(1, 201))
         assert run.info.status == "FINISHED"
         assert len(run.outputs.model_outputs) == 1
@@ -235,7 +235,7 @@ def test_a_database_that_is_locked_for_a_while_delays_and_loses_nothing(root, st
         lock.stdin.close()
         assert command.finish() == 0, command.output
     (run,) = Store(root).runs()
-    history = Store(root).client.get_metric_history(run.info.run_id, "loss")
+    history = Store(root).client.get_metric_history(run.info.run_id, "epoch/loss")
     assert (run.info.status, [entry.step for entry in history]) == ("FINISHED", [1, 2])
 
 

@@ -309,7 +309,7 @@ def test_the_same_command_continues_an_interrupted_run(tracking: str, train_here
         (run,) = [run for run in train_here.runs() if run.tags["run.folder"] == str(folder)]
         assert (run.status, run.tags["resumed.count"], "error" in run.tags) == ("FINISHED", "1", False)
         client, _ = open_store(train_here.store)
-        assert [entry.step for entry in client.get_metric_history(run.run_id, "loss")] == [1, 2, 3]
+        assert [entry.step for entry in client.get_metric_history(run.run_id, "epoch/loss")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

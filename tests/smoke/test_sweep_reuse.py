@@ -141,7 +141,7 @@ def test_the_parent_run_shows_all_results_and_marks_the_reused(trainer: Trainer)
     client, _ = open_store(trainer.store)
     times = [client.get_run(run).info for run in (adam.run_id, earlier.run_id)]
     assert (times[0].start_time, times[0].end_time) == (times[1].start_time, times[1].end_time)
-    assert len(client.get_metric_history(adam.run_id, "val_accuracy")) == 2
+    assert len(client.get_metric_history(adam.run_id, "epoch/val_accuracy")) == 2
     # the entries are no training runs: they are neither reused nor compared
     assert "2 of them done" in trainer(*words).out
     assert trainer("--multirun", *BASE, "optimizer=sgd,adam,rmsprop").code == 0

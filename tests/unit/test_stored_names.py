@@ -11,11 +11,11 @@ from mnistlab.config.compose import compose_config
 from mnistlab.tracking import stored_names
 
 METRICS = {
-    "loss": "loss",
-    "val_accuracy": "val_accuracy",
-    "learning_rate": "learning_rate",
-    "best_val_accuracy": "best/val_accuracy",
-    "best_epoch": "best/epoch",
+    "loss": "epoch/loss",
+    "val_accuracy": "epoch/val_accuracy",
+    "learning_rate": "epoch/learning_rate",
+    "best_val_accuracy": "summary/best_val_accuracy",
+    "best_epoch": "summary/best_epoch",
     "test_loss": "test/loss",
     "train_accuracy": "train/accuracy",
     "train_seconds": "time/train_seconds",
@@ -26,7 +26,7 @@ METRICS = {
     "all_precision.macro": "all/precision.macro",
     "validation_recall.3": "validation_recall/3",
     "my/metric": "my/metric",
-    "top_5": "top_5",
+    "top_5": "epoch/top_5",
 }
 
 

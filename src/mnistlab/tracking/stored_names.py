@@ -2,8 +2,9 @@
 
 A run's folder has everything under mnistlab's own names. In the store:
 
-- *Metrics* that have one value are in sections, which the UI folds: 'best/val_accuracy', 'test/accuracy',
-  'test_f1/7', 'time/train_seconds'. Those of every epoch keep their names: loss, accuracy, val_loss, learning_rate.
+- *Metrics* are in sections, which the UI sorts by name and folds. Those of every epoch come first: 'epoch/loss',
+  'epoch/val_loss', 'epoch/learning_rate'. Then those of one value: 'summary/best_val_accuracy', 'test/accuracy',
+  'test_f1/7', 'time/train_seconds'. Names without a section would come last.
 - *Tags* of the provenance have the prefix 'record.': 'record.fingerprint', 'record.git.commit', 'record.version.keras'.
 - *Parameters* are the settings that describe the experiment and those that differ from their defaults. All others are
   in the tag 'record.settings' as JSON.
@@ -22,7 +23,8 @@ import yaml
 from mnistlab.config import conf_folder, flatten
 from mnistlab.config.schema import KERAS_NAMES
 
-SECTIONS = ("best", "test", "train", "validation", "all")
+SECTIONS = ("test", "train", "validation", "all")
+EPOCH, SUMMARY = "epoch/", "summary/"
 TIMES = ("epoch_seconds", "train_seconds", "steps_per_epoch")
 PER_CLASS = re.compile(r"((?:test|train|validation|all)_(?:f1|precision|recall))\.(?!macro$)(.+)", re.DOTALL)
 STORED_PER_CLASS = re.compile(r"((?:test|train|validation|all)_(?:f1|precision|recall))/(.+)", re.DOTALL)
@@ -44,13 +46,17 @@ NEVER = (
 
 
 def stored_metric(name: str) -> str:
-    """'best_val_loss' -> 'best/val_loss', 'test_f1.7' -> 'test_f1/7', 'train_seconds' -> 'time/train_seconds'."""
+    """'loss' -> 'epoch/loss', 'best_epoch' -> 'summary/best_epoch', 'test_f1.7' -> 'test_f1/7'; 'my/metric' stays."""
+    if "/" in name.partition(".")[0]:
+        return name
     if name in TIMES:
         return f"time/{name}"
+    if name.startswith("best_"):
+        return f"{SUMMARY}{name}"
     if found := PER_CLASS.fullmatch(name):
         return f"{found[1]}/{found[2]}"
     section, _, rest = name.partition("_")
-    return f"{section}/{rest}" if section in SECTIONS and rest else name
+    return f"{section}/{rest}" if section in SECTIONS and rest else f"{EPOCH}{name}"
 
 
 def metric_name(stored: str) -> str:
@@ -58,7 +64,7 @@ def metric_name(stored: str) -> str:
     if found := STORED_PER_CLASS.fullmatch(stored):
         return f"{found[1]}.{found[2]}"
     section, _, rest = stored.partition("/")
-    if section == "time" and rest in TIMES:
+    if f"{section}/" in (EPOCH, SUMMARY) or (section == "time" and rest in TIMES):
         return rest
     return f"{section}_{rest}" if section in SECTIONS and rest else stored
 
