@@ -1,0 +1,116 @@
+"""What a finished run recorded, as far as a script needs it: its configuration again, its history, its files."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from mnistlab.config import Config, ConfigError
+from mnistlab.config.build import trust_problems
+from mnistlab.config.compose import compose_config
+from mnistlab.config.trust import trusted
+from mnistlab.tracking import history, sync
+from mnistlab.tracking.chosen_models import ChosenModel
+from mnistlab.tracking.stores import StoreAddress
+
+# Not of a training's numbers: how long it took, and what one class has.
+NOT_COMPARED = ("epoch_seconds", "learning_rate")
+GROUPS = ("source", "model", "optimizer", "schedule", "callbacks", "init")
+TYPED_GROUPS = ("data", "fit", "save")
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run that is handed over.
+
+    chosen: what `run=` named; config: its settings; epochs: a row of metrics an epoch; test: loss and metrics on the
+    test set; manifest: of images in files, path, class and split of each, in the order of the splits.
+    """
+
+    chosen: ChosenModel
+    config: Config
+    epochs: list[dict[str, float]]
+    test: dict[str, float]
+    manifest: list[dict[str, str]]
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        return self.chosen.tags
+
+    @property
+    def folder(self) -> str:
+        """Where the run wrote its files, which its configuration may name."""
+        return str(self.config.paths.run or self.tags.get("run.folder", ""))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Package -> version, of what the numbers depend on."""
+        names = ("python", "keras", "tensorflow", "numpy", "scikit-learn")
+        return {name: self.tags[f"version.{name}"] for name in names if f"version.{name}" in self.tags}
+
+
+def files_of_run(chosen: ChosenModel, store: StoreAddress) -> tuple[list[dict[str, float]], str]:
+    """The metrics of each epoch and the text of manifest.csv, from the run's folder or from the store.
+
+    It needs MLflow if the run's folder is not on this machine.
+    """
+    for folder in (chosen.file.resolve().parents[1], Path(chosen.tags.get("run.folder", ""))):
+        rows = [row["metrics"] for row in sync.read_rows(folder / "metrics.jsonl")]
+        if rows:
+            return [row for row in rows if "epoch_seconds" in row], _text(folder / "manifest.csv")
+    if not chosen.run_id:
+        return [], ""
+    (run,) = history.with_ids(store, [chosen.run_id])
+    curves = history.record_of(store, run).history
+    epochs = [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
+    return epochs, _text(history.artifact(store, run, "manifest.csv"))
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def recorded_run(chosen: ChosenModel, epochs: list[dict[str, float]], manifest: str) -> RecordedRun:
+    """The run with its configuration made again.
+
+    Raises:
+        ConfigError: there is no record of the run, or it names code that the user does not trust.
+    """
+    if not {"source", "data", "model", "optimizer", "fit"} <= chosen.config.keys() or not epochs:
+        raise ConfigError(
+            f"{chosen.place} must be a run that mnistlab recorded, with its config.yaml and its epochs. "
+            "Name a run: its id, its name or its folder."
+        )
+    config = _config(chosen.config)
+    if problems := trust_problems(config, trusted()):
+        raise ConfigError(problems)
+    shown = [{name: value for name, value in row.items() if _is_compared(name)} for row in epochs]
+    measured = {name.removeprefix("test_"): value for name, value in chosen.metrics.items() if name.startswith("test_")}
+    test = {name: value for name, value in measured.items() if name in shown[0]}
+    rows = [row for row in csv.DictReader(io.StringIO(manifest)) if row["split"] != "skipped"]
+    return RecordedRun(chosen, config, shown, test, rows)
+
+
+def _is_compared(name: str) -> bool:
+    return name not in NOT_COMPARED and "." not in name
+
+
+def _config(recorded: Mapping[str, Any]) -> Config:
+    """The recorded settings as a configuration of this version: settings that it does not know are left out."""
+    resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(recorded)), resolve=True)
+    config = compose_config([])
+    for name in GROUPS:
+        setattr(config, name, resolved.get(name) or {})
+    for name in TYPED_GROUPS:
+        part = getattr(config, name)
+        known = {entry.name for entry in dataclasses.fields(part)}
+        given = {key: value for key, value in resolved.get(name, {}).items() if key in known}
+        setattr(config, name, dataclasses.replace(part, **given))
+    config.seed, config.deterministic = int(resolved["seed"]), bool(resolved.get("deterministic"))
+    config.paths.run = resolved.get("paths", {}).get("run")
+    return config
