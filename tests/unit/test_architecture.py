@@ -17,7 +17,10 @@ import pytest
 import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
-COMMANDS = {"check", "train", "compare", "doctor", "evaluate", "export", "predict", "promote", "replay", "sync", "ui"}
+COMMANDS = {
+    *("check", "compare", "doctor", "eject", "evaluate", "export"),
+    *("predict", "promote", "replay", "sync", "train", "ui"),
+}
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.
 ARROWS = {
     "config": set(),
@@ -28,6 +31,7 @@ ARROWS = {
     "evaluation": {"config", "runtime"},
     "tracking": {"config", "runtime", "comparison"},
     "inference": {"config", "data", "training", "evaluation", "tracking", "comparison", "runtime"},
+    "handover": {"config", "data", "training", "tracking", "runtime"},
     "experiment": {"config", "data", "training", "evaluation", "tracking", "runtime"},
     "sweep": {"experiment", "config", "data", "training", "evaluation", "tracking", "comparison", "runtime"},
     "sources": {"data"},  # the types for users' own sources, under their short name
@@ -44,10 +48,10 @@ OWNERS = {
     "scipy": {"comparison", "inference"},
     "pandas": {"data"},  # what ImageDataGenerator reads file names from
     "hydra": {"config", "train", "sweep"},
-    "omegaconf": {"config", "train", "sweep", "inference"},  # inference: a run's recorded settings
+    "omegaconf": {"config", "train", "sweep", "inference", "handover"},  # the last two: a run's recorded settings
     "tensorflow": {"training", "data"},  # data: batches from folders
     # data: also downloads; tracking: raw_images.py, which runs within logged models
-    "keras": {"training", "data", "experiment", "inference", "tracking"},
+    "keras": {"training", "data", "experiment", "inference", "handover", "tracking"},
     "rich": {"runtime", "comparison"},
     "PIL": {"data", "export", "inference"},
 }
@@ -222,7 +226,7 @@ def test_importing_a_command_loads_nothing_heavy(command: str) -> None:
 def test_importing_the_packages_loads_nothing_heavy() -> None:
     """Except training: its front door is Keras."""
     packages = sorted(set(PACKAGES) - COMMANDS - {"", "experiment", "training"})
-    assert len(packages) == 9
+    assert len(packages) == 10
     assert loaded_by(f"import {', '.join(f'mnistlab.{package}' for package in packages)}") == ([], "")
 
 

@@ -1,5 +1,6 @@
 """The script's Part 2: images and labels are loaded, held out, thinned, scaled and one-hot encoded, as the run did."""
 
+import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def facts_of(run: RecordedRun, dataset: Dataset, in_model: bool = False) -> Data
     in_model: scale in the model in any case.
     """
     scale, offset = scale_and_offset(run.config.data.rescale or run.config.data.scaling, dataset.value_range)
-    too_large = sum(np.prod(split.images.shape) * 4.0 for split in dataset.splits.values()) > MAX_SCALED_BYTES
+    too_large = sum(4 * math.prod(split.images.shape) for split in dataset.splits.values()) > MAX_SCALED_BYTES
     precise = run.config.fit.precision == "float64"  # Keras hands arrays over as float32
     weights = _class_weight(run, dataset)
     layers = augmentation.layers(dataset.augmentation, dataset.image_shape) if dataset.loader != "generator" else []
@@ -111,15 +112,16 @@ def _splitting(run: RecordedRun, reading: Reading) -> Section | None:
     test_exists = reading.has_test
     if not reading.has_test and not keras_rule:
         lines.append(_held_out("test", f"{data.test_fraction!r}, np.random.default_rng([{data.split_seed}, 1])"))
-        texts.append(f"The data have no test set, so {data.test_fraction:.0%} of the training images become one.")
+        texts.append(f"The data have no test set: {data.test_fraction:.0%} of the training images become one.")
         test_exists = True
     if data.validation == "test" and test_exists:
         lines.append("X_val, val_labels = X_test, test_labels")
         texts.append("As the guide does, the test images are also the validation images (data.validation=test).")
     elif not reading.has_validation:
         texts.append(
-            f"A share of the training images, {data.validation_fraction:g} of them, is held out for the validation: "
-            "the network never trains on them, and the test images stay unseen until the end."
+            f"{data.validation_fraction:.0%} of the training images are held out for the validation "
+            "(data.validation_fraction): the network never trains on them, and the test images stay unseen until the "
+            "end."
         )
         if keras_rule:
             functions += FIRST_OF_EACH_CLASS
@@ -179,7 +181,7 @@ def _check(dataset: Dataset) -> str:
             f"assert (len(X_train), len(X_val), len(X_test)) == {tuple(map(len, dataset.splits.values()))}\n"
             f'print("{counts} images")'
         )
-    pixel_sum = float(np.sum(dataset.train.images, dtype=np.float64))
+    pixel_sum = float(np.asarray(dataset.train.images).sum(dtype=np.float64))
     return textwrap.dedent(f"""
         if not np.isclose(X_train.sum(dtype="float64"), {pixel_sum!r}, rtol=1e-6):
             print("WARNING: these are not the training images of the run")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 100
+DISTANCE = "\n"  # one more line before functions and classes
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ def script(introduction: str, sections: Sequence[Section]) -> str:
     parts = [f'"""{introduction.strip()}\n"""\n']
     for section in sections:
         comment = "\n".join(f"# {line}" for line in textwrap.wrap(section.text, WIDTH - 2, break_long_words=False))
-        parts.append(f"# %% {section.title}\n{comment}\n\n{section.code.strip()}\n")
+        code = section.code.strip()
+        parts.append(
+            f"# %% {section.title}\n{comment}\n{DISTANCE if code.startswith(('def ', 'class ')) else ''}\n{code}\n"
+        )
     return "\n".join(parts)
 
 

@@ -38,11 +38,25 @@ class NetworkCode:
         return Section("Part 3: Build the network", text, f"{code}model.summary()")
 
 
-def whole_model() -> NetworkCode:
+def whole_model(model: keras.Model) -> NetworkCode:
     """The model from a file, for one that cannot be written out as layers of Keras."""
-    body = f"    return keras.models.load_model({literal(INITIAL_MODEL)}, compile=False)"
+    loaded = f"keras.models.load_model({literal(INITIAL_MODEL)}, compile=False)"
+    body = f"    return {loaded}"
+    if seeds := [int(keras.ops.convert_to_numpy(state)[0]) for state in seed_states(model)]:
+        body = (
+            f"    model = {loaded}\n"
+            '    states = [one for one in model.variables if "seed" in one.path.split("/")[-1]]\n'
+            f"    for state, seed in zip(states, {literal(seeds)}):  # the file does not have these seeds\n"
+            "        state.assign([seed, 0])\n"
+            "    return model"
+        )
     text = f"The network has parts that a short function cannot show, so {INITIAL_MODEL} holds it as it was before the"
     return NetworkCode(body, f"{text} training.", INITIAL_MODEL)
+
+
+def seed_states(model: keras.Layer) -> list[Any]:
+    """The variables of the layers that draw random numbers while they train: seed and counter."""
+    return [variable for variable in model.variables if "seed" in variable.path.rpartition("/")[2]]
 
 
 def network_code(run: RecordedRun, model: keras.Model, facts: DataFacts, *, file: str = "") -> NetworkCode:
@@ -92,13 +106,13 @@ def _code_of(serialized: Mapping[str, Any], layer: keras.Layer, explicit: bool, 
 
 def _generator_seed(layer: keras.Layer) -> int | None:
     """The seed of a layer that draws random numbers while it trains."""
-    states = [variable for variable in layer.variables if "seed" in variable.path.rpartition("/")[2]]
+    states = seed_states(layer)
     return int(keras.ops.convert_to_numpy(states[0])[0]) if states else None
 
 
 def _functional(run: RecordedRun, network: keras.Model, front: Sequence[str], explicit: bool) -> Iterator[str]:
     """The body of `build_model` for a network of branches, a line for each layer."""
-    if not isinstance(network, keras.Model) or not hasattr(network, "input_names") or len(network.outputs) != 1:
+    if type(network).__name__ != "Functional" or len(network.outputs) != 1:
         raise CannotBeWrittenError(f"{type(network).__name__} is a model of your own class.")
     graph = _graph(network)
     names = {name: "images" for name, entry in graph.items() if not entry}
@@ -121,7 +135,13 @@ def _functional(run: RecordedRun, network: keras.Model, front: Sequence[str], ex
             yield f"    maps = base({argument})"
             continue
         yield f"    {names[name]} = {_layer_code(layer, explicit, indent=4)}({argument})"
-    yield f"    return keras.Model(images, {names[network.output_names[0]]})"
+    yield f"    return keras.Model(images, {names[_outputs(network)[0]]})"
+
+
+def _outputs(network: keras.Model) -> list[str]:
+    """The names of the layers that the network's outputs come from."""
+    listed = keras.tree.flatten(network.get_config()["output_layers"])
+    return [entry for entry in listed if isinstance(entry, str)]
 
 
 def _variable(layer: keras.Layer) -> str:
@@ -138,13 +158,22 @@ def _graph(network: keras.Model) -> dict[str, list[str]]:
         nodes = entry["inbound_nodes"]
         if len(nodes) > 1:
             raise CannotBeWrittenError(f"The layer {entry['name']} is used more than once.")
-        tensors = keras.tree.flatten(nodes[0]["args"], is_leaf=_is_tensor) if nodes else []
+        tensors = list(_leaves(nodes[0]["args"])) if nodes else []
         known = [one for one in tensors if _is_tensor(one)]
         more = [value for value in (nodes[0]["kwargs"] if nodes else {}).values() if value not in (None, False)]
         if len(known) != len(tensors) or more or any(one["config"]["keras_history"][2] for one in known):
             raise CannotBeWrittenError(f"The layer {entry['name']} is called with more than the layers before it.")
         graph[entry["name"]] = [one["config"]["keras_history"][0] for one in known]
     return graph
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What is in nested lists."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _leaves(entry)
+    else:
+        yield value
 
 
 def _is_tensor(value: Any) -> bool:
@@ -168,7 +197,7 @@ def _ordered(network: keras.Model, graph: Mapping[str, Sequence[str]], seed: int
     for name in sorted(graph, key=lambda one: first[one]):
         if first[name] < MAX_DRAWS:
             place(name)
-    for name in network.output_names:
+    for name in _outputs(network):
         place(name)
     return [name for name in ordered if graph[name]]
 

