@@ -139,7 +139,7 @@ def _splitting(run: RecordedRun, reading: Reading) -> Section | None:
     if not lines:
         return None
     code = "\n".join(lines)
-    functions += HOLD_OUT if "hold_out(" in code else ""
+    functions += f"\n{HOLD_OUT}" if "hold_out(" in code else ""
     if "generator" in code:
         code = f"generator = np.random.default_rng({data.split_seed})  # data.split_seed\n{code}"
     return Section(

@@ -1,5 +1,6 @@
 """The script's Part 3: `build_model()`, written layer by layer from the model that the run trained."""
 
+import inspect
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +34,11 @@ class NetworkCode:
         code = f"keras.utils.set_random_seed(SEED)\n\n\ndef build_model():\n{self.body}\n\n\nmodel = build_model()\n"
         if self.file == INITIAL_WEIGHTS:
             code += f"model.load_weights({literal(INITIAL_WEIGHTS)})\n"
-        text = f"{self.text} The seed decides the random numbers that the weights start from: the same seed, the same "
-        text += "order of the layers, the same weights as in the run."
-        return Section("Part 3: Build the network", text, f"{code}model.summary()")
+        seeded = (
+            " The seed decides the random numbers that the weights start from: the same seed, the same order of the "
+            "layers, the same weights as in the run."
+        )
+        return Section("Part 3: Build the network", self.text + ("" if self.file else seeded), f"{code}model.summary()")
 
 
 def whole_model(model: keras.Model) -> NetworkCode:
@@ -72,19 +75,27 @@ def network_code(run: RecordedRun, model: keras.Model, facts: DataFacts, *, file
     explicit = bool(file)
     _, *layers = model.layers  # the scaling comes first
     augmenting, layers = layers[: facts.num_augmenting], layers[facts.num_augmenting :]
+    branches = len(layers) == 1 and isinstance(layers[0], keras.Model)
+    indent = 4 if branches else 12
     front = []
     if facts.in_model:
         front.append(call("layers.Rescaling", repr(facts.scale), *([repr(facts.offset)] if facts.offset else [])))
-    front += [_layer_code(layer, explicit=True) for layer in augmenting]
-    if len(layers) == 1 and isinstance(layers[0], keras.Model):
+    front += [_layer_code(layer, explicit=True, indent=indent) for layer in augmenting]
+    if branches:
         body = "\n".join(_functional(run, layers[0], front, explicit))
     else:
         body = _sequential([*front, *(_layer_code(layer, explicit) for layer in layers)])
     text = OF_RUN
     if augmenting:
-        text += " The Random layers vary the training images; their seeds are those that the run's seed gave."
+        text += (
+            " The Random layers vary the training images, and do nothing otherwise; they draw the same numbers as "
+            "in the run."
+        )
     if file:
-        text += f" It does not start from random weights: they are in {INITIAL_WEIGHTS}."
+        start = (
+            "the weights of another run" if run.config.init.get("from") else "weights that the seed alone does not give"
+        )
+        text += f" It starts from {start}: they are in {INITIAL_WEIGHTS}."
     return NetworkCode(body, text, file)
 
 
@@ -93,15 +104,12 @@ def _sequential(codes: Sequence[str]) -> str:
     return f"    return keras.Sequential(\n        [\n{listed}        ]\n    )"
 
 
-def _layer_code(layer: keras.Layer, explicit: bool = False, indent: int = 12) -> str:
+def _layer_code(layer: keras.Layer, explicit: bool = False, indent: int = 12, used: int = 0) -> str:
     if isinstance(layer, keras.Model):
         raise CannotBeWrittenError(f"The model has a model within it ({layer.name}).")
-    return _code_of(keras.saving.serialize_keras_object(layer), layer, explicit, indent)
-
-
-def _code_of(serialized: Mapping[str, Any], layer: keras.Layer, explicit: bool, indent: int) -> str:
-    seed = _generator_seed(layer)
-    return object_code(serialized, indent=indent, **({"seed": seed} if explicit and seed is not None else {}))
+    seed = _generator_seed(layer) if explicit else None
+    more = {} if seed is None else {"seed": seed}
+    return object_code(keras.saving.serialize_keras_object(layer), indent=indent, used=used, **more)
 
 
 def _generator_seed(layer: keras.Layer) -> int | None:
@@ -119,8 +127,8 @@ def _functional(run: RecordedRun, network: keras.Model, front: Sequence[str], ex
     last = "images"
     yield "    images = keras.Input(INPUT_SHAPE)"
     for code in front:
-        yield f"    scaled = {code}({last})"
-        last = "scaled"
+        yield f"    prepared = {code}({last})"
+        last = "prepared"
     names = dict.fromkeys(names, last)
     counts: dict[str, int] = {}
     for name in _ordered(network, graph, run.config.seed):
@@ -134,7 +142,8 @@ def _functional(run: RecordedRun, network: keras.Model, front: Sequence[str], ex
             yield from _base(run, layer)
             yield f"    maps = base({argument})"
             continue
-        yield f"    {names[name]} = {_layer_code(layer, explicit, indent=4)}({argument})"
+        used = len(f"{names[name]} = ({argument})")
+        yield f"    {names[name]} = {_layer_code(layer, explicit, indent=4, used=used)}({argument})"
     yield f"    return keras.Model(images, {names[_outputs(network)[0]]})"
 
 
@@ -160,7 +169,11 @@ def _graph(network: keras.Model) -> dict[str, list[str]]:
             raise CannotBeWrittenError(f"The layer {entry['name']} is used more than once.")
         tensors = list(_leaves(nodes[0]["args"])) if nodes else []
         known = [one for one in tensors if _is_tensor(one)]
-        more = [value for value in (nodes[0]["kwargs"] if nodes else {}).values() if value not in (None, False)]
+        more = {
+            name: value for name, value in (nodes[0]["kwargs"] if nodes else {}).items() if value not in (None, False)
+        }
+        usual = inspect.signature(network.get_layer(entry["name"]).call).parameters if more else {}
+        more = {name: value for name, value in more.items() if name not in usual or usual[name].default != value}
         if len(known) != len(tensors) or more or any(one["config"]["keras_history"][2] for one in known):
             raise CannotBeWrittenError(f"The layer {entry['name']} is called with more than the layers before it.")
         graph[entry["name"]] = [one["config"]["keras_history"][0] for one in known]

@@ -37,11 +37,14 @@ def literal(value: Any) -> str:
     return repr(value)
 
 
-def call(function: str, *positional: str, indent: int = 0, **keywords: Any) -> str:
-    """A call whose arguments are code already, on one line if it fits; the first line is not indented."""
+def call(function: str, *positional: str, indent: int = 0, used: int = 0, **keywords: Any) -> str:
+    """A call whose arguments are code already, on one line if it fits; the first line is not indented.
+
+    used: characters of the line that come before or after the call.
+    """
     arguments = [*positional, *(f"{name}={value}" for name, value in keywords.items())]
     line = f"{function}({', '.join(arguments)})"
-    if indent + len(line) <= WIDTH and "\n" not in line:
+    if indent + used + len(line) <= WIDTH and "\n" not in line:
         return line
     margin = " " * (indent + 4)
     listed = "".join(f"{margin}{argument},\n" for argument in arguments)
@@ -114,7 +117,7 @@ def shortened(name: str) -> str:
     return name
 
 
-def object_code(serialized: Mapping[str, Any], indent: int = 0, **more: Any) -> str:
+def object_code(serialized: Mapping[str, Any], indent: int = 0, used: int = 0, **more: Any) -> str:
     """The call that makes an object of Keras again, with the arguments that differ from Keras's defaults.
 
     Args:
@@ -135,7 +138,7 @@ def object_code(serialized: Mapping[str, Any], indent: int = 0, **more: Any) -> 
     cls = operator.attrgetter(f"{public}.{name}")(keras)
     positional, keywords = _arguments(cls, serialized["config"])
     keywords |= {key: literal(value) for key, value in more.items()}
-    return call(shortened(f"keras.{public}.{name}"), *positional, indent=indent, **keywords)
+    return call(shortened(f"keras.{public}.{name}"), *positional, indent=indent, used=used, **keywords)
 
 
 def _public_module(module: str, name: str) -> str | None:

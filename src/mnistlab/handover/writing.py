@@ -225,8 +225,10 @@ def _notes(run: RecordedRun, model: keras.Model, code: NetworkCode) -> Iterator[
             "WARNING: the run started from other weights than this installation gives (another version of Keras, "
             "another file in init.from), so the script's numbers will differ from those of the run."
         )
-    if code.file:
+    if code.file == network.INITIAL_WEIGHTS:
         yield f"{code.file} is beside the script: the seed alone does not give the weights that the run started from."
+    if code.file == network.INITIAL_MODEL:
+        yield f"{code.file} is beside the script: the network cannot be written out as a short function."
     if run.config.deterministic:
         yield "The run used TensorFlow's deterministic operations (deterministic=true); the script does not."
     if run.tags.get("outcome.step"):
