@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistlab.config import ConfigError, TrackingConfig, project_root, trust
+from mnistlab.config import trust
 from mnistlab.config.compose import compose_config, parse_command_line
 from mnistlab.config.schema import register
+from mnistlab.inference import words
 from mnistlab.runtime import errors, exits, startup
 from mnistlab.tracking import background, chosen_models, stores
 
@@ -32,8 +33,6 @@ Usage: python -m mnistlab.evaluate [run=latest] [source=... source.KEY=VALUE ...
 
 Classes are matched by their names. The evaluation is recorded under the model's run, which is not changed.
 Exit status: 0 evaluated, 1 not completely recorded, 2 a user's mistake."""
-SETTINGS = ("run", "split", "objective", "pixels", *stores.SETTING_NAMES)
-DATA_GROUPS = ("source", "data")
 
 
 def main() -> None:
@@ -46,53 +45,25 @@ def _evaluate() -> int:
     register()
     arguments, _ = parse_command_line(sys.argv[1:])
     with trust.trusting(arguments.trust):
-        return _evaluate_on(*_split(arguments.overrides), arguments.config_dir)
+        return _evaluate_on(words.read(arguments.overrides), arguments.config_dir)
 
 
-def _evaluate_on(settings: dict[str, str], overrides: list[str], tracked: bool, config_dir: str | None) -> int:
-    if overrides:
-        compose_config(overrides, config_dir=config_dir)  # a mistake is told before anything is loaded
-    root = str(settings.get("paths.root") or settings.get("root") or project_root())
-    named = settings.get("run", chosen_models.LATEST)
-    store = stores.named_address(settings)
-    objective = settings.get("objective", chosen_models.OBJECTIVE)
-    choosing = background.submit(chosen_models.choose, named, store, root, objective, str(Path.cwd()))
+def _evaluate_on(asked: words.Words, config_dir: str | None) -> int:
+    if asked.overrides:
+        compose_config(asked.overrides, config_dir=config_dir)  # a mistake is told before anything is loaded
+    store = stores.named_address(asked.settings)
+    choosing = background.submit(chosen_models.choose, asked.run, store, asked.root, asked.objective, str(Path.cwd()))
     exits.catch_signals()
     with startup.loading():
         from mnistlab.inference import evaluating, other_data, trained_model
     chosen: ChosenModel = choosing.result()
-    trained = trained_model.load(chosen, settings.get("pixels", "auto"))
-    other = other_data.load(trained, overrides, config_dir, settings.get("split", "auto"))
+    trained = trained_model.load(chosen, asked.settings.get("pixels", "auto"))
+    other = other_data.load(trained, asked.overrides, config_dir, asked.settings.get("split", "auto"))
     for note in (chosen.reason, *trained.notes, *other.notes, *(f"WARNING: {text}" for text in other.warnings)):
         print(note, flush=True)
-    outcome = evaluating.evaluate(trained, other, _tracking(settings, tracked), root)
+    outcome = evaluating.evaluate(trained, other, asked.tracking, asked.root)
     print(f"\n{evaluating.summary(trained, other, outcome)}")
     return exits.FAILED if outcome.store_error else 0
-
-
-def _split(words: list[str]) -> tuple[dict[str, str], list[str], bool]:
-    """The command's own settings, the overrides of `source` and `data`, and whether it is recorded in a store."""
-    settings, overrides, tracked, unknown = {}, [], True, []
-    for word in words:
-        name, _, value = word.partition("=")
-        if name in SETTINGS:
-            settings[name] = value
-        elif name.lstrip("+").split(".")[0] in DATA_GROUPS:
-            overrides.append(word)
-        elif word == "tracking=none":
-            tracked = False
-        elif word != "tracking=mlflow":
-            unknown.append(word)
-    if unknown:
-        choices = ", ".join((*SETTINGS, "source, data and their settings", "tracking=none"))
-        raise ConfigError([f"{word} is not a setting. Choices: {choices}; see --help." for word in unknown])
-    return settings, overrides, tracked
-
-
-def _tracking(settings: dict[str, str], tracked: bool) -> TrackingConfig:
-    given = {stores.SHORT_NAMES.get(name, name): value for name, value in settings.items()}
-    uri, experiment = given.get("tracking.uri"), given.get("tracking.experiment")
-    return TrackingConfig(backend="mlflow" if tracked else "none", uri=uri, experiment=experiment)
 
 
 if __name__ == "__main__":

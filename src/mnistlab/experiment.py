@@ -17,7 +17,7 @@ from mnistlab import data, evaluation, training
 from mnistlab.config import Config
 from mnistlab.data import Dataset, loading
 from mnistlab.data.folders import batches
-from mnistlab.evaluation import CurveReading, Evaluation, drawing
+from mnistlab.evaluation import CurveReading, Evaluation, drawing, explanation
 from mnistlab.evaluation.summary import markdown, one_line, summary
 from mnistlab.runtime import files, space
 from mnistlab.tracking import background, fingerprint, resuming, stores
@@ -26,7 +26,7 @@ from mnistlab.tracking.initial_weights import initial_weights_file
 from mnistlab.tracking.model_digests import digest_tag
 from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.tracking.sync import sync_command
-from mnistlab.training import FitPlan, TrainingResult, building, saving, training_sample
+from mnistlab.training import FitPlan, TrainingResult, attribution, building, saving, training_sample
 from mnistlab.training.building import check_without_data
 
 log = logging.getLogger("mnistlab")
@@ -97,6 +97,7 @@ def run(config: Config) -> Result:
             write_reports(record, evaluated.reports(), evaluated.table())
             model_address = save(record, config, model, dataset)
             draw_figures(record, dataset, trained, evaluated)
+            metrics |= explain(record, model, dataset, evaluated) if config.explain else {}
         record_outcome(record, trained, reading, num_steps=int(model.optimizer.iterations))
         record.log_metrics(metrics, max(1, len(trained.history)))
         result = Result(
@@ -284,6 +285,17 @@ def draw_figures(record: Recorder, dataset: Dataset, trained: TrainingResult, ev
         shown["augmented_images"] = (image, versions, names[dataset.train.labels[0]], dataset.augmentation)
     folder = record.folder.resolve() / "figures"
     record.add_pending(background.submit_or_run_here(drawing.draw, folder, shown))
+
+
+def explain(record: Recorder, model: keras.Model, dataset: Dataset, evaluated: Evaluation) -> dict[str, float]:
+    """Draw what the model has learned and where it errs, in the background process; returns its calibration error."""
+    name, test = f"{dataset.name}, test images", dataset.test.images
+    images = explanation.SeenImages(name, lambda rows: np.asarray(test[rows]), dataset.value_range.as_pixels)
+    found = explanation.explain(evaluated, images, attribution.View(model, dataset.image_shape))
+    record.write_json(explanation.REPORT, found.report())
+    log.info("Explained: %s", "; ".join(found.lines()))
+    record.add_pending(background.submit_or_run_here(drawing.draw, record.folder.resolve() / "figures", found.shown))
+    return found.metrics("test")
 
 
 def report(result: Result, record: Recorder, config: Config, address: Future | None, seconds: float) -> None:

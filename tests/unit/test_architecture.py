@@ -18,7 +18,7 @@ import mnistlab
 
 SOURCES = Path(mnistlab.__file__).parent
 COMMANDS = {
-    *("check", "compare", "doctor", "eject", "evaluate", "export"),
+    *("check", "compare", "doctor", "eject", "evaluate", "explain", "export"),
     *("predict", "promote", "replay", "sync", "train", "ui"),
 }
 # Which package may import which. A package is a folder; experiment is a module; commands may import everything.

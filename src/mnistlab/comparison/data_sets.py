@@ -11,7 +11,10 @@ from mnistlab.comparison.results import DataIdentity
 
 DATA_GROUPS = ("source", "data")
 # Settings that never reach the images, however the runs are distributed.
-WITHOUT_DATA = ("optimizer", "model", "callbacks", "fit", "init", "save", "deterministic", "tracking", "paths", "sweep")
+WITHOUT_DATA = (
+    *("optimizer", "model", "callbacks", "fit", "init", "save", "deterministic"),
+    *("tracking", "paths", "sweep", "explain"),
+)
 SPLITS = ("data", "train", "validation", "test")
 
 DataDifference = Literal["none", "training images", "test images", "validation images", "source", "images", "unknown"]

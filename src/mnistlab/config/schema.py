@@ -175,6 +175,7 @@ class Config:
     sweep: SweepConfig
     seed: int = _number("0 <= value < 2**32", lambda value: 0 <= value < 2**32)
     deterministic: bool
+    explain: bool
     choices: dict[str, str] = _filled_in(dict)
     overrides: list[str] = _filled_in(list)
     from_environment: dict[str, Any] = _filled_in(dict)

@@ -1,4 +1,7 @@
-"""A run's figures, drawn by `figures` from plain data. The background process calls this; it imports nothing heavy."""
+"""A run's figures, drawn from plain data by `figures` and `explanation_figures`.
+
+The background process calls this; it imports nothing heavy.
+"""
 
 import contextlib
 import logging
@@ -20,7 +23,7 @@ def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
     is in figures/error.txt.
 
     Args:
-        shown: name of a function of `figures`, which names the file too -> its arguments.
+        shown: name of a function of `figures` or `explanation_figures`, which names the file too -> its arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -33,11 +36,12 @@ def draw(folder: Path, shown: Mapping[str, tuple[Any, ...]]) -> None:
 
 
 def draw_file(file: Path, name: str, arguments: tuple[Any, ...]) -> None:
-    """Write one figure as a PNG file. name: of a function of `figures`; arguments: its arguments."""
-    from mnistlab.evaluation import figures
+    """Write one figure as a PNG file. name: of a function of `figures` or `explanation_figures`; arguments: its own."""
+    from mnistlab.evaluation import explanation_figures, figures
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # a class name in a script that the font lacks
-        figure = getattr(figures, name)(*arguments)
+        module = figures if hasattr(figures, name) else explanation_figures
+        figure = getattr(module, name)(*arguments)
         with files.replacing(file, suffix=".png") as half:
             figure.savefig(half, dpi=DOTS_PER_INCH, pil_kwargs={"compress_level": 1})

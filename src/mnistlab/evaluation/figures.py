@@ -18,12 +18,12 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     The colour is the share of the row, so that rare errors of small classes show; the numbers are counts.
     """
     classes = len(class_names)
-    class_names = [_plain(name) for name in class_names]
+    class_names = [plain(name) for name in class_names]
     few = classes <= MAX_ANNOTATED_CLASSES
     side = float(np.clip(0.5 * classes, 2.4, 15))  # inches of the matrix itself
     longest = max(len(name) for name in class_names) if few else 3
     room = 0.55 + 0.085 * min(longest, 24)  # inches for the class names
-    figure, axes = _figure_in_inches(side, side, left=room, bottom=room, right=1.1, top=0.4)
+    figure, axes = figure_in_inches(side, side, left=room, bottom=room, right=1.1, top=0.4)
     box = axes.get_position()
     scale = figure.add_axes((1 - 0.85 / figure.get_figwidth(), box.y0, 0.15 / figure.get_figwidth(), 0.85 * box.height))
     every = "auto" if few else max(1, classes // 20)
@@ -36,8 +36,8 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
         vmax=1,
         cmap="Blues",
         linewidths=0.5 if few else 0,
-        xticklabels=[_short(name, 24) for name in class_names] if few else every,
-        yticklabels=[_short(name, 24) for name in class_names] if few else every,
+        xticklabels=[short(name, 24) for name in class_names] if few else every,
+        yticklabels=[short(name, 24) for name in class_names] if few else every,
         annot_kws={"size": 9 if classes > 5 else 13},
         cbar_kws={"label": "share of the true class"},
         cbar_ax=scale,
@@ -51,7 +51,7 @@ def confusion_matrix(confusion: np.ndarray, class_names: Sequence[str], title: s
     return figure
 
 
-def _figure_in_inches(
+def figure_in_inches(
     width: float, height: float, *, left: float, bottom: float, right: float, top: float
 ) -> tuple[Figure, Axes]:
     """A figure with axes of this size and these margins, all in inches: layout engines take longer than the drawing."""
@@ -99,11 +99,20 @@ def learning_curves(
 
 
 def image_grid(
-    images: np.ndarray, captions: Sequence[str], title: str = "", columns: int = 5, cmap: str = "gray_r"
+    images: np.ndarray,
+    captions: Sequence[str],
+    title: str = "",
+    columns: int = 5,
+    cmap: str = "gray_r",
+    *,
+    cell: float = 1.7,
+    font_size: float = 8,
+    bottom: float = 0.1,
 ) -> Figure:
     """Images, uint8 of shape (n, height, width, channels), each with a caption of one or two lines above it.
 
-    cmap: of grey images; 'gray_r' shows light strokes on black as ink on paper, 'gray' shows them as they are.
+    cmap: of grey images; 'gray_r' shows light strokes on black as ink on paper, 'gray' shows them as they are;
+    cell: width of an image with its gap, in inches; bottom: height of the lower margin, in inches.
 
     One picture with text on it, not a panel for each image, which would take ten times as long to draw.
     """
@@ -111,14 +120,13 @@ def image_grid(
     rows = max(1, -(-count // columns))
     gap = 0.12 * width  # between the columns, in pixels of an image
     cell_width = width + gap
-    inches = 1.7 / cell_width
-    above = (
-        0.16 + 0.15 * max((1 + caption.count("\n") for caption in captions), default=1)
-    ) / inches  # for the caption
+    inches = cell / cell_width
+    lines = max((1 + caption.count("\n") for caption in captions), default=1) if any(captions) else 0
+    above = (0.16 + 0.15 * lines if lines else 0.07) / inches  # for the caption
     cell_height = height + above
     top = 0.2 + 0.2 * (1 + title.count("\n")) if title else 0.1
-    figure, axes = _figure_in_inches(
-        columns * 1.7, rows * cell_height * inches, left=0.1, bottom=0.1, right=0.1, top=top
+    figure, axes = figure_in_inches(
+        columns * cell, rows * cell_height * inches, left=0.1, bottom=bottom, right=0.1, top=top
     )
     axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
     axes.set_axis_off()
@@ -133,7 +141,7 @@ def image_grid(
             aspect="auto",
             interpolation="nearest",
         )
-        axes.text(left + width / 2, top - 0.05 * height, caption, ha="center", va="bottom", fontsize=8)
+        axes.text(left + width / 2, top - 0.05 * height, caption, ha="center", va="bottom", fontsize=font_size)
     axes.set(xlim=(0, columns * cell_width), ylim=(rows * cell_height, 0))
     if title:
         figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top", fontsize=11)
@@ -144,7 +152,7 @@ def wrong_images(images: np.ndarray, truth: Sequence[str], predicted: Sequence[s
     """The test images with the most confident errors: truth, prediction and confidence."""
     long = max((len(name) for name in (*truth, *predicted)), default=0) > 5
     captions = [
-        f"{_short(true, 18)}{chr(10) if long else ' '}predicted {_short(guess, 16)}\n{share:.1%} confident"
+        f"{short(true, 18)}{chr(10) if long else ' '}predicted {short(guess, 16)}\n{share:.1%} confident"
         for true, guess, share in zip(truth, predicted, confidence, strict=True)
     ]
     title = "Test images with the most confident errors" if captions else "No test image was classified wrongly"
@@ -155,15 +163,16 @@ def augmented_images(
     original: np.ndarray, versions: np.ndarray, label: str, augmentation: Mapping[str, object]
 ) -> Figure:
     """A training image, uint8 of shape (1, height, width, channels), and its augmented versions."""
-    captions = [f"{_short(label)}, original", *[""] * len(versions)]
+    captions = [f"{short(label)}, original", *[""] * len(versions)]
     settings = textwrap.fill(", ".join(f"{name}={value}" for name, value in augmentation.items()), 90)
     return image_grid(np.concatenate([original, versions]), captions, f"One training image, augmented\n{settings}")
 
 
-def _short(name: str, length: int = 12) -> str:
-    return _plain(name if len(name) <= length else f"{name[: length - 1]}…")
+def short(name: str, length: int = 12) -> str:
+    """A class name of at most so many characters, cut with an ellipsis."""
+    return plain(name if len(name) <= length else f"{name[: length - 1]}…")
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name that matplotlib does not read as a formula."""
     return name.replace("$", r"\$")

@@ -49,6 +49,7 @@ def markdown(metrics: Mapping[str, float], num_epochs: int, reading: CurveReadin
 def _rows(metrics: Mapping[str, float]) -> list[list[str]]:
     """A row for each metric: on the training, the validation and the test images."""
     names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
+    names = {name for name in names if {f"train_{name}", f"best_{name}", f"best_val_{name}"} & metrics.keys()}
     rows = []
     for metric in sorted(names, key=lambda metric: (metric != "loss", metric)):
         training = metrics.get(f"train_{metric}", metrics.get(f"best_{metric}", math.nan))

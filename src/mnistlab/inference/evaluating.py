@@ -1,8 +1,6 @@
 """Evaluates a trained model on images of a source and records it as an evaluation under the model's run."""
 
 import logging
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +11,16 @@ import numpy as np
 from mnistlab import evaluation, training
 from mnistlab.config import TrackingConfig
 from mnistlab.evaluation import Evaluation, drawing
+from mnistlab.inference import records
 from mnistlab.inference.other_data import OtherData
 from mnistlab.inference.trained_model import TrainedModel
 from mnistlab.runtime import terminal
-from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import background, stores
+from mnistlab.tracking import background
 from mnistlab.tracking.description import write_reports
 from mnistlab.tracking.recorder import Recorder, recording
-from mnistlab.tracking.run_proxy import open_run
 
 log = logging.getLogger("mnistlab")
 
-KIND = "evaluation"  # the tag run.kind; `history.is_training` leaves such runs out
 NUM_WORST = 3
 
 
@@ -53,8 +49,8 @@ def evaluate(trained: TrainedModel, other: OtherData, tracking: TrackingConfig, 
         evaluation.evaluate, probabilities, dataset.test.labels, dataset.class_names, metrics
     )
     named = {f"{other.split}_{name.removeprefix('test_')}": value for name, value in evaluated.metrics().items()}
-    with recording(_open(trained, other, tracking, root)) as record:
-        record.log_parameters(_parameters(trained, other))
+    with recording(records.open_record(records.EVALUATION, trained, other, tracking, root)) as record:
+        record.log_parameters(records.parameters(trained, other))
         record.set_tags({f"hash.{other.split}": value for value in dataset.digests.values()})
         record.log_metrics(named, 0)
         write_reports(record, evaluated.reports(), evaluated.table())
@@ -73,42 +69,6 @@ def _compile(trained: TrainedModel, other: OtherData) -> None:
         metrics=fit.get("metrics", ["accuracy"]),
         labels=other.dataset.labels,
     )
-
-
-def _open(trained: TrainedModel, other: OtherData, tracking: TrackingConfig, root: str) -> Recorder:
-    chosen = trained.chosen
-    name = f"{chosen.name} on {other.dataset.name}"
-    folder = Path(root) / "runs" / "evaluations" / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{uuid.uuid4().hex[:4]}"
-    tags = {
-        "run.kind": KIND,
-        "run.name": name,
-        "run.folder": str(folder),
-        "run.process": process_name(),
-        "run.uid": uuid.uuid4().hex,
-        "evaluation.of": chosen.run_id or str(chosen.file),
-        "mlflow.source.name": "mnistlab.evaluate",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": f"{chosen.reason} Evaluated on {other.split} images of {other.dataset.name}.",
-        **({"mlflow.parentRunId": chosen.run_id} if chosen.run_id else {}),
-    }
-    is_untracked = bool(chosen.config) and chosen.run_id is None
-    if tracking.backend == "none" or is_untracked:
-        return Recorder(folder, name, tags)
-    store = stores.checked_address(tracking, root)
-    run, problem = open_run(store, name, tags)
-    return Recorder(folder, name, tags, run, store, problem)
-
-
-def _parameters(trained: TrainedModel, other: OtherData) -> dict[str, str]:
-    return {
-        "model": trained.chosen.name,
-        "run": trained.chosen.run_id or "",
-        "model_file": str(trained.chosen.file),
-        "source": other.dataset.name,
-        "source.origin": other.dataset.origin,
-        "split": other.split,
-        "num_images": str(len(other.dataset.test)),
-    }
 
 
 def _draw(record: Recorder, other: OtherData, evaluated: Evaluation) -> None:

@@ -11,6 +11,7 @@ from mnistlab.data.value_range import UINT8, ValueRange
 from mnistlab.inference.pictures import ModelInput
 from mnistlab.tracking.chosen_models import ChosenModel
 from mnistlab.training import model_files, saved_models
+from mnistlab.training.fitting import evaluation_batch_size
 
 BATCH_SIZE = 1000
 FEW = 64  # images for which compiling takes longer than it saves
@@ -42,7 +43,8 @@ class TrainedModel:
         if len(images) <= FEW:
             outputs = np.asarray(self.model(images, training=False))
         else:
-            outputs = self.model.predict(images, batch_size=BATCH_SIZE, verbose=0)
+            size = min(BATCH_SIZE, evaluation_batch_size(self.model))
+            outputs = self.model.predict(images, batch_size=size, verbose=0)
         return _probabilities(outputs)
 
 

@@ -6,7 +6,7 @@ from mnistlab.config import Config, SweepConfig, parameters, suggest
 from mnistlab.config.metric_names import metric_names
 from mnistlab.tracking import background
 
-NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra")
+NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra", "explain")
 
 
 def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[str]:

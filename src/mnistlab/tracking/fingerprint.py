@@ -24,9 +24,10 @@ from mnistlab.tracking.user_code import used_modules
 __all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to_run_again", "request_hash"]
 
 # Settings that the part 'settings' leaves out, with all settings below them:
-# where results are stored, how a sweep is run, what a run is called and how it is interrupted have no effect on it;
+# where results are stored, how a sweep is run, what a run is called, how it is interrupted and which figures are drawn
+# have no effect on it;
 WITHOUT_EFFECT = (
-    *("run", "paths", "tracking", "sweep", "save.register", *FILLED_IN),
+    *("run", "paths", "tracking", "sweep", "save.register", "explain", *FILLED_IN),
     *(f"fit.{name}" for name in ("resume", "checkpoint_percent", "checkpoint_seconds", "max_seconds")),
 )
 # these act through the images, labels and classes that they give, which the part 'data' has by content;
@@ -52,6 +53,9 @@ WITHOUT_RESULTS = (
     *(f"config/{name}.py" for name in ("compose", "explaining", "file_settings", "hydra_internals")),
     *(f"config/{name}.py" for name in ("recorded", "run_names", "secrets", "sweep_size", "trust", "yaml_files")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
+    *(f"evaluation/{name}.py" for name in ("calibration", "confusions", "embedding")),
+    *(f"evaluation/{name}.py" for name in ("explanation", "explanation_figures")),
+    "training/attribution.py",
     *(f"training/{name}.py" for name in ("model_files", "saved_models")),  # a model is loaded as it is, or not at all
 )
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "scipy")  # pillow, scipy: images in folders, ImageDataGenerator

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PER_EPOCH = ("loss", "learning_rate", "epoch_seconds")
 MAX_RUNS = 50_000
+WITHOUT_TRAINING = ("evaluation", "explanation")  # values of the tag run.kind
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,9 @@ def earlier_runs(store: StoreAddress, requests: Collection[str], fingerprints: C
 
 
 def is_training(run: StoredRun) -> bool:
-    """Whether a run trained a model; the parent run of a sweep, the entries for its reused runs and evaluations of
-    earlier runs did not."""
-    return run.tags.get("sweep.kind") not in ("parent", "reused") and run.tags.get("run.kind") != "evaluation"
+    """Whether a run trained a model; the parent run of a sweep, the entries for its reused runs, evaluations and
+    explanations of earlier runs did not."""
+    return run.tags.get("sweep.kind") not in ("parent", "reused") and run.tags.get("run.kind") not in WITHOUT_TRAINING
 
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
