@@ -20,6 +20,7 @@ TEN_COLOURS = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#9A8F00", "#7F7F7F", "#6A3D9A", "#8C564B"),
 )
 Z95 = 1.96
+PLANE_INCHES = 7.2  # that the points of an embedding take
 
 
 def first_layer(weights: np.ndarray, kind: str, name: str, captions: Sequence[str] = ()) -> Figure:
@@ -37,14 +38,14 @@ def first_layer(weights: np.ndarray, kind: str, name: str, captions: Sequence[st
     weights = weights[chosen] if channels in (1, 3) else weights[chosen].mean(axis=-1, keepdims=True)
     limit = float(np.quantile(np.abs(weights), SCALE_QUANTILE)) or 1.0
     shares = np.clip(weights / limit, -1, 1) / 2 + 0.5
-    columns = max(4, min(10 if captions else 16, int(np.ceil(np.sqrt(2 * len(chosen))))))
+    columns = min(10 if captions else 16, len(chosen), int(np.ceil(np.sqrt(2 * len(chosen)))))
     figure = image_grid(
         np.round(255 * shares).astype(np.uint8),
         [short(captions[index]) for index in chosen] if captions else [""] * len(chosen),
         _title_of_layer(kind, name, total, len(chosen), channels),
         columns,
         "RdBu_r",
-        cell=float(np.clip(9.6 / columns, 0.6, 1.5)),
+        cell=4.6 if len(chosen) == 1 else float(np.clip(9.6 / columns, 0.6, 2.4)),
         font_size=7,
         bottom=0.5,
     )
@@ -129,8 +130,8 @@ def _overlaid(colours: np.ndarray, values: np.ndarray) -> np.ndarray:
 def reliability(measured: Calibration, name: str) -> Figure:
     """Above: the accuracy of each bin of confidences against the diagonal of a calibrated model, with 95 % intervals
     (Wilson 1927). Below: how many images are in each bin."""
-    figure = Figure(figsize=(5.6, 6.4))
-    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.08, top=0.86, hspace=0.1)
+    figure = Figure(figsize=(5.6, 6.9))
+    figure.subplots_adjust(left=0.13, right=0.97, bottom=0.17, top=0.88, hspace=0.1)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     bins = len(measured.counts)
     filled = np.flatnonzero(measured.counts)
@@ -145,15 +146,16 @@ def reliability(measured: Calibration, name: str) -> Figure:
     )  # fmt: skip
     low, high = _wilson(accuracy, counts)
     errors = np.maximum([accuracy - low, high - accuracy], 0)
-    above.errorbar(middle, accuracy, errors, fmt="none", ecolor="black", elinewidth=0.9, capsize=2)
+    above.errorbar(
+        middle, accuracy, errors, fmt="none", ecolor="black", elinewidth=0.9, capsize=2, label="95 % interval"
+    )
     above.set(ylabel="Accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(frameon=False, loc="upper left", fontsize=8)
     below.bar(middle, counts, width * 0.94, color=BLUE, alpha=0.85)
     below.set(xlabel="Confidence: probability of the predicted class", ylabel="Images", yscale="log")
     below.set_ylim(0.7, max(10, 2 * counts.max()))
     below.axvline(measured.mean_confidence, color=ORANGE, linewidth=1.3, label="mean confidence")
     below.axvline(measured.mean_accuracy, color="black", linewidth=1.3, linestyle=":", label="accuracy")
-    below.legend(frameon=False, loc="upper left", fontsize=8)
+    figure.legend(frameon=False, loc="lower center", ncols=2, fontsize=8)
     for axes in (above, below):
         axes.grid(alpha=0.25)
         axes.set_axisbelow(True)
@@ -250,32 +252,40 @@ def _class_colours(count: int) -> np.ndarray:
 
 
 def _write_names(axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: np.ndarray) -> int:
-    """Write each class's name at the image nearest to the middle of its images where no other name stands.
+    """Write each class's name where no other name stands: at the image nearest to the middle of its images, else close
+    to their middle.
 
     Returns:
         how many names found no room.
     """
     size = 12 if len(names) <= 10 else 9 if len(names) <= 50 else 7.5
     low, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-9)
-    inches = (points - low) / span * 7.2
-    taken: list[tuple[float, float, float, float]] = []
-    left_out = 0
+    inches = (points - low) / span * PLANE_INCHES
+    taken: list[np.ndarray] = []  # of each name its middle and half its width and height, in inches
     present, sizes = np.unique(labels, return_counts=True)
     for label in present[np.argsort(-sizes, kind="stable")]:
-        own = np.flatnonzero(labels == label)
         half = np.array([0.0045 * size * len(names[label]) + 0.03, 0.009 * size + 0.01])
-        middle = np.median(inches[own], axis=0)
-        for index in own[np.argsort(np.linalg.norm(inches[own] - middle, axis=1), kind="stable")]:
-            x, y = inches[index]
-            inside = half[0] - 0.2 <= x <= 7.4 - half[0] and half[1] - 0.2 <= y <= 7.4 - half[1]
-            if inside and all(abs(x - a) >= half[0] + c or abs(y - b) >= half[1] + d for a, b, c, d in taken):
-                taken.append((float(x), float(y), *map(float, half)))
-                text = axes.text(
-                    *points[index], names[label], size=size, ha="center", va="center", weight="bold",
-                    color=0.75 * colours[label],
-                )  # fmt: skip
-                text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
-                break
-        else:
-            left_out += 1
-    return left_out
+        place = _free_place(inches[labels == label], half, taken)
+        if place is None:
+            continue
+        taken.append(np.array([*place, *half]))
+        x, y = place / PLANE_INCHES * span + low
+        text = axes.text(
+            x, y, names[label], size=size, ha="center", va="center", weight="bold", color=0.75 * colours[label]
+        )
+        text.set_path_effects([patheffects.withStroke(linewidth=2.5, foreground="white")])
+    return len(present) - len(taken)
+
+
+def _free_place(own: np.ndarray, half: np.ndarray, taken: Sequence[np.ndarray]) -> np.ndarray | None:
+    """The place nearest to the middle of a class's points, among them and on a grid of half an inch around it, where a
+    name of this half size fits between those that stand there. All in inches."""
+    middle = np.median(own, axis=0)
+    steps = np.linspace(-0.5, 0.5, 11)
+    around = middle + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    near_first = [one[np.argsort(np.linalg.norm(one - middle, axis=1), kind="stable")] for one in (own, around)]
+    for place in np.concatenate(near_first):
+        inside = (place >= half - 0.2).all() and (place <= PLANE_INCHES + 0.2 - half).all()
+        if inside and all((np.abs(place - one[:2]) >= half + one[2:]).any() for one in taken):
+            return np.asarray(place)
+    return None
