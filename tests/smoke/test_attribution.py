@@ -96,7 +96,7 @@ def test_nested_models_of_any_precision(policy: str | None) -> None:
         outputs = kl.Softmax(dtype="float32")(kl.Dense(3)(kl.GlobalAveragePooling2D()(maps)))
         network = keras.Model(images, outputs)
     seen = View(models.with_preprocessing(network, SHAPE, "unit"), SHAPE)
-    kind, name, weights = seen.first_layer()
+    kind, _, weights = seen.first_layer()
     assert (kind, weights.shape, weights.dtype) == ("filters", (4, 3, 3, 1), np.float32)
     np.testing.assert_allclose(weights[2, ..., 0], np.asarray(network.layers[1].kernel, np.float32)[..., 0, 2])
     assert seen.last_hidden(IMAGES).shape == (4, 4)
@@ -108,7 +108,7 @@ def test_nested_models_of_any_precision(policy: str | None) -> None:
 
 def test_the_weights_of_a_dense_layer_are_images() -> None:
     seen = view(kl.Flatten(), kl.Dense(8))
-    kind, name, weights = seen.first_layer()
+    kind, _, weights = seen.first_layer()
     assert (kind, weights.shape) == ("units", (8, *SHAPE))
     kernel = np.asarray(seen.model.layers[2].kernel)
     np.testing.assert_array_equal(weights[3].ravel(), kernel[:, 3])

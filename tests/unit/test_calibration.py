@@ -54,7 +54,7 @@ def test_one_image_is_enough() -> None:
 
 @pytest.mark.parametrize(("over", "least"), [(0.0, 22), (0.1, 20)], ids=["calibrated", "overconfident"])
 def test_the_interval_has_the_true_error(over: float, least: int) -> None:
-    """In at least 80 % of 25 samples: about 90 % is expected, and the percentile interval has it in none, calibrated."""
+    """About 90 % is expected. Of a calibrated model the percentile interval would never have it."""
     generator = np.random.default_rng(1)
     hits = 0
     for _ in range(25):

@@ -71,7 +71,7 @@ def test_every_figure_has_its_images_and_the_class_whose_score_is_explained() ->
     found = explain(evaluated(), IMAGES, view)
     assert (tuple(found.shown), found.left_out) == (explanation.FIGURES, {})
     assert view.asked["saliency"] == [([5, 0, 6, 3], [1, 0, 2, 1]), ([4, 2, 1, 7], [0, 1, 1, 1])]
-    pixels, maps, truth, predicted, confidence, name = found.shown["saliency_wrong"]
+    _, maps, truth, predicted, confidence, name = found.shown["saliency_wrong"]
     assert (truth, predicted) == (["bee", "ant", "ant", "cow"], ["ant", "bee", "bee", "bee"])
     assert (len(maps), name, confidence.tolist()) == (2, "digits, test images", [0.95, 0.8, 0.6, 0.4])
     assert found.shown["first_layer"][3] == NAMES  # the units of the first layer are the classes

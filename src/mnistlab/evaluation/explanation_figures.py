@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import seaborn
-from matplotlib import colormaps, patheffects
+from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -228,8 +228,10 @@ def embedding(
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
     colours = _class_colours(len(class_names))
     wrong = labels != predicted
-    axes.scatter(*points.T, s=9, c=colours[labels], linewidths=0, alpha=0.75)
-    axes.scatter(*points[wrong].T, s=22, facecolors=colours[labels[wrong]], edgecolors="black", linewidths=0.9)
+    axes.scatter(points[:, 0], points[:, 1], s=9, c=colours[labels], linewidths=0, alpha=0.75)
+    axes.scatter(
+        points[wrong, 0], points[wrong, 1], s=22, facecolors=colours[labels[wrong]], edgecolors="black", linewidths=0.9
+    )
     axes.set_xticks([])
     axes.set_yticks([])
     axes.margins(0.03)
@@ -246,7 +248,7 @@ def _class_colours(count: int) -> np.ndarray:
     if count <= len(TEN_COLOURS):
         return np.array(seaborn.color_palette(TEN_COLOURS[:count]))
     if count <= 20:
-        return np.array(colormaps["tab20"].colors)[:count]
+        return np.array(seaborn.color_palette("tab20", count))
     hues = np.argsort(np.arange(count) * 0.618 % 1)  # neighbouring classes get distant hues
     return np.array(seaborn.husl_palette(count, l=0.55))[hues]
 
