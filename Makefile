@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+DOCS_READY := $(VENV)/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-long faults check bench ui clean
+.PHONY: help train test test-all test-long faults check bench docs docs-figures ui clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else f"mnistlab needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Choose another: make PYTHON=python3.12 ...")'
@@ -39,9 +40,20 @@ check: $(READY) ## lint, format and types, as the pre-commit hooks do
 bench: $(READY) ## mnistlab against the notebook, side by side; ARGS="--full", ARGS="--only batch1"
 	$(BIN)/python -m benchmarks $(ARGS)
 
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(DOCS_READY)
+
+docs: $(DOCS_READY) ## the documentation's site, in site/, with all its links checked
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean $(ARGS)
+	@echo 'Read it: open site/index.html; with the search: $(BIN)/python -m http.server --directory site'
+
+docs-figures: $(READY) ## the guide's figures, anew, on the embedded digits or on MNIST: ARGS=mnist.npz
+	$(BIN)/python docs/_scripts/make_figures.py $(ARGS)
+
 ui: $(READY) ## the MLflow UI on this project's store; prints the address of the latest sweep or run
 	$(BIN)/python -m mnistlab.ui $(ARGS)
 
 clean: ## the environment and all caches; runs and mlruns stay
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,132 @@
+"""The pages of the guide and the how-to pages: all their commands run, in their order, with the files that they show.
+
+The commands are those of blocks marked `bash`. A block of YAML or Python that starts with a file's name is that file.
+Trainings are made small. Sweeps that take long only list and check their jobs; docs/_scripts/make_figures.py runs
+those of the guide's figures at full size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Finished
+
+from mnistlab import check, evaluate, export, predict
+from mnistlab.runtime import errors
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(path for name in ("guide", "how-to", "how-it-works", ".") for path in (DOCS / name).glob("*.md"))
+PAGES = [page for page in PAGES if page.parent != DOCS or page.name == "index.md"]
+PAGES = [page for page in PAGES if "\npython -m mnistlab" in page.read_text(encoding="utf-8")]
+OTHER_COMMANDS: dict[str, Callable[[], int | None]] = {
+    "check": check._check,
+    "evaluate": evaluate._evaluate,
+    "export": lambda: export.export_from_arguments(sys.argv[1:]),
+    "predict": predict._predict,
+}
+MAX_EPOCHS = 2
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """The files that the page shows."""
+    for block in (*blocks(page, "yaml"), *blocks(page, "python")):
+        if named := re.match(r"# ([\w/]+\.(?:yaml|py))\n", block):
+            (folder / named[1]).parent.mkdir(parents=True, exist_ok=True)
+            (folder / named[1]).write_text(block.partition("\n")[2], encoding="utf-8")
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command, from the name of its module on."""
+    lines = [line for block in blocks(page, "bash") for line in block.splitlines() if line]
+    assert all(line.startswith("python -m mnistlab.") for line in lines), page.name
+    return [shlex.split(line.split(" > ")[0], comments=True)[2:] for line in lines]
+
+
+def small(words: list[str]) -> list[str]:
+    """A training of few images and epochs; a sweep with repeats or many jobs lists and checks its jobs."""
+    given = {word.partition("=")[0] for word in words}
+    epochs = [word for word in words if word.startswith("fit.epochs=")]
+    kept = [word for word in words if word not in epochs]
+    number = min([MAX_EPOCHS, *(int(word.partition("=")[2]) for word in epochs)]) if epochs else 1
+    more = {"source": "mnist_5k", "data.limit": "400", "fit.epochs": str(number)}
+    takes_long = {"sweep", "sweep.seeds"} & given or any(word.count(",") > 1 for word in words if "--multirun" in words)
+    dry = ["sweep.dry_run=true"] if takes_long and "sweep.dry_run=true" not in words else []
+    return [*kept, *(f"{name}={value}" for name, value in more.items() if name not in given), *dry]
+
+
+@pytest.fixture
+def run(commands_here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    """Run a command in this process, in tmp_path, which is also the folder of its results."""
+    trainer = commands_here(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("MNISTLAB_TRUST", raising=False)
+
+    def command(module: str, *words: str) -> Finished:
+        name = module.removeprefix("mnistlab.")
+        if name in ("train", "compare"):
+            ended = trainer(*words, module=module)
+            return Finished(ended.code, ended.out, ended.err)
+        monkeypatch.setattr(sys, "argv", [module, *words])
+        capfd.readouterr()
+        code = errors.run_command(OTHER_COMMANDS[name])
+        out, err = capfd.readouterr()
+        return Finished(code, out, err)
+
+    return command
+
+
+def figures_script(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(DOCS / "_scripts")
+    return importlib.import_module("make_figures")
+
+
+def prepare(page: Path, run, folder: Path, make_npz, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page expects from the pages before it, or from its reader."""
+    write_files(page, folder)
+    if page.stem == "part-7-handwriting":
+        assert run("mnistlab.export", "source=mnist_5k", "to=digits").code == 0
+        figures_script(monkeypatch).write_handwriting(folder)
+    make_npz("fashion.npz", num_classes=10, shape=(28, 28))  # the download of Fashion-MNIST is not for tests
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_commands_of_a_page_run(page: Path, run, tmp_path: Path, make_npz, monkeypatch) -> None:
+    prepare(page, run, tmp_path, make_npz, monkeypatch)
+    shown = commands(page)
+    for module, *words in shown:
+        arguments = small(words) if module == "mnistlab.train" else words
+        if "source=fashion_mnist" in words:
+            arguments.append("source.path=fashion.npz")
+        done = run(module, *arguments)
+        assert done.code == 0, f"{module} {' '.join(arguments)}\n{done.out}\n{done.err}"
+    if scripts := [block for block in blocks(page, "python") if not block.startswith("# ")]:
+        run_script(scripts[0], tmp_path, monkeypatch)
+
+
+def run_script(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of the page, with the saved model of the first run."""
+    model = min(folder.glob("runs/*/*/model_files/model.keras"), key=lambda file: file.stat().st_mtime_ns)
+    monkeypatch.setattr(sys, "argv", ["script.py", str(model)])
+    with contextlib.chdir(folder):
+        exec(script, {})
+
+
+def test_what_the_how_to_pages_add_has_an_effect(run, tmp_path: Path) -> None:
+    """The optimizer of a class of one's own is the one that trains; what is not trusted is refused."""
+    write_files(DOCS / "how-to" / "optimizer.md", tmp_path)
+    words = ("--config-dir", "my_conf", "optimizer=sign_sgd", "source=mnist_5k", "data.limit=400", "fit.epochs=1")
+    refused = run("mnistlab.train", *words)
+    assert (refused.code, "trust=[my_optimizers]" in refused.err) == (2, True), refused.err
+    done = run("mnistlab.check", *words, "trust=[my_optimizers]")
+    assert (done.code, "; SignSGD" in done.out) == (0, True), done.out
