@@ -6,10 +6,10 @@ READY := $(VENV)/.installed
 DOCS_READY := $(VENV)/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-long faults check bench docs docs-figures ui clean
+.PHONY: help train test test-all test-long faults check bench docs docs-commands docs-figures ui clean
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(0 if ok else f"mnistlab needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Choose another: make PYTHON=python3.12 ...")'
@@ -47,6 +47,9 @@ $(DOCS_READY): $(READY)
 docs: $(DOCS_READY) ## the documentation's site, in site/, with all its links checked
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean $(ARGS)
 	@echo 'Read it: open site/index.html; with the search: $(BIN)/python -m http.server --directory site'
+
+docs-commands: $(READY) ## all commands of the guide and the how-to pages, with small trainings
+	MNISTLAB_TEST_PAGES=train $(BIN)/python -m pytest tests/e2e/test_pages.py $(ARGS)
 
 docs-figures: $(READY) ## the guide's figures, anew, on the embedded digits or on MNIST: ARGS=mnist.npz
 	$(BIN)/python docs/_scripts/make_figures.py $(ARGS)

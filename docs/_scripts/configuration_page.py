@@ -169,7 +169,9 @@ def table(rows: list[Setting], prefix: str, known: dict[str, str]) -> str:
     for row in rows:
         path = f"{prefix}{row.path}"
         if path.rpartition(".")[2] == "_target_":
-            lines.append(f"| `{path}` | `{row.value}` | callable | what is built; the other settings are its arguments |")
+            lines.append(
+                f"| `{path}` | `{row.value}` | callable | what is built, with the other settings as arguments |"
+            )
             continue
         if not (row.value or row.kind or row.comment):
             continue  # it holds the settings that follow

@@ -3,6 +3,7 @@
     python docs/_scripts/make_figures.py                 # on the 5,000 embedded digits
     python docs/_scripts/make_figures.py mnist.npz       # on the genuine MNIST; or MNISTLAB_TEST_MNIST=mnist.npz
     python docs/_scripts/make_figures.py mnist.npz --work FOLDER    # keeps the runs, and continues with them
+    python docs/_scripts/make_figures.py --work FOLDER --only verdict    # one of them
 
 Each command runs in a process of its own, in one folder, in this order. Commands that name a source keep it. The
 figures, with at most 64 colours, and figures.json, which says of each figure the command, the data and the
@@ -48,7 +49,8 @@ class Step:
 def grid_of_digits(folder: Path) -> Image.Image:
     """The first twelve training images of each class, a row for each class, dark on light."""
     rows = [sorted((folder / "digits" / "train" / str(digit)).glob("*.png"))[:12] for digit in range(10)]
-    pixels = np.block([[np.pad(255 - np.asarray(Image.open(file)), 3, constant_values=255) for file in row] for row in rows])
+    digits = [[255 - np.asarray(Image.open(file)) for file in row] for row in rows]
+    pixels = np.block([[np.pad(digit, 3, constant_values=255) for digit in row] for row in digits])
     return Image.fromarray(pixels).resize((pixels.shape[1] * 2, pixels.shape[0] * 2), Image.Resampling.NEAREST)
 
 
@@ -106,8 +108,7 @@ STEPS = [
     ),
     Step(f"{TRAIN} sweep=learning_rate optimizer=adam", {"learning-rates": "learning_rates"}),
     Step(
-        f"{TRAIN} source=mnist_5k data.limit=1000 model.units=[512] fit.epochs=40",
-        {"overfitting": "learning_curves"},
+        f"{TRAIN} source=mnist_5k data.limit=1000 model.units=[512,512] optimizer.learning_rate=0.003 fit.epochs=40", {"overfitting": "learning_curves"}
     ),
     Step(TRAIN, {"confusion": "confusion_matrix", "wrong": "wrong_images"}),
     Step(
@@ -184,17 +185,21 @@ def save(image: Image.Image, name: str) -> None:
 
 
 def main() -> None:
-    """Run the steps, all or those whose figures are named."""
+    """Run the steps, all or the one whose figure is named."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("mnist", nargs="?", default=os.environ.get("MNISTLAB_TEST_MNIST"), help="an mnist.npz")
     parser.add_argument("--work", type=Path, help="the folder of the runs; a temporary one without it")
+    parser.add_argument("--only", help="the name of a figure: no other step is run")
     arguments = parser.parse_args()
     mnist = str(Path(arguments.mnist).resolve()) if arguments.mnist else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.work or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        made = {}
+        file = FIGURES / "figures.json"
+        made = json.loads(file.read_text(encoding="utf-8")) if arguments.only else {}
         for step in STEPS:
+            if arguments.only and arguments.only not in (*step.figures, *step.drawn):
+                continue
             print(step.command, flush=True)
             if "mnistlab.export" in step.command and (folder / "digits").is_dir():
                 data = "mnist_5k"
@@ -205,8 +210,7 @@ def main() -> None:
             for name, draw in step.drawn.items():
                 save(draw(folder), name)
             found = {"command": step.command, "data": data, "results": results(folder, step.command)}
-            made |= {name: found for name in (*step.figures, *step.drawn)}
-            file = FIGURES / "figures.json"
+            made |= dict.fromkeys((*step.figures, *step.drawn), found)
             file.write_text(f"{json.dumps(made, indent=1, sort_keys=True)}\n", encoding="utf-8")
 
 

@@ -1,14 +1,16 @@
 """The pages of the guide and the how-to pages: all their commands run, in their order, with the files that they show.
 
 The commands are those of blocks marked `bash`. A block of YAML or Python that starts with a file's name is that file.
-Trainings are made small. Sweeps that take long only list and check their jobs; docs/_scripts/make_figures.py runs
-those of the guide's figures at full size.
+Trainings are small. Pages that neither bring code of their own nor use a trained model are run with a stand-in for the
+training, and long sweeps only list and check their jobs; `make docs-commands` (MNISTLAB_TEST_PAGES=train) trains for
+all of them, and docs/_scripts/make_figures.py runs the commands of the guide's figures at full size.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import re
 import shlex
 import sys
@@ -16,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Finished
+from conftest import Finished, environment
+from stand_in import Trainer
 
 from mnistlab import check, evaluate, export, predict
 from mnistlab.runtime import errors
@@ -24,7 +27,7 @@ from mnistlab.runtime import errors
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(path for name in ("guide", "how-to", "how-it-works", ".") for path in (DOCS / name).glob("*.md"))
 PAGES = [page for page in PAGES if page.parent != DOCS or page.name == "index.md"]
-PAGES = [page for page in PAGES if "\npython -m mnistlab" in page.read_text(encoding="utf-8")]
+PAGES = [page for page in PAGES if "```bash\n" in page.read_text(encoding="utf-8")]
 OTHER_COMMANDS: dict[str, Callable[[], int | None]] = {
     "check": check._check,
     "evaluate": evaluate._evaluate,
@@ -32,6 +35,8 @@ OTHER_COMMANDS: dict[str, Callable[[], int | None]] = {
     "predict": predict._predict,
 }
 MAX_EPOCHS = 2
+NEEDS_TRAINING = re.compile(r"mnistlab\.predict|mnistlab\.evaluate|init\.from=\w|trust=\[my_|path: my_")
+ALL_TRAIN = os.environ.get("MNISTLAB_TEST_PAGES") == "train"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -53,28 +58,32 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line.split(" > ")[0], comments=True)[2:] for line in lines]
 
 
-def small(words: list[str]) -> list[str]:
-    """A training of few images and epochs; a sweep with repeats or many jobs lists and checks its jobs."""
+def small(words: list[str], trains: bool) -> list[str]:
+    """A training of few images and epochs, one seed. A sweep whose jobs would train only lists and checks them."""
     given = {word.partition("=")[0] for word in words}
-    epochs = [word for word in words if word.startswith("fit.epochs=")]
-    kept = [word for word in words if word not in epochs]
-    number = min([MAX_EPOCHS, *(int(word.partition("=")[2]) for word in epochs)]) if epochs else 1
-    more = {"source": "mnist_5k", "data.limit": "400", "fit.epochs": str(number)}
-    takes_long = {"sweep", "sweep.seeds"} & given or any(word.count(",") > 1 for word in words if "--multirun" in words)
-    dry = ["sweep.dry_run=true"] if takes_long and "sweep.dry_run=true" not in words else []
-    return [*kept, *(f"{name}={value}" for name, value in more.items() if name not in given), *dry]
+    epochs = [int(word.partition("=")[2]) for word in words if word.startswith("fit.epochs=")]
+    kept = [word for word in words if not word.startswith(("fit.epochs=", "sweep.seeds="))]
+    more = {"source": "mnist_5k", "data.limit": "400"}
+    dry = trains and not ALL_TRAIN and {"--multirun", "sweep"} & given and "sweep.dry_run" not in given
+    kept += [f"{name}={value}" for name, value in more.items() if name not in given]
+    kept += ["sweep.dry_run=true"] if dry else []
+    return [*kept, f"fit.epochs={min([MAX_EPOCHS, *epochs]) if epochs else 1}"]
 
 
 @pytest.fixture
-def run(commands_here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     """Run a command in this process, in tmp_path, which is also the folder of its results."""
-    trainer = commands_here(tmp_path)
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    trainer = Trainer(tmp_path, monkeypatch, capfd)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("MNISTLAB_TRUST", raising=False)
 
-    def command(module: str, *words: str) -> Finished:
+    def command(module: str, *words: str, trains: bool = True) -> Finished:
         name = module.removeprefix("mnistlab.")
         if name in ("train", "compare"):
+            if trains:
+                trainer.train_for_real()
             ended = trainer(*words, module=module)
             return Finished(ended.code, ended.out, ended.err)
         monkeypatch.setattr(sys, "argv", [module, *words])
@@ -100,15 +109,16 @@ def prepare(page: Path, run, folder: Path, make_npz, monkeypatch: pytest.MonkeyP
     make_npz("fashion.npz", num_classes=10, shape=(28, 28))  # the download of Fashion-MNIST is not for tests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page: Path, run, tmp_path: Path, make_npz, monkeypatch) -> None:
     prepare(page, run, tmp_path, make_npz, monkeypatch)
-    shown = commands(page)
-    for module, *words in shown:
-        arguments = small(words) if module == "mnistlab.train" else words
+    trains = ALL_TRAIN or NEEDS_TRAINING.search(page.read_text(encoding="utf-8")) is not None
+    for module, *words in commands(page):
+        arguments = small(words, trains) if module == "mnistlab.train" else words
         if "source=fashion_mnist" in words:
             arguments.append("source.path=fashion.npz")
-        done = run(module, *arguments)
+        done = run(module, *arguments, trains=trains)
         assert done.code == 0, f"{module} {' '.join(arguments)}\n{done.out}\n{done.err}"
     if scripts := [block for block in blocks(page, "python") if not block.startswith("# ")]:
         run_script(scripts[0], tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""The documentation's own rules: the configuration page is complete, figures belong to commands, the site is offline."""
+"""The documentation's own rules: the configuration page is complete, a figure has its command, the site is offline."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def test_the_script_makes_the_figures_that_are_here() -> None:
 
 def test_the_architecture_page_has_the_rules_of_the_structure() -> None:
     page = (DOCS / "how-it-works" / "architecture.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.+) \|$", page.split("| package |")[1].split("## ")[0], re.MULTILINE)
+    table = page.split("| package |")[1].split("## ")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (.+) \|$", table, re.MULTILINE)
     found: dict[str, set[str]] = {}
     for packages, allowed in rows:
         for package in re.findall(r"\w+", packages):
