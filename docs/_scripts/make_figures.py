@@ -108,7 +108,8 @@ STEPS = [
     ),
     Step(f"{TRAIN} sweep=learning_rate optimizer=adam", {"learning-rates": "learning_rates"}),
     Step(
-        f"{TRAIN} source=mnist_5k data.limit=1000 model.units=[512,512] optimizer.learning_rate=0.003 fit.epochs=40", {"overfitting": "learning_curves"}
+        f"{TRAIN} source=mnist_5k data.limit=1000 model.units=[512,512] optimizer.learning_rate=0.003 fit.epochs=40",
+        {"overfitting": "learning_curves"},
     ),
     Step(TRAIN, {"confusion": "confusion_matrix", "wrong": "wrong_images"}),
     Step(

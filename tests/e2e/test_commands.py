@@ -23,13 +23,16 @@ from mnistlab.runtime import processes
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-COMMANDS = [
-    line.split("#")[0].strip()
-    for page in (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))  # test_pages.py has the folders
-    for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    for line in block.splitlines()
-    if line.startswith("python -m mnistlab.train")
-]
+PAGES = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))  # test_pages.py has those in folders
+COMMANDS = list(
+    dict.fromkeys(
+        line.split("#")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("python -m mnistlab.train")
+    )
+)
 # The README's commands at a size for tests: same options, few images, one epoch.
 SMALL = ["source=mnist_5k", "data.limit=256", "fit.epochs=1"]
 # Swept again elsewhere at this cost; here the whole suite would take too long.

@@ -25,8 +25,7 @@ from mnistlab import check, evaluate, export, predict
 from mnistlab.runtime import errors
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = sorted(path for name in ("guide", "how-to", "how-it-works", ".") for path in (DOCS / name).glob("*.md"))
-PAGES = [page for page in PAGES if page.parent != DOCS or page.name == "index.md"]
+PAGES = sorted(page for name in ("guide", "how-to", "how-it-works") for page in (DOCS / name).glob("*.md"))
 PAGES = [page for page in PAGES if "```bash\n" in page.read_text(encoding="utf-8")]
 OTHER_COMMANDS: dict[str, Callable[[], int | None]] = {
     "check": check._check,
