@@ -235,7 +235,7 @@ def _base(run: RecordedRun, base: keras.Model) -> Iterator[str]:
         raise CannotBeWrittenError(f"The model has a model within it ({base.name}).")
     weights = None if run.config.init.get("from") else settings.get("weights", "imagenet")
     from_keras = weights if weights == "imagenet" else None
-    more = {name: literal(value) for name, value in dict(settings.get("arguments") or {}).items()}
+    more: dict[str, Any] = {name: literal(value) for name, value in dict(settings.get("arguments") or {}).items()}
     shape = literal(tuple(base.input_shape[1:]))
     function = f"keras.applications.{settings.get('base', 'MobileNetV2')}"
     made = call(function, indent=4, include_top="False", weights=literal(from_keras), input_shape=shape, **more)

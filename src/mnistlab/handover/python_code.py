@@ -82,7 +82,9 @@ def node_code(value: Any, place: str, folder: str = "", indent: int = 0) -> str:
             raise CannotBeWrittenError(f"{place} has _partial_, which the script cannot write out.")
         entries = {name: entry for name, entry in value.items() if name not in (*HYDRAS, "_args_", "_partial_")}
         positional = [node_code(entry, place, folder) for entry in value.get("_args_", ())]
-        keywords = {name: node_code(entry, f"{place}.{name}", folder) for name, entry in entries.items()}
+        keywords: dict[str, Any] = {
+            name: node_code(entry, f"{place}.{name}", folder) for name, entry in entries.items()
+        }
         return call(function, *positional, indent=indent, **keywords)
     if isinstance(value, list | tuple):
         return f"[{', '.join(node_code(entry, place, folder) for entry in value)}]"
