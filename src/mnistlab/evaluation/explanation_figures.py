@@ -228,10 +228,10 @@ def embedding(
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
     colours = _class_colours(len(class_names))
     wrong = labels != predicted
-    axes.scatter(points[:, 0], points[:, 1], s=9, c=colours[labels], linewidths=0, alpha=0.75)
-    axes.scatter(
-        points[wrong, 0], points[wrong, 1], s=22, facecolors=colours[labels[wrong]], edgecolors="black", linewidths=0.9
-    )
+    size = float(np.clip(18_000 / len(points), 9, 40))
+    axes.scatter(points[:, 0], points[:, 1], s=size, c=colours[labels], linewidths=0, alpha=0.75)
+    ringed = {"facecolors": colours[labels[wrong]], "edgecolors": "black", "linewidths": 0.9}
+    axes.scatter(points[wrong, 0], points[wrong, 1], s=size + 13, **ringed)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.margins(0.03)
@@ -254,8 +254,8 @@ def _class_colours(count: int) -> np.ndarray:
 
 
 def _write_names(axes: Axes, points: np.ndarray, labels: np.ndarray, names: Sequence[str], colours: np.ndarray) -> int:
-    """Write each class's name where no other name stands: at the image nearest to the middle of its images, else close
-    to their middle.
+    """Write each class's name where no other name stands: above the image nearest to the middle of its images, else
+    close to their middle.
 
     Returns:
         how many names found no room.
@@ -286,7 +286,8 @@ def _free_place(own: np.ndarray, half: np.ndarray, taken: Sequence[np.ndarray]) 
     steps = np.linspace(-0.5, 0.5, 11)
     around = middle + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     near_first = [one[np.argsort(np.linalg.norm(one - middle, axis=1), kind="stable")] for one in (own, around)]
-    for place in np.concatenate(near_first):
+    above = np.array([0, half[1] + 0.03])
+    for place in above + np.concatenate(near_first):
         inside = (place >= half - 0.2).all() and (place <= PLANE_INCHES + 0.2 - half).all()
         if inside and all((np.abs(place - one[:2]) >= half + one[2:]).any() for one in taken):
             return np.asarray(place)
