@@ -49,7 +49,7 @@ LEFT_OUT = (
     *("data.scaling", "data.rescale"),
     *("data.validation", "data.validation_*", "data.test_fraction"),
     *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
-    *("deterministic", "save.which", "init.from", "explain"),
+    *("deterministic", "save.which", "save.register", "init.from", "explain"),
 )
 
 
@@ -145,9 +145,8 @@ def test_settings_with_effect_change_the_fingerprint_and_others_do_not(setting: 
     has_effect = listed(setting, WITH_EFFECT)
     assert (before["fingerprint"] != after["fingerprint"]) == has_effect
     assert (before["fingerprint.settings"] != after["fingerprint.settings"]) == has_effect
-    is_request = (
-        setting.split(".")[0] not in ("run", "paths", "tracking", "sweep", "explain") and setting not in HOW_INTERRUPTED
-    )
+    no_requests = ("run", "paths", "tracking", "sweep", "explain")
+    is_request = setting.split(".")[0] not in no_requests and setting not in (*HOW_INTERRUPTED, "save.register")
     assert (before["fingerprint.request"] != after["fingerprint.request"]) == is_request
 
 
