@@ -46,7 +46,7 @@ $(DOCS_READY): $(READY)
 
 docs: $(DOCS_READY) ## the documentation's site, in site/, with all its links checked
 	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --clean $(ARGS)
-	@echo 'Read it: open site/index.html; with the search: $(BIN)/python -m http.server --directory site'
+	@echo 'Read it: open site/index.html'
 
 docs-commands: $(READY) ## all commands of the guide and the how-to pages, with small trainings
 	MNISTLAB_TEST_PAGES=train $(BIN)/python -m pytest tests/e2e/test_pages.py $(ARGS)
