@@ -110,7 +110,7 @@ def test_the_architecture_page_has_the_rules_of_the_structure() -> None:
     for packages, allowed in rows:
         for package in re.findall(r"\w+", packages):
             found[package] = set(re.findall(r"`(\w+)`", allowed))
-    found["sweep"] = set(found) - {
+    found["sweep"] = set(found) - {"sweep", "inference", "handover", "sources"}  # "all of these but ..."
         "sweep",
         "inference",
         "handover",
