@@ -180,12 +180,7 @@ def _npz(file: Path, source: Mapping[str, Any], given: dict[str, Any]) -> Readin
     for split in splits:
         images, labels = (literal(keys.get(f"{kind}_{split}", f"{kind}_{split}")) for kind in "xy")
         lines.append(f"    X_{split}, {split}_labels = arrays[{images}], arrays[{labels}]")
-    names = ", ".join(f"X_{split}" for split in splits)
-    lines.append(
-        f"{names} = [images.reshape(images.shape[:3] + (-1,)) for images in ({names},)]"
-        if len(splits) > 1
-        else "X_train = X_train.reshape(X_train.shape[:3] + (-1,))"
-    )
+    lines += [f"X_{split} = X_{split}.reshape(X_{split}.shape[:3] + (-1,))" for split in splits]
     text = "A file of NumPy arrays. The last axis of the images becomes their colours: one if they are grey."
     return Reading(text, "\n".join(lines), **given)
 
