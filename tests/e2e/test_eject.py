@@ -120,6 +120,7 @@ def ejected(trained, command, tmp_path: Path):
     return eject_run
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_scripts_repeat_the_histories_and_models_of_their_runs(ejected, trained, root: Path) -> None:
     folders = {name: ejected(name) for name in REPEATED}
