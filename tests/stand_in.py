@@ -105,6 +105,7 @@ class Trainer:
 
         loading._prepared.cache_clear()
         loading._loaded.cache_clear()
+        experiment._warn_once.cache_clear()
         user_code._sources.clear()
         job.failures.clear()
         self.monkeypatch.setattr(sys, "argv", [module, *words])

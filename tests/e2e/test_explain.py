@@ -84,8 +84,8 @@ def test_a_training_draws_the_figures_and_measures_the_calibration(root: Path) -
         confidence, predicted = predictions["confidence"], predictions["predicted"]
     expected = by_hand(confidence, predicted == sources.mnist_5k().test.labels)
     metrics = run.data.metrics
-    assert metrics["test_expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert metrics["test_expected_calibration_error.low"] <= expected <= metrics["test_expected_calibration_error.high"]
+    assert metrics["test/expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["test/expected_calibration_error.low"] <= expected <= metrics["test/expected_calibration_error.high"]
     report = json.loads((folder / "reports" / "explanation.json").read_text())
     assert (report["left_out"], sum(row["images"] for row in report["bins"])) == ({}, 1000)
 
@@ -106,8 +106,8 @@ def test_an_explanation_is_recorded_under_its_run_and_is_no_training(command, ro
     model = keras.models.load_model(next(root.glob("runs/*/*/model_files/model.keras")))
     shares = model.predict(images, verbose=0)
     expected = by_hand(shares.max(axis=1), shares.argmax(axis=1) == labels)
-    assert newest.data.metrics["all_expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
-    assert newest.data.metrics["all_max_calibration_error"] >= expected
+    assert newest.data.metrics["all/expected_calibration_error"] == pytest.approx(expected, abs=1e-6)
+    assert newest.data.metrics["all/max_calibration_error"] >= expected
     after = store.client.get_run(before.info.run_id)
     assert (after.data.metrics, after.data.tags) == (before.data.metrics, before.data.tags)
     assert [run.run_id for run in load_runs(root=str(root))] == [before.info.run_id]
