@@ -1,9 +1,10 @@
 """The pages of the guide and the how-to pages: all their commands run, in their order, with the files that they show.
 
 The commands are those of blocks marked `bash`. A block of YAML or Python that starts with a file's name is that file.
-Trainings are small. Pages that neither bring code of their own nor use a trained model are run with a stand-in for the
-training, and long sweeps only list and check their jobs; `make docs-commands` (MNISTLAB_TEST_PAGES=train) trains for
-all of them, and docs/_scripts/make_figures.py runs the commands of the guide's figures at full size.
+Trainings are small. They are real on pages that use a trained model, and where a command names a callable
+(sweeps only list and check their jobs); all others run with a stand-in for the training. `make docs-commands`
+(MNISTLAB_TEST_PAGES=train) trains for all. docs/_scripts/make_figures.py runs the commands of the guide's figures at
+full size.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Finished, environment
-from stand_in import Trainer
+from stand_in import REAL_RUN, Trainer, train_nothing
 
-from mnistlab import check, evaluate, export, predict
+from mnistlab import check, evaluate, experiment, export, predict
 from mnistlab.runtime import errors
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -34,7 +35,8 @@ OTHER_COMMANDS: dict[str, Callable[[], int | None]] = {
     "predict": predict._predict,
 }
 MAX_EPOCHS = 2
-NEEDS_TRAINING = re.compile(r"mnistlab\.predict|mnistlab\.evaluate|init\.from=\w|trust=\[my_|path: my_")
+USES_A_MODEL = re.compile(r"mnistlab\.predict|mnistlab\.evaluate|init\.from=\w")
+NAMES_A_CALLABLE = re.compile(r"trust=\[my_|_target_: ")
 ALL_TRAIN = os.environ.get("MNISTLAB_TEST_PAGES") == "train"
 
 
@@ -81,8 +83,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     def command(module: str, *words: str, trains: bool = True) -> Finished:
         name = module.removeprefix("mnistlab.")
         if name in ("train", "compare"):
-            if trains:
-                trainer.train_for_real()
+            monkeypatch.setattr(experiment, "run", REAL_RUN if trains else train_nothing)
             ended = trainer(*words, module=module)
             return Finished(ended.code, ended.out, ended.err)
         monkeypatch.setattr(sys, "argv", [module, *words])
@@ -113,8 +114,9 @@ def prepare(page: Path, run, folder: Path, make_npz, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page: Path, run, tmp_path: Path, make_npz, monkeypatch) -> None:
     prepare(page, run, tmp_path, make_npz, monkeypatch)
-    trains = ALL_TRAIN or NEEDS_TRAINING.search(page.read_text(encoding="utf-8")) is not None
+    all_train = ALL_TRAIN or USES_A_MODEL.search(page.read_text(encoding="utf-8")) is not None
     for module, *words in commands(page):
+        trains = all_train or any(map(NAMES_A_CALLABLE.search, words))
         arguments = small(words, trains) if module == "mnistlab.train" else words
         if "source=fashion_mnist" in words:
             arguments.append("source.path=fashion.npz")
