@@ -182,6 +182,7 @@ def good_model(root: Path) -> Path:
     return Path(run.data.tags["run.folder"]) / "model_files" / "model.keras"
 
 
+@pytest.mark.long
 def test_the_recorded_request_is_one_for_mlflow_models_predict(root: Path, tmp_path: Path) -> None:
     request = good_model(root).parents[1] / "serving_input_example.json"
     words = ["models", "predict", "-m", GOOD, "--env-manager", "local", "-i", request, "-o", tmp_path / "found.json"]

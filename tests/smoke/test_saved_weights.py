@@ -112,7 +112,7 @@ SETTINGS = (("fused", "best"), ("keras", "last"))
 BOTH_ENGINES = ("plain", "averaged weights", "averaged weights, overwritten", "an optimizer's own final weights")
 
 
-@pytest.mark.long_after(6)
+@pytest.mark.long_after(3)
 @pytest.mark.parametrize(
     ("name", "engine", "keep"),
     [
@@ -139,7 +139,7 @@ def test_the_reloaded_model_has_the_validation_that_was_reported(name, engine, k
     assert [tested["loss"], tested["accuracy"]] == pytest.approx(again, abs=1e-6)
 
 
-@pytest.mark.long_after(2)
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize(
     "name", ["averaged weights", "averaged weights, overwritten", "an optimizer's own final weights"]
 )

@@ -118,6 +118,7 @@ def test_a_value_listed_twice_is_one_job(trainer: Trainer) -> None:
     assert len(trainer.trained()) == 2
 
 
+@pytest.mark.long
 def test_the_parent_run_shows_all_results_and_marks_the_reused(trainer: Trainer) -> None:
     assert trainer(*BASE, "optimizer=adam").code == 0
     (earlier,) = trainer.trained().values()
@@ -240,6 +241,7 @@ def test_the_file_of_a_schedule(rate: tuple[str, ...], trainer: Trainer, monkeyp
     assert run_again(trainer, *words) == dict.fromkeys(("seed0", "seed1"), "rate.csv changed")
 
 
+@pytest.mark.long
 def test_a_report_that_fails_costs_no_training(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=sgd,adam")
     assert trainer(*words).code == 0

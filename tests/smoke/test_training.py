@@ -105,6 +105,7 @@ def test_class_weights_are_those_of_keras() -> None:
         np.testing.assert_allclose(our_weights, their_weights, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.long
 def test_a_rare_class_is_recalled_better_with_balanced_weights() -> None:
     recalls = []
     for class_weight in (None, "balanced"):

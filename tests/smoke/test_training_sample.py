@@ -62,6 +62,7 @@ def test_optimizer_and_layers_are_checked_before_the_data_are_loaded(override: s
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.long
 def test_the_check_before_the_data_changes_no_result(tmp_path, monkeypatch) -> None:
     losses = []
     for name in ("checked", "unchecked"):
