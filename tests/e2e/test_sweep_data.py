@@ -29,6 +29,7 @@ def by_data(tmp_path_factory) -> tuple[Finished, Path, tuple[str, ...]]:
     return run_command(root, *words), root, words
 
 
+@pytest.mark.long
 def test_options_are_compared_within_each_data_set(by_data) -> None:
     done, root, _ = by_data
     assert done.code == 0, done.out + done.err

@@ -28,7 +28,7 @@ def has_loaded(command: Started, library: str) -> bool:
     return library in Path(f"/proc/{command.pid}/maps").read_text()
 
 
-@pytest.mark.long_after(1)
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("stop", "code", "reason"),
     [

@@ -138,7 +138,7 @@ class EachStep(keras.callbacks.Callback):
         self.states.append(state(self.model))
 
 
-@pytest.mark.long_after(9)
+@pytest.mark.long_after(5)
 @pytest.mark.parametrize("name", CASES)
 def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None:
     case = CASES[name]
@@ -202,6 +202,7 @@ def test_sizes_weights_and_optimizers_in_any_combination(num, batch_size, optimi
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("name", ["sgd", "minibatch_gd", "momentum", "adam"])
 def test_the_loss_of_an_epoch_agrees(name: str) -> None:
     case, losses = CASES[name], []
