@@ -48,7 +48,7 @@ OWNERS = {
     "scipy": {"comparison", "inference"},
     "pandas": {"data"},  # what ImageDataGenerator reads file names from
     "hydra": {"config", "train", "sweep"},
-    "omegaconf": {"config", "train", "sweep", "inference", "handover"},  # the last two: a run's recorded settings
+    "omegaconf": {"config", "train", "sweep", "inference"},  # inference: a run's recorded settings
     "tensorflow": {"training", "data"},  # data: batches from folders
     # data: also downloads; tracking: raw_images.py, which runs within logged models
     "keras": {"training", "data", "experiment", "inference", "handover", "tracking"},

@@ -1,27 +1,19 @@
 """What a finished run recorded, as far as a script needs it: its configuration again, its history, its files."""
 
 import csv
-import dataclasses
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from mnistlab.config import Config, ConfigError
-from mnistlab.config.build import trust_problems
-from mnistlab.config.compose import compose_config
-from mnistlab.config.trust import trusted
+from mnistlab.config.recorded import recorded_config
 from mnistlab.tracking import history, sync
 from mnistlab.tracking.chosen_models import ChosenModel
 from mnistlab.tracking.stores import StoreAddress
 
 # Not of a training's numbers: how long it took, and what one class has.
 NOT_COMPARED = ("epoch_seconds", "learning_rate")
-GROUPS = ("source", "model", "optimizer", "schedule", "callbacks", "init")
-TYPED_GROUPS = ("data", "fit", "save")
 
 
 @dataclass(frozen=True)
@@ -86,9 +78,8 @@ def recorded_run(chosen: ChosenModel, epochs: list[dict[str, float]], manifest: 
             f"{chosen.place} must be a run that mnistlab recorded, with its config.yaml and its epochs. "
             "Name a run: its id, its name or its folder."
         )
-    config = _config(chosen.config)
-    if problems := trust_problems(config, trusted()):
-        raise ConfigError(problems)
+    config = recorded_config(chosen.config, chosen.place)
+    config.paths.run = chosen.config.get("paths", {}).get("run")
     shown = [{name: value for name, value in row.items() if _is_compared(name)} for row in epochs]
     measured = {name.removeprefix("test_"): value for name, value in chosen.metrics.items() if name.startswith("test_")}
     test = {name: value for name, value in measured.items() if name in shown[0]}
@@ -98,19 +89,3 @@ def recorded_run(chosen: ChosenModel, epochs: list[dict[str, float]], manifest: 
 
 def _is_compared(name: str) -> bool:
     return name not in NOT_COMPARED and "." not in name
-
-
-def _config(recorded: Mapping[str, Any]) -> Config:
-    """The recorded settings as a configuration of this version: settings that it does not know are left out."""
-    resolved: Any = OmegaConf.to_container(OmegaConf.create(dict(recorded)), resolve=True)
-    config = compose_config([])
-    for name in GROUPS:
-        setattr(config, name, resolved.get(name) or {})
-    for name in TYPED_GROUPS:
-        part = getattr(config, name)
-        known = {entry.name for entry in dataclasses.fields(part)}
-        given = {key: value for key, value in resolved.get(name, {}).items() if key in known}
-        setattr(config, name, dataclasses.replace(part, **given))
-    config.seed, config.deterministic = int(resolved["seed"]), bool(resolved.get("deterministic"))
-    config.paths.run = resolved.get("paths", {}).get("run")
-    return config

@@ -101,7 +101,7 @@ def write_description(
 
 def repeat_command(config: Config) -> str:
     """The command that repeats a run, in Markdown."""
-    given = [word for word in config.overrides if not word.lstrip("+").startswith(("hydra.", "sweep.", "paths."))]
+    given = [word for word in config.overrides if not word.lstrip("+").startswith(("sweep.", "paths."))]
     folder = ["--config-dir", config.config_dir] if config.config_dir else []
     words = shlex.join(["python", "-m", "mnistlab.train", *folder, *given])
     return f"Repeat: `{hide_secrets(words)}`"

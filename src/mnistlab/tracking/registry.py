@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any, NamedTuple
 
-from mnistlab.config import ConfigError, hide_secrets, suggest
+from mnistlab.config import ConfigError, hide_secrets
 from mnistlab.tracking.mlflow_models import fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
@@ -88,21 +88,6 @@ def set_alias(store: StoreAddress, version: Version, alias: str) -> None:
         open_store(store)[0].set_registered_model_alias(version.name, alias, version.number)
     except MlflowException as error:
         raise ConfigError(f"alias={alias} cannot be set in {hide_secrets(store.uri)}: {error}.") from error
-
-
-def registered_name(store: StoreAddress, name: str) -> str:
-    """This name, if there is a registered model with it.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    client, _ = open_store(store)
-    names = [one.name for one in client.search_registered_models(max_results=1000)]
-    if name not in names:
-        raise ConfigError(
-            f"name={name}: no registered model has this name in {hide_secrets(store.uri)}.{suggest(name, names)}"
-        )
-    return name
 
 
 def _version(found: Any) -> Version:
