@@ -50,7 +50,7 @@ def _eject() -> int:
     chosen = choosing.result()
     print(chosen.reason, flush=True)
     with trust.trusting(named):
-        run = recorded.recorded_run(chosen, *background.call(recorded.files_of_run, chosen, store))
+        run = recorded.recorded_run(chosen, background.call(recorded.manifest_of, chosen, store))
         written = writing.hand_over(run, folder)
     print(f"Equal in the script and in the run: {written.equal}.")
     print("\n".join([*written.notes, f"  folder  {written.folder}", f"  files   {', '.join(written.files)}"]))

@@ -2,18 +2,12 @@
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mnistlab.config import trust
-from mnistlab.config.compose import compose_config, parse_command_line
+from mnistlab.config.compose import parse_command_line
 from mnistlab.config.schema import register
 from mnistlab.inference import words
-from mnistlab.runtime import errors, exits, startup
-from mnistlab.tracking import background, chosen_models, stores
-
-if TYPE_CHECKING:
-    from mnistlab.tracking.chosen_models import ChosenModel
+from mnistlab.runtime import errors, exits
 
 USAGE = """Evaluate a trained model again: on its own test images, or on those of another source with its classes.
 
@@ -45,23 +39,11 @@ def _evaluate() -> int:
     register()
     arguments, _ = parse_command_line(sys.argv[1:])
     with trust.trusting(arguments.trust):
-        return _evaluate_on(words.read(arguments.overrides), arguments.config_dir)
+        asked = words.read(arguments.overrides)
+        trained, other = words.load(asked, arguments.config_dir)
+        from mnistlab.inference import evaluating  # not for --help
 
-
-def _evaluate_on(asked: words.Words, config_dir: str | None) -> int:
-    if asked.overrides:
-        compose_config(asked.overrides, config_dir=config_dir)  # a mistake is told before anything is loaded
-    store = stores.named_address(asked.settings)
-    choosing = background.submit(chosen_models.choose, asked.run, store, asked.root, asked.objective, str(Path.cwd()))
-    exits.catch_signals()
-    with startup.loading():
-        from mnistlab.inference import evaluating, other_data, trained_model
-    chosen: ChosenModel = choosing.result()
-    trained = trained_model.load(chosen, asked.settings.get("pixels", "auto"))
-    other = other_data.load(trained, asked.overrides, config_dir, asked.settings.get("split", "auto"))
-    for note in (chosen.reason, *trained.notes, *other.notes, *(f"WARNING: {text}" for text in other.warnings)):
-        print(note, flush=True)
-    outcome = evaluating.evaluate(trained, other, asked.tracking, asked.root)
+        outcome = evaluating.evaluate(trained, other, asked.tracking, asked.root)
     print(f"\n{evaluating.summary(trained, other, outcome)}")
     return exits.FAILED if outcome.store_error else 0
 

@@ -248,7 +248,7 @@ def test_arrays_that_only_mnistlab_reads_lie_beside_the_script(ejected, root: Pa
 
 def test_a_reading_with_other_images_is_noticed(trained) -> None:
     chosen = chosen_models.choose(str(trained("own")), StoreAddress("", "", None), "")
-    run = recorded.recorded_run(chosen, *recorded.files_of_run(chosen, StoreAddress("", "", None)))
+    run = recorded.recorded_run(chosen, recorded.manifest_of(chosen, StoreAddress("", "", None)))
     dataset = loading.load(run.config)
     names = {}
     for split, short in verification.NAMES.items():

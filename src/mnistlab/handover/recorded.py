@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnistlab.config import Config, ConfigError
 from mnistlab.config.recorded import recorded_config
-from mnistlab.tracking import history, sync
+from mnistlab.tracking import history
 from mnistlab.tracking.chosen_models import ChosenModel
 from mnistlab.tracking.stores import StoreAddress
 
@@ -46,41 +46,38 @@ class RecordedRun:
         return {name: self.tags[f"version.{name}"] for name in names if f"version.{name}" in self.tags}
 
 
-def files_of_run(chosen: ChosenModel, store: StoreAddress) -> tuple[list[dict[str, float]], str]:
-    """The metrics of each epoch and the text of manifest.csv, from the run's folder or from the store.
+def manifest_of(chosen: ChosenModel, store: StoreAddress) -> str:
+    """The text of manifest.csv, from the run's folder or from the store; '' if it has none.
 
     It needs MLflow if the run's folder is not on this machine.
     """
     for folder in (chosen.file.resolve().parents[1], Path(chosen.tags.get("run.folder", ""))):
-        rows = [row["metrics"] for row in sync.read_rows(folder / "metrics.jsonl")]
-        if rows:
-            return [row for row in rows if "epoch_seconds" in row], _text(folder / "manifest.csv")
+        if (folder / "metrics.jsonl").is_file():
+            return _text(folder / "manifest.csv")
     if not chosen.run_id:
-        return [], ""
+        return ""
     (run,) = history.with_ids(store, [chosen.run_id])
-    curves = history.record_of(store, run).history
-    epochs = [dict(zip(curves, values, strict=True)) for values in zip(*curves.values(), strict=True)]
-    return epochs, _text(history.artifact(store, run, "manifest.csv"))
+    return _text(history.artifact(store, run, "manifest.csv"))
 
 
 def _text(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
-def recorded_run(chosen: ChosenModel, epochs: list[dict[str, float]], manifest: str) -> RecordedRun:
+def recorded_run(chosen: ChosenModel, manifest: str) -> RecordedRun:
     """The run with its configuration made again.
 
     Raises:
         ConfigError: there is no record of the run, or it names code that the user does not trust.
     """
-    if not {"source", "data", "model", "optimizer", "fit"} <= chosen.config.keys() or not epochs:
+    if not {"source", "data", "model", "optimizer", "fit"} <= chosen.config.keys() or not chosen.epochs:
         raise ConfigError(
             f"{chosen.place} must be a run that mnistlab recorded, with its config.yaml and its epochs. "
             "Name a run: its id, its name or its folder."
         )
     config = recorded_config(chosen.config, chosen.place)
     config.paths.run = chosen.config.get("paths", {}).get("run")
-    shown = [{name: value for name, value in row.items() if _is_compared(name)} for row in epochs]
+    shown = [{name: value for name, value in row.items() if _is_compared(name)} for row in chosen.epochs]
     measured = {name.removeprefix("test_"): value for name, value in chosen.metrics.items() if name.startswith("test_")}
     test = {name: value for name, value in measured.items() if name in shown[0]}
     rows = [row for row in csv.DictReader(io.StringIO(manifest)) if row["split"] != "skipped"]

@@ -2,9 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mnistlab.config import ConfigError, TrackingConfig, project_root
-from mnistlab.tracking import chosen_models, stores
+from mnistlab.config.compose import compose_config
+from mnistlab.runtime import exits, startup
+from mnistlab.tracking import background, chosen_models, stores
+
+if TYPE_CHECKING:
+    from mnistlab.inference.other_data import OtherData
+    from mnistlab.inference.trained_model import TrainedModel
+    from mnistlab.tracking.chosen_models import ChosenModel
 
 SETTINGS = ("run", "split", "objective", "pixels", *stores.SETTING_NAMES)
 DATA_GROUPS = ("source", "data")
@@ -63,3 +72,26 @@ def read(words: Sequence[str]) -> Words:
         choices = ", ".join((*SETTINGS, "source, data and their settings", "tracking=none"))
         raise ConfigError([f"{word} is not a setting. Choices: {choices}; see --help." for word in unknown])
     return Words(settings, overrides, is_tracked)
+
+
+def load(asked: Words, config_dir: str | None) -> "tuple[TrainedModel, OtherData]":
+    """The model and the images that a command names; prints what was chosen and assumed.
+
+    config_dir: a folder with the user's config groups.
+
+    Raises:
+        ConfigError: there is no such model, or no such images, or they do not fit together.
+    """
+    if asked.overrides:
+        compose_config(asked.overrides, config_dir=config_dir)  # a mistake is told before anything is loaded
+    store = stores.named_address(asked.settings)
+    choosing = background.submit(chosen_models.choose, asked.run, store, asked.root, asked.objective, str(Path.cwd()))
+    exits.catch_signals()
+    with startup.loading():
+        from mnistlab.inference import other_data, trained_model
+    chosen: ChosenModel = choosing.result()
+    trained = trained_model.load(chosen, asked.settings.get("pixels", "auto"))
+    other = other_data.load(trained, asked.overrides, config_dir, asked.settings.get("split", "auto"))
+    for note in (chosen.reason, *trained.notes, *other.notes, *(f"WARNING: {text}" for text in other.warnings)):
+        print(note, flush=True)
+    return trained, other
