@@ -1,11 +1,12 @@
 """The replaying command, `python -m mnistlab.replay run=ID`: train a recorded run again and compare the epochs."""
 
+import contextlib
 import logging
 import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,21 @@ def _replay() -> int:
         reasons = _differences(chosen, experiment.identity(config, data), data.name)
         print(f"Differs from then: {reasons}." if reasons else "Code, libraries and data are those of the run.")
         _store_apart(config, root)
-        logging.getLogger("mnistlab").setLevel(logging.WARNING)
         print(f"Training {len(chosen.epochs)} epochs again ...", flush=True)
-        repeated = experiment.run(config).epochs
+        with _only_warnings():
+            repeated = experiment.run(config).epochs
     return _report(chosen, repeated, config)
+
+
+@contextlib.contextmanager
+def _only_warnings() -> Iterator[None]:
+    log = logging.getLogger("mnistlab")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _store_apart(config: "Config", root: str) -> None:

@@ -77,7 +77,7 @@ def test_a_training_that_is_killed_at_random_moments(tmp_path: Path) -> None:
     expected = outcomes(undisturbed(tmp_path / "calm", RUN))
     (calm,) = expected.values()
     assert calm.epochs == list(range(1, EPOCHS + 1))
-    assert calm.metrics["val_loss"] != calm.metrics["loss"]
+    assert calm.metrics["epoch/val_loss"] != calm.metrics["epoch/loss"]
 
     def check(folder: Path) -> None:
         assert outcomes(folder) == expected
