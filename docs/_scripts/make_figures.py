@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mnistlab.touring.photographs import write_photographs
+
 PROJECT = Path(__file__).resolve().parents[2]
 FIGURES = PROJECT / "docs" / "guide" / "figures"
 MAX_WIDTH = 1000  # pixels
@@ -79,23 +81,6 @@ def recall_of_classes(folder: Path) -> Image.Image:
     file = folder / "recall.png"
     figure.savefig(file)
     return Image.open(file)
-
-
-def write_handwriting(folder: Path) -> None:
-    """`handwriting/`: digits of the test images, as dark strokes on unevenly lit paper, as a camera would see them."""
-    generator = np.random.default_rng(0)
-    (folder / "handwriting").mkdir(exist_ok=True)
-    for digit in range(10):
-        file = sorted((folder / "digits" / "test" / str(digit)).glob("*.png"))[0]
-        side = int(generator.integers(180, 320))
-        strokes = Image.open(file).rotate(float(generator.uniform(-8, 8)))
-        ink = np.asarray(strokes.resize((side, side), Image.Resampling.BICUBIC), dtype=float) / 255
-        height, width = (int(generator.integers(side + 40, 460)) for _ in range(2))
-        light = np.add.outer(np.linspace(0, -40, height), np.linspace(215, 175, width))
-        page = light + generator.normal(0, 3, light.shape)
-        top, left = int(generator.integers(20, height - side)), int(generator.integers(20, width - side))
-        page[top : top + side, left : left + side] *= 1 - 0.75 * ink
-        Image.fromarray(page.clip(0, 255).astype(np.uint8)).save(folder / "handwriting" / f"{digit}.png")
 
 
 STEPS = [
@@ -166,7 +151,7 @@ def run(step: Step, folder: Path, mnist: str | None) -> str:
         words += [f"source.path={mnist}"] if mnist else ["source=mnist_5k"]
         data = "mnist" if mnist else "mnist_5k"
     if words[1] == "mnistlab.predict":
-        write_handwriting(folder)
+        write_photographs(folder / "digits" / "test", folder / "handwriting")
     environment = {**os.environ, "MNISTLAB_ROOT": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
     output = folder / "output" / f"{STEPS.index(step):02}.txt"

@@ -109,7 +109,7 @@ def _checked_job(composed: DictConfig, overrides: list[str], config_dir: str | N
     choices = dict(composed.hydra.runtime.choices)
     with open_dict(composed):
         del composed["hydra"]
-    if OmegaConf.to_container(composed.paths, resolve=False)["run"] is None:  # an expression is resolved later
+    if not OmegaConf.is_interpolation(composed.paths, "run") and composed.paths.run is None:
         composed.paths.run = "${paths.root}/runs/" + datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f")
     return checked(composed, overrides, choices, config_dir, named=named)
 

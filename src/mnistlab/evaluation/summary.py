@@ -27,7 +27,7 @@ def summary(
         places: label -> where something is: the model, the folder, the run's page.
         reported: 'best' or 'last', the epoch that `best_epoch` is.
     """
-    rows = _rows(metrics)
+    rows = metric_rows(metrics)
     table = [terminal.table(["", *COLUMNS], rows)] if rows else []
     epoch = _epoch(metrics, num_epochs, reported)
     lines = [
@@ -40,13 +40,13 @@ def summary(
 
 def markdown(metrics: Mapping[str, float], num_epochs: int, reading: CurveReading, reported: str = "best") -> str:
     """The summary for the run's description in MLflow; arguments as for `summary`."""
-    rows = [["", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *_rows(metrics)]
+    rows = [["", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *metric_rows(metrics)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     epoch = f"{_epoch(metrics, num_epochs, reported)}; trained in {metrics['train_seconds']:.1f} s"
     return "\n\n".join([*([table] if len(rows) > 2 else []), epoch, reading.sentence])
 
 
-def _rows(metrics: Mapping[str, float]) -> list[list[str]]:
+def metric_rows(metrics: Mapping[str, float]) -> list[list[str]]:
     """A row for each metric: on the training, the validation and the test images."""
     names = {key.removeprefix("test_") for key in metrics if key.startswith("test_") and "." not in key}
     names = {name for name in names if {f"train_{name}", f"best_{name}", f"best_val_{name}"} & metrics.keys()}

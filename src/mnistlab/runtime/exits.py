@@ -55,6 +55,8 @@ def catch_signals() -> None:
     # Not earlier: raised during an import, KeyboardInterrupt may get lost or become another error.
     _stops.clear()
     _reasons.clear()
+    if threading.current_thread() is not threading.main_thread():  # of a program that uses the Python API
+        return
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)

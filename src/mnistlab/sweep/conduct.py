@@ -30,14 +30,14 @@ from mnistlab.tracking.sync import sync_command, unsynced_run
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 
 
-def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
+def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[int, Path]:
     """Run a multirun from plan to report.
 
     Args:
         launch: starts Hydra with additional overrides; returns when all jobs have ended.
 
     Returns:
-        The exit status: 0, or 1 if a job or the report failed.
+        The exit status, 0, or 1 if a job or the report failed; and the sweep's folder.
 
     Raises:
         ConfigError: jobs that cannot work; nothing was started.
@@ -46,7 +46,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
     sweep = plan_sweep(command)
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
-        return 0
+        return 0, sweep.folder
     check_space(sweep)
     exits.catch_signals()
     open_parent(sweep)
@@ -76,7 +76,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], int]) -> int:
             raise
         finally:
             close_parent(sweep, status, "" if status == "FINISHED" else error)
-    return 0 if status == "FINISHED" else 1
+    return (0 if status == "FINISHED" else exits.FAILED), sweep.folder
 
 
 def open_parent(sweep: Sweep) -> None:

@@ -21,6 +21,7 @@ from mnistlab.sweep.outcomes import Outcome
 log = logging.getLogger("mnistlab")
 
 failures: list[tuple[str, BaseException]] = []  # of this process's jobs: overrides and error
+folders: list[Path] = []  # of this process's runs, also of those that failed after their record was opened
 
 
 def run_job(composed: DictConfig) -> float | None:
@@ -64,6 +65,8 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
         print(f"The traceback is in {folder / (job.job.name + '.log')}", file=sys.stderr)
     finally:
         worker.set_busy(False)
+        if config is not None and Path(config.paths.run or folder, "status.json").exists():
+            folders.append(Path(config.paths.run or folder))
     return None
 
 

@@ -53,7 +53,7 @@ def write_plan(sweep: Sweep) -> Path:
     return file
 
 
-def launch_jobs(sweep: Sweep, launch: Callable[[Path], int]) -> None:
+def launch_jobs(sweep: Sweep, launch: Callable[[Path], object]) -> None:
     """Start the jobs and wait until all have ended.
 
     Args:

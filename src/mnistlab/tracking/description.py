@@ -54,9 +54,14 @@ def open_record(config: Config, source: str, earlier: EarlierRun | None = None, 
         return Recorder(folder, name, tags, continues=earlier is not None)
     store = stores.checked_address(config.tracking, config.paths.root)
     if store.from_environment:
-        log.info("Recording where the environment variables say: %s", store.from_environment)
+        _tell_once(store.from_environment)
     run, problem = open_run(store, name, {**SOURCE_TAGS, **tags}, continues=earlier is not None)
     return Recorder(folder, name, {**SOURCE_TAGS, **tags}, run, store, problem, continues=earlier is not None)
+
+
+@functools.cache
+def _tell_once(variables: str) -> None:
+    log.info("Recording where the environment variables say: %s", variables)
 
 
 def write_description(

@@ -1,0 +1,83 @@
+"""Runs the words of a training command: one experiment, or with --multirun a sweep."""
+
+import functools
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from mnistlab.config import ConfigError, conf_folder, hydra_internals, register, trust
+from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
+from mnistlab.config.explaining import explain
+from mnistlab.runtime import startup
+from mnistlab.sweep import job
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a training command ended.
+
+    failures: (overrides, error) of each job of this process that failed; run: the folder of the last one that had a
+    record; sweep: the sweep's folder, None for a single experiment; status: of a sweep, 0 or 1.
+    """
+
+    failures: Sequence[tuple[str, BaseException]]
+    run: Path | None
+    sweep: Path | None = None
+    status: int = 0
+
+
+def run(words: Sequence[str]) -> Ended:
+    """Run a command line. It sets `sys.argv`, which Hydra reads.
+
+    Raises:
+        ConfigError: a user's mistake; nothing was started.
+    """
+    register()
+    job.failures.clear()
+    job.folders.clear()
+    arguments, flags = parse_command_line(words)
+    if arguments.help and not any("hydra.searchpath" in override for override in arguments.overrides):
+        hydra_internals.list_options_quickly()
+    run_hydra = functools.partial(_run_hydra, arguments.overrides, flags)
+    sweep: tuple[int, Path] | None = None
+    try:
+        with trust.trusting(arguments.trust):
+            if starts_jobs(arguments):
+                sweep = _run_jobs(arguments, run_hydra)
+            else:
+                run_hydra()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, list(words))) from error
+    status, folder = sweep or (0, None)
+    return Ended(list(job.failures), job.folders[-1] if job.folders else None, folder, status)
+
+
+def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> tuple[int, Path] | None:
+    """Run the experiment, or the sweep: then its status and folder."""
+    from mnistlab.tracking import stores  # not for --help
+
+    command = check_command(arguments)
+    stores.check_writable(Path(command.configs[0].paths.root))
+    if not command.multirun:
+        run_hydra()
+        return None
+    if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    job.prepare_process(command.configs[0], close_orphans=False)
+    with startup.loading():
+        from mnistlab.sweep.conduct import run_sweep
+    hydra_internals.start_jobs_quickly()
+    return run_sweep(command, run_hydra)
+
+
+def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> None:
+    """Let Hydra run the jobs."""
+    sys.argv[1:] = [*overrides, *sweep_overrides, *flags]
+    hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job.run_job)()

@@ -1,0 +1,1 @@
+"""The steps of the tour: their commands, the photographs that they need, and the page that they leave."""
