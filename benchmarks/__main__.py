@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import checkouts, commands, epochs, folders, machine, memory, protection, report, stages
+from benchmarks import checkouts, commands, epochs, folders, machine, memory, models_in_use, protection, report, stages
 from benchmarks.common import Bench, Section
 from benchmarks.data import find_images
 from benchmarks.scale import DEFAULT, FULL, QUICK
@@ -27,6 +27,8 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "folders": folders.folders,
     "memory": memory.memory,
     "protection": protection.protection,
+    "predict": models_in_use.predict,
+    "serving": models_in_use.serving,
     "commands": checkouts.commands,
 }
 ALL = [name for name in SECTIONS if name != "commands"]  # it needs another checkout

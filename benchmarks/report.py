@@ -54,6 +54,8 @@ GOALS = (
     Goal("memory growth, the seven optimizers in turn", "memory.mix_percent", 10, True, " %"),
     Goal("a checkpoint after every epoch: training time", "protection.training_percent", 3, True, " %"),
     Goal("checkpoints: time of a command besides its training", "protection.start_seconds", 0.3, True, " s"),
+    Goal("one `mnistlab.predict`: time / importing TensorFlow", "predict.over_import", 1.5, True),
+    Goal("10,000 images from memory, the first time", "predict.seconds_from_memory", 1, True, " s"),
     Goal("cnn: fused / keras engine (1 plus noise)", "cnn.fused_over_keras", 1.05, True),
     Goal("folders: resident epoch / ImageDataGenerator's, 28x28 PNG", "folders.png_resident", 10, False),
     Goal("folders: resident epoch / ImageDataGenerator's, 400x300 JPEG", "folders.jpeg_resident", 10, False),

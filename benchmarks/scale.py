@@ -14,7 +14,8 @@ class Scale:
     of PyTorch with its default number of threads; adam_images: of the notebook with Adam; cnn_images: of the cnn;
     sgd_images: of the notebook's sgd in the seven strategies.
     run_rounds, sweep_rounds, help_rounds: measurements of a command; folder_rounds: of each loader of image folders;
-    memory_jobs: in one process, to measure its memory; protection_rounds: pairs of runs with and without checkpoints.
+    memory_jobs: in one process, to measure its memory; protection_rounds: pairs of runs with and without checkpoints;
+    predict_rounds: of each way to predict; requests: to the model server.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Scale:
     folder_rounds: int = 5
     memory_jobs: int = 50
     protection_rounds: int = 9
+    predict_rounds: int = 11
+    requests: int = 300
 
 
 DEFAULT = Scale(
@@ -53,6 +56,8 @@ DEFAULT = Scale(
     help_rounds=7,
     folder_rounds=3,
     protection_rounds=5,
+    predict_rounds=5,
+    requests=100,
 )
 FULL = Scale("full", rounds=10)
 QUICK = Scale(
@@ -73,4 +78,6 @@ QUICK = Scale(
     folder_rounds=1,
     memory_jobs=12,
     protection_rounds=1,
+    predict_rounds=1,
+    requests=5,
 )

@@ -30,7 +30,7 @@ STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started 
 
 # (module, function or method, stage). A test checks that they all exist.
 TIMED = (
-    ("mnistlab.train", "check_command", "command line"),
+    ("mnistlab.sweep.command_line", "check_command", "command line"),
     ("mnistlab.data.loading", "load", "data"),
     ("mnistlab.training.fitting", "resident_of", "data"),
     ("mnistlab.experiment", "build_model", "model"),

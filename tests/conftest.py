@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONF = PROJECT / "conf"
@@ -41,6 +42,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             seen[key] += 1
             if seen[key] > marker.args[0]:
                 item.add_marker("long")
+
+
+class FilesThatShare(LoadScopeScheduling):
+    """Gives each test to the worker that is free; all tests of an end-to-end file whose fixtures run commands once for
+    the file go to one worker. (xdist 3.8's own `loadgroup` has no effect with pytest 9.2.)"""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares_fixtures(file) else nodeid
+
+
+@functools.cache
+def _shares_fixtures(file: str) -> bool:
+    return "/e2e/" in file and 'scope="module"' in (PROJECT / file).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesThatShare:
+    """The order in which workers get tests."""
+    return FilesThatShare(config, log)
 
 
 @dataclass

@@ -45,7 +45,6 @@ def _tour() -> int:
     from rich.console import Console
 
     from mnistlab.touring.page import keep_figure, page
-    from mnistlab.touring.photographs import write_photographs
 
     console = Console(highlight=False, soft_wrap=False)
     _begin(console, folder, root)
@@ -55,7 +54,7 @@ def _tour() -> int:
         if pauses and not _goes_on(console):
             break
         if step.figure == "sheet":
-            write_photographs(folder / "digits" / "test", folder / "photographs")
+            _write_photographs(folder)
         status = run_step(step, folder, root)
         if status:
             again = f"python -m mnistlab.tour steps={','.join(map(str, chosen[position:]))}"
@@ -149,6 +148,15 @@ def run_step(step: Step, folder: Path, root: Path) -> int:
     if status in exits.STOPPED:
         raise KeyboardInterrupt
     return status
+
+
+def _write_photographs(folder: Path) -> None:
+    if not (folder / "digits" / "test").is_dir():
+        again = "python -m mnistlab.tour steps=7,10,11"
+        raise ConfigError(f"Photographs need the digits of step 7 and the network of step 10: {again}.")
+    from mnistlab.touring.photographs import write_photographs
+
+    write_photographs(folder / "digits" / "test", folder / "photographs")
 
 
 def _end(console: "Console", folder: Path, root: Path) -> None:

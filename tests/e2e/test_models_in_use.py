@@ -17,12 +17,17 @@ import pytest
 from conftest import Finished, Store, environment, run_command
 from PIL import Image
 
-from mnistlab import evaluate, predict, replay
+from mnistlab import evaluate, explain, predict, replay
 from mnistlab.compare import load_runs
 from mnistlab.data import sources
 from mnistlab.runtime import errors
 
-COMMANDS = {"predict": predict._predict, "evaluate": evaluate._evaluate, "replay": replay._replay}
+COMMANDS = {
+    "predict": predict._predict,
+    "evaluate": evaluate._evaluate,
+    "explain": explain._explain,
+    "replay": replay._replay,
+}
 
 
 @pytest.fixture(scope="module")
@@ -268,3 +273,17 @@ def test_a_model_of_another_program(command, tmp_path: Path) -> None:
     odd.save(tmp_path / "odd.keras")
     done = command("predict", "digit.png", "run=odd.keras")
     assert (done.code, "must take pictures of one size" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("shape", [(784,), (28, 28), (28, 28, 1)], ids=str)
+def test_a_model_of_another_program_is_evaluated_and_explained(command, tmp_path: Path, shape: tuple[int, ...]) -> None:
+    network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    network.save(tmp_path / "own.keras")
+    expected = (network.predict(IMAGES.reshape(-1, *shape) / np.float32(255), verbose=0).argmax(1) == LABELS).mean()
+    for name in ("evaluate", "explain"):
+        done = command(name, "run=own.keras", "source=mnist_5k", "tracking=none")
+        assert done.code == 0, done.err
+        folder = Path(re.findall(r"(?:folder|figures) +(\S+)", done.out)[-1])
+        assert list((folder / "figures" if name == "evaluate" else folder).glob("*.png"))
+        if name == "evaluate":
+            assert f"{expected:.4f}" in done.out

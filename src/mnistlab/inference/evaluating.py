@@ -54,7 +54,7 @@ def evaluate(trained: TrainedModel, other: OtherData, tracking: TrackingConfig, 
         record.set_tags({f"hash.{other.split}": value for value in dataset.digests.values()})
         record.log_metrics(named, 0)
         write_reports(record, evaluated.reports(), evaluated.table())
-        _draw(record, other, evaluated)
+        _draw(record, other, evaluated, trained.input.shape)
     view = "" if record.store_run is None or record.store_error else record.store_run.how_to_view
     return Outcome(named, evaluated, record.folder, view, record.store_error)
 
@@ -71,11 +71,11 @@ def _compile(trained: TrainedModel, other: OtherData) -> None:
     )
 
 
-def _draw(record: Recorder, other: OtherData, evaluated: Evaluation) -> None:
+def _draw(record: Recorder, other: OtherData, evaluated: Evaluation, shape: tuple[int, int, int]) -> None:
+    """shape: of an image, which the model may take flat or without channels."""
     dataset, names = other.dataset, other.dataset.class_names
     errors = evaluation.most_confident_errors(evaluated)
-    pixels = np.asarray(dataset.test.images[errors])
-    pixels = pixels if pixels.ndim == 4 else pixels.reshape(len(pixels), *dataset.image_shape)
+    pixels = np.asarray(dataset.test.images[errors]).reshape(len(errors), *shape)
     shown = {
         "confusion_matrix": (evaluated.confusion, names, f"{dataset.name}, {other.split} images"),
         "wrong_images": (

@@ -9,7 +9,7 @@ import numpy as np
 
 from mnistlab.config import ConfigError
 
-UNQUOTED = re.compile(r"[\w./@:%+?|*-]+")  # what Hydra reads as one text; numbers, true and null as on the command line
+UNQUOTED = re.compile(r"[\w./@:%+?|*-]+", re.ASCII)  # what Hydra reads as one text, number, true or null
 MULTIRUN = ("--multirun", "-m")
 
 
