@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 DOCS_READY := $(VENV)/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-long faults check bench docs docs-commands docs-figures ui clean
+.PHONY: help train test test-all test-long test-ui faults check bench docs docs-commands docs-figures ui clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -28,6 +28,10 @@ test-all: $(READY) ## the slow end-to-end tests too, as CI runs them
 
 test-long: $(READY) ## the thorough variations that CI leaves out
 	$(BIN)/python -m pytest -m "long and not faults" $(ARGS)
+
+test-ui: $(READY) ## MLflow's pages in Chromium, which must be installed; PICTURES=FOLDER keeps screenshots
+	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	MNISTLAB_TEST_PICTURES=$(PICTURES) $(BIN)/python -m pytest -m long tests/browser $(ARGS)
 
 faults: $(READY) ## the fault cases: killed runs, dead servers, full disks, random files and settings
 	$(BIN)/python -m pytest -m faults $(ARGS)

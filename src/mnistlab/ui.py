@@ -11,7 +11,7 @@ import urllib.request
 
 from mnistlab.config import ConfigError, parse_settings
 from mnistlab.runtime import errors, exits
-from mnistlab.tracking import history, mlflow_store, stores
+from mnistlab.tracking import history, mlflow_store, pages, stores
 from mnistlab.tracking.stores import StoreAddress
 
 USAGE = """Start the MLflow UI on a free port and print the page of the latest sweep or run; Ctrl-C stops it.
@@ -66,7 +66,7 @@ def latest_page(store: StoreAddress) -> str:
     _, experiment_id = mlflow_store.open_store(store, create=False)
     runs = history.find(store, max_runs=1)
     run_id = runs[0].tags.get("mlflow.parentRunId", runs[0].run_id) if runs else None
-    return f"#/experiments/{experiment_id}" + (f"/runs/{run_id}" if run_id else "")
+    return pages.of_run(experiment_id, run_id) if run_id else pages.of_experiment(experiment_id)
 
 
 def _free_port() -> int:

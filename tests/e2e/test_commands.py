@@ -176,7 +176,7 @@ def test_the_ui_prints_the_page_of_the_latest_run_and_ends_with_ctrl_c(train, co
     )
     try:
         address = ui.stdout.readline().strip()
-        assert address.endswith(f"/runs/{parent.info.run_id}")
+        assert address.endswith(f"/runs/{parent.info.run_id}?workflowType=machine_learning")
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(address.split("#")[0], timeout=TIMEOUT) as page:
             assert "MLflow" in page.read().decode()

@@ -63,9 +63,15 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     note = tags["mlflow.note.content"]
     assert f"| accuracy | {run.data.metrics['train/accuracy']:.4f} |" in note
     assert "Repeat: `python -m mnistlab.train source=mnist_5k" in note and "optimizer=rmsprop" in note
-    figure = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/figures/learning_curves.png"
+    page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    figure = f"{page}/artifacts/figures/learning_curves.png?workflowType=machine_learning"
+    assert f"{page}?workflowType=machine_learning" in done.out
     assert f"[learning curves]({figure})" in note
-    assert tags["record.version.keras"].startswith("3.")
+    assert json.loads(tags["record.version"])["keras"].startswith("3.")
+    assert len(params) <= 25 and len(tags) <= 36, (params, tags)  # 10 of the parameters are those of the callbacks
+    sections = {name.partition("/")[0] for name in run.data.metrics}
+    assert sections == {"epoch", "summary", "test", "test_f1", "test_precision", "test_recall", "time", "train"}
+    assert sum(name.startswith("epoch/") for name in run.data.metrics) == len(per_epoch)
     contexts = {entry.tags[0].value: entry.dataset.digest for entry in run.inputs.dataset_inputs}
     assert set(contexts) == {"train", "validation", "test"}
     assert len(set(contexts.values())) == 3

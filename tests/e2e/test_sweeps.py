@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Finished, Store, run_command
 
+from mnistlab.tracking.stored_names import tags_of
+
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 BREAKING = """import keras
 
@@ -62,11 +64,11 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
     )
 
     # fair: equal seeds start from equal weights and see equal orders, and say so
-    by_name = {run.info.run_name: run.data.tags for run in jobs}
-    for key in ("record.hash.initial_weights", "record.hash.batch_order", "record.hash.data"):
+    by_name = {run.info.run_name: tags_of(run.data.tags) for run in jobs}
+    for key in ("hash.initial_weights", "hash.batch_order", "hash.data"):
         assert by_name["momentum-seed0"][key] == by_name["adam-seed0"][key]
-    assert by_name["adam-seed0"]["record.hash.initial_weights"] != by_name["adam-seed1"]["record.hash.initial_weights"]
-    assert by_name["adam-seed0"]["record.hash.batch_order"] != by_name["adam-seed1"]["record.hash.batch_order"]
+    assert by_name["adam-seed0"]["hash.initial_weights"] != by_name["adam-seed1"]["hash.initial_weights"]
+    assert by_name["adam-seed0"]["hash.batch_order"] != by_name["adam-seed1"]["hash.batch_order"]
 
     # each number of the report is what search_runs gives
     folder = next((tmp_path / "runs" / "sweeps").iterdir())

@@ -134,7 +134,10 @@ def test_the_parent_run_shows_all_results_and_marks_the_reused(trainer: Trainer)
     assert (adam.metrics, adam.params["optimizer"]) == (earlier.metrics, "adam")
     assert "mlflow.parentRunId" not in trainer.trained()[earlier.run_id].tags  # the run itself is as it was
     description = parent.tags["mlflow.note.content"]
-    assert f"[{earlier.run_id[:8]}](#/experiments/1/runs/{earlier.run_id}), reused" in description
+    assert (
+        f"[{earlier.run_id[:8]}](#/experiments/1/runs/{earlier.run_id}?workflowType=machine_learning), reused"
+        in description
+    )
     assert f"runs/{entries['sgd'].run_id})" in description
     # times are those of the training
     from mnistlab.tracking.mlflow_store import open_store

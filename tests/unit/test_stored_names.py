@@ -38,12 +38,33 @@ def test_metrics_of_one_value_are_in_sections(name: str) -> None:
 
 
 def test_provenance_has_one_prefix() -> None:
-    tags = {"fingerprint": "1", "fingerprint.code": "2", "hash.test": "3", "git.commit": "4", "version.keras": "5"}
-    stored = {stored_names.stored_tag(name): value for name, value in tags.items()}
-    assert set(stored) == {f"record.{name}" for name in tags}
-    assert stored_names.tags_of(stored) == tags
-    for name in ("outcome", "run.uid", "sweep.kind", "mlflow.source.git.commit", "hashes"):
-        assert stored_names.stored_tag(name) == name
+    tags = {"fingerprint": "1", "fingerprint.code": "2", "fingerprint.request": "3", "default.learning_rate": "0.01"}
+    families = {
+        "hash.test": "3",
+        "hash.train": "4",
+        "git.commit": "4",
+        "git.mnistlab.commit": "5",
+        "version.keras": "5",
+    }
+    parts = {"fingerprint.settings": "6", "fingerprint.data": '{"classes": "7"}'}
+    others = {"outcome": "trained", "run.uid": "8", "mlflow.source.git.commit": "9", "hashes": "10"}
+    stored = stored_names.stored_tags({**tags, **families, **parts, **others})
+    assert stored == {
+        **{f"record.{name}": value for name, value in tags.items()},
+        "record.hash": '{"test": "3", "train": "4"}',
+        "record.git": '{"commit": "4", "mnistlab.commit": "5"}',
+        "record.version": '{"keras": "5"}',
+        "record.fingerprint.parts": json.dumps({"settings": "6", "data": '{"classes": "7"}'}),
+        **others,
+    }
+    assert stored_names.tags_of(stored) == {**tags, **families, **parts, **others}
+    assert {stored_names.stored_tag(name) for name in (*tags, *families, *parts, *others)} == set(stored)
+
+
+def test_tags_of_an_earlier_version_are_read() -> None:
+    stored = {"record.hash.test": "3", "record.version.keras": "5", "record.fingerprint.settings": "6"}
+    assert stored_names.tags_of(stored) == {"hash.test": "3", "version.keras": "5", "fingerprint.settings": "6"}
+    assert stored_names.tags_of({"record.hash": "{torn"}) == {}
 
 
 def split(*words: str) -> tuple[set[str], dict[str, str]]:
@@ -68,13 +89,13 @@ def test_the_settings_that_describe_the_experiment_are_parameters() -> None:
 def test_no_setting_is_lost() -> None:
     settings = parameters(compose_config(["data.keep={3: 0.5}", "fit.epochs=7"]))
     shown, others = stored_names.split_parameters(settings)
-    tags = {stored_names.SETTINGS_TAG: stored_names.settings_tag(others)}
+    tags = {stored_names.SETTINGS_TAG: stored_names.json_tag(others)}
     read = stored_names.parameters_of({name: str(value) for name, value in shown.items()}, tags)
     assert read == {name: str(value) for name, value in settings.items()}
     assert stored_names.tags_of(tags) == tags
 
 
 def test_a_text_too_long_for_a_tag_loses_its_longest_settings() -> None:
-    text = stored_names.settings_tag({"long": "x" * 9000, "short": "y"})
+    text = stored_names.json_tag({"long": "x" * 9000, "short": "y"})
     assert json.loads(text) == {"short": "y"}
     assert stored_names.parameters_of({"a": "1"}, {stored_names.SETTINGS_TAG: text[:-2]}) == {"a": "1"}

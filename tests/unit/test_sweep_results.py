@@ -100,8 +100,9 @@ def test_a_jobs_key_does_not_depend_on_order_plan_or_hydra() -> None:
 def test_the_description_links_each_run_and_stays_within_its_length() -> None:
     results = a_sweep(a_job("sgd"), a_job("mini|batch", source="reused"), a_job("adam", run="", error="broken"))
     lines = jobs_markdown(results, "7", 5000).splitlines()
-    assert lines[2] == f"| sgd | 0.9613 | 0.5 | - | [01234567](#/experiments/7/runs/{RUN}) |"
-    assert lines[3] == f"| mini/batch | 0.9613 | 0.5 | - | [01234567](#/experiments/7/runs/{RUN}), reused |"
+    link = f"[01234567](#/experiments/7/runs/{RUN}?workflowType=machine_learning)"
+    assert lines[2] == f"| sgd | 0.9613 | 0.5 | - | {link} |"
+    assert lines[3] == f"| mini/batch | 0.9613 | 0.5 | - | {link}, reused |"
     assert lines[4] == "| adam | 0.9613 | 0.5 | - | broken |"
     many = a_sweep(*(a_job(f"option{number}") for number in range(500)))
     text = jobs_markdown(many, "7", 5000)

@@ -198,13 +198,14 @@ class Command:
     """A checked command line.
 
     configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
-    extra: overrides that the sweep's settings add to the command line.
+    extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given.
     """
 
     multirun: bool
     configs: list[Config]
     swept: list[str]
     extra: list[str]
+    words: tuple[str, ...] = ()
 
 
 def check_command(arguments: Namespace) -> Command:
@@ -244,7 +245,8 @@ def check_command(arguments: Namespace) -> Command:
             problems.update(dict.fromkeys(error.problems))
     if problems:
         raise ConfigError(problems)
-    return Command(True, configs, swept, extra)
+    flags = [*(["--config-dir", folder] if folder else []), *(["--multirun"] if arguments.multirun else [])]
+    return Command(True, configs, swept, extra, (*flags, *arguments.overrides))
 
 
 def _check_single(composed: DictConfig, overrides: list[str], config_name: str, config_dir: str | None) -> Config:

@@ -1,6 +1,7 @@
 """Runs a sweep: plan, parent run, jobs, results, comparison. Whatever happens, the parent run ends truthfully."""
 
 import contextlib
+import functools
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,15 +20,21 @@ from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_job
 from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
-from mnistlab.tracking import background, history, servers
-from mnistlab.tracking.description import SOURCE_TAGS
+from mnistlab.tracking import background, history, pages, servers
+from mnistlab.tracking.description import SOURCE_TAGS, repeat_words
 from mnistlab.tracking.history import StoredRun
-from mnistlab.tracking.recorder import Recorder, wait_for_all
+from mnistlab.tracking.recorder import Recorder, markdown_text, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
 from mnistlab.tracking.run_proxy import open_run
 from mnistlab.tracking.sync import sync_command, unsynced_run
 
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
+MAX_REPEAT_LENGTH = 2000
+LINKED = {
+    "report": "report.html",
+    "final values": "figures/final_values.png",
+    "validation loss": "figures/val_loss.png",
+}
 
 
 def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[int, Path]:
@@ -44,6 +51,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
         KeyboardInterrupt: after the parent run was closed as KILLED and the report was written.
     """
     sweep = plan_sweep(command)
+    sweep.repeat = repeat_words(command.words)[:MAX_REPEAT_LENGTH]
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep.folder
@@ -97,7 +105,7 @@ def open_parent(sweep: Sweep) -> None:
         "sweep.num_jobs": str(len(sweep.jobs)),
         "run.process": process_name(),
         **SOURCE_TAGS,
-        "mlflow.note.content": _overrides(sweep),
+        "mlflow.note.content": sweep.repeat,
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
     run_id = None
@@ -106,11 +114,6 @@ def open_parent(sweep: Sweep) -> None:
         tags["run.uid"] = files.read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
     run, problem = open_run(sweep.address, name, tags, run_id)
     sweep.parent = Recorder(sweep.folder, name, tags, run, sweep.address, problem)
-
-
-def _overrides(sweep: Sweep) -> str:
-    overrides = dict.fromkeys(override for job in sweep.jobs for override in job.config.overrides)
-    return " ".join(overrides)[:2000]
 
 
 def find_results(sweep: Sweep) -> SweepResults:
@@ -192,10 +195,18 @@ def _record_data(sweep: Sweep) -> None:
 
 
 def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:
-    """The parent run's description in MLflow: verdict, overrides, equal computations, and the table of the jobs."""
-    lines = [*filter(None, [verdict]), _overrides(sweep), *same_computations(sweep)]
+    """The parent run's description in MLflow: verdict, command, equal computations, links, the table of the jobs."""
+    lines = [
+        *filter(None, [f"**{markdown_text(verdict)}**" if verdict else ""]),
+        sweep.repeat,
+        *same_computations(sweep),
+    ]
     run = sweep.parent.store_run if sweep.parent else None
     experiment_id = run.experiment_id if run else ""
+    if verdict and run is not None:
+        page = functools.partial(pages.of_run, run.experiment_id, run.run_id)
+        found = {name: file for name, file in LINKED.items() if (sweep.folder / file).is_file()}
+        lines.insert(1, " · ".join(f"[{name}]({page(file)})" for name, file in found.items()))
     room = MAX_DESCRIPTION_LENGTH - sum(map(len, lines))
     return "\n\n".join([*lines, jobs_markdown(results, experiment_id, room)])
 

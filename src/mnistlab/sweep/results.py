@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab.runtime import files
+from mnistlab.tracking import pages
 
 FILE_NAME = "sweep.json"
 FILE_NAMES = (FILE_NAME, "jobs.csv")
@@ -153,7 +154,7 @@ def jobs_markdown(results: SweepResults, experiment_id: str, max_characters: int
 
 def _markdown_row(job: JobResult, metrics: Sequence[str], experiment_id: str) -> str:
     numbers = [f"{job.metrics[name]:.4g}" if name in job.metrics else "-" for name in metrics]
-    link = f"[{job.run[:8]}](#/experiments/{experiment_id}/runs/{job.run})" if job.run else ""
+    link = f"[{job.run[:8]}]({pages.of_run(experiment_id, job.run)})" if job.run else ""
     link = job.run if Path(job.run).is_absolute() else link
     notes = ["" if job.source == "trained" else job.source, job.error[:100]]
     cells = [job.name, *numbers, ", ".join(filter(None, [link, *notes]))]

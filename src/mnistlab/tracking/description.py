@@ -7,7 +7,7 @@ import logging
 import shlex
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mnistlab.config.run_names import default_learning_rate, run_name
 from mnistlab.config.secrets import hidden, hide_secrets
 from mnistlab.runtime import files
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import continuing, fingerprint, provenance, stores
+from mnistlab.tracking import continuing, fingerprint, pages, provenance, stores
 from mnistlab.tracking.interrupted import EarlierRun
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.run_proxy import open_run
@@ -106,10 +106,14 @@ def write_description(
 
 def repeat_command(config: Config) -> str:
     """The command that repeats a run, in Markdown."""
-    given = [word for word in config.overrides if not word.lstrip("+").startswith(("sweep.", "paths."))]
-    folder = ["--config-dir", config.config_dir] if config.config_dir else []
-    words = shlex.join(["python", "-m", "mnistlab.train", *folder, *given])
-    return f"Repeat: `{hide_secrets(words)}`"
+    given = [word for word in config.overrides if not word.lstrip("+").startswith("sweep.")]
+    return repeat_words([*(["--config-dir", config.config_dir] if config.config_dir else []), *given])
+
+
+def repeat_words(words: Sequence[str]) -> str:
+    """The training command with these words, in Markdown; without the folder of the results."""
+    kept = [word for word in words if not word.lstrip("+").startswith("paths.")]
+    return f"Repeat: `{hide_secrets(shlex.join(['python', '-m', 'mnistlab.train', *kept]))}`"
 
 
 def write_note(record: Recorder, config: Config, summary: str) -> None:
@@ -119,9 +123,9 @@ def write_note(record: Recorder, config: Config, summary: str) -> None:
     """
     links = []
     if record.store_run is not None and (record.folder / "model.json").is_file():
-        page = f"#/experiments/{record.store_run.experiment_id}/runs/{record.run_id}/artifacts"
+        page = functools.partial(pages.of_run, record.store_run.experiment_id, record.store_run.run_id)
         figures = ("learning_curves", "confusion_matrix", "wrong_images")
-        links = [" · ".join(f"[{name.replace('_', ' ')}]({page}/figures/{name}.png)" for name in figures)]
+        links = [" · ".join(f"[{name.replace('_', ' ')}]({page(f'figures/{name}.png')})" for name in figures)]
     record.set_tags({"mlflow.note.content": "\n\n".join([summary, *links, repeat_command(config)])})
 
 

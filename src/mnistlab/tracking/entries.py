@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from mnistlab.tracking.store_errors import is_refusal
-from mnistlab.tracking.stored_names import stored_tag
+from mnistlab.tracking.stored_names import stored_tags
 
 log = logging.getLogger("mnistlab")
 
@@ -41,8 +41,9 @@ def valid_names(names: Iterable[str]) -> dict[str, str]:
 
 def valid_tags(tags: Mapping[str, Any]) -> dict[str, str]:
     """Tags under their stored names, which are valid; their values cut to MLflow's length."""
-    names = valid_names(map(stored_tag, tags))
-    return {names[stored_tag(name)]: str(value)[:MAX_TAG_LENGTH] for name, value in tags.items()}
+    stored = stored_tags(tags)
+    names = valid_names(stored)
+    return {names[name]: value[:MAX_TAG_LENGTH] for name, value in stored.items()}
 
 
 def valid_parameters(parameters: Mapping[str, Any]) -> dict[str, str]:

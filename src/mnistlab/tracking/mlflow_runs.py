@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from mnistlab.config import hide_secrets
 from mnistlab.runtime.child_process import at_end
 from mnistlab.runtime.files import sha256
-from mnistlab.tracking import entries, heartbeat, registry, store_errors, stored_names
+from mnistlab.tracking import entries, heartbeat, pages, registry, store_errors, stored_names
 from mnistlab.tracking.mlflow_models import KerasFile, ModelFacts, fluent_store
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.model_digests import digest_tag
@@ -68,7 +68,7 @@ class MlflowRun:
         shown, others = stored_names.split_parameters(parameters)
         self._log("params", [Param(key, value) for key, value in entries.valid_parameters(shown).items()])
         if others:
-            self.set_tags({stored_names.SETTINGS_TAG: stored_names.settings_tag(others)})
+            self.set_tags({stored_names.SETTINGS_TAG: stored_names.json_tag(others)})
 
     def complete_parameters(self, parameters: Mapping[str, Any]) -> None:
         """Log the parameters that the run does not have: MLflow refuses to change one."""
@@ -193,7 +193,7 @@ class MlflowRun:
 
     def how_to_view(self) -> str:
         """The command that shows this run, and its page."""
-        page = f"#/experiments/{self.experiment_id}/runs/{self.run_id}"
+        page = pages.of_run(self.experiment_id, self.run_id)
         if self.store.uri.startswith("http"):
             return f"{hide_secrets(self.store.uri)}/{page}"
         return f"mlflow ui --backend-store-uri {hide_secrets(self.store.uri)}   then open http://127.0.0.1:5000/{page}"

@@ -8,6 +8,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,8 @@ from mnistlab.tracking.run_proxy import RunProxy
 from mnistlab.tracking.stores import StoreAddress
 
 log = logging.getLogger("mnistlab")
+
+NOTE = "mlflow.note.content"
 
 
 class Recorder:
@@ -178,6 +181,10 @@ class Recorder:
             content["background"] = process_name(background_pid)
         self.write_json("status.json", content)
 
+    def note(self, why: str) -> str:
+        """The description of a run that did not finish, in Markdown: why, then what it says already."""
+        return f"**{markdown_text(why)}**\n\n{self._tags.get(NOTE, '')}".rstrip()
+
     def write_sync(self, reason: str, synced: bool = False) -> None:
         """Write sync.json: whether the store has all of this run. reason: why not; '': the run is being recorded."""
         sync.write_state(self.folder, self.store, self.run_id, reason, synced)
@@ -228,7 +235,7 @@ def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
     except KeyboardInterrupt as error:
         reason = exits.stop_reason(error)[1]
         log.info("The run is recorded as KILLED: %s.", reason)
-        record.set_tags({"error": reason})
+        record.set_tags({"error": reason, NOTE: record.note(f"KILLED: {reason}")})
         record.end("KILLED")
         raise
     except exits.TimeBudgetSpent as error:
@@ -238,7 +245,8 @@ def recording(record: Recorder, wait: bool = True) -> Iterator[Recorder]:
     except BaseException as error:
         reason = errors.describe(error)
         log.error("Failed: %s", reason[:500], exc_info=True)
-        record.set_tags({"error": reason[:2000], "error.type": type(error).__name__})
+        note = record.note(f"FAILED: {reason[:2000]}")
+        record.set_tags({"error": reason[:2000], "error.type": type(error).__name__, NOTE: note})
         record.write_text("traceback.txt", traceback.format_exc())
         record.end("FAILED")
         raise
@@ -260,6 +268,11 @@ def wait_for_all() -> dict[str, str]:
             reason = f"its record in the tracking store is incomplete: {record.store_error}"
             errors[record.run_id or record.name] = reason
     return errors
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", text)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import registry
+from mnistlab.tracking import pages, registry
 from mnistlab.tracking.entries import valid_tags
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
@@ -66,7 +66,7 @@ def _add_entry(
 ) -> None:
     trained = client.get_run(reused.run_id)
     known = tags_of(trained.data.tags)
-    link = f"[{trained.info.run_name}](#/experiments/{trained.info.experiment_id}/runs/{reused.run_id})"
+    link = f"[{trained.info.run_name}]({pages.of_run(trained.info.experiment_id, reused.run_id)})"
     tags = {
         **{name: known[name] for name in COPIED_TAGS if name in known},
         "mlflow.parentRunId": parent_id,

@@ -5,7 +5,8 @@ A run's folder has everything under mnistlab's own names. In the store:
 - *Metrics* are in sections, which the UI sorts by name and folds. Those of every epoch come first: 'epoch/loss',
   'epoch/val_loss', 'epoch/learning_rate'. Then those of one value: 'summary/best_val_accuracy', 'test/accuracy',
   'test_f1/7', 'time/train_seconds'. Names without a section would come last.
-- *Tags* of the provenance have the prefix 'record.': 'record.fingerprint', 'record.git.commit', 'record.version.keras'.
+- *Tags* of the provenance have the prefix 'record.', and are few: 'record.fingerprint', and in JSON 'record.hash',
+  'record.version', 'record.git' and so on, which hold 'hash.train', 'hash.test', ...
 - *Parameters* are the settings that describe the experiment and those that differ from their defaults. All others are
   in the tag 'record.settings' as JSON.
 
@@ -31,8 +32,12 @@ STORED_PER_CLASS = re.compile(r"((?:test|train|validation|all)_(?:f1|precision|r
 
 RECORD = "record."
 PROVENANCE = re.compile(r"(fingerprint|hash|git|version|model\.sha256|default)(\.|$)")
+# Families of tags that are one tag in the store, as JSON. 'fingerprint.' has two others of its own.
+FAMILIES = ("hash", "version", "git")
+FINGERPRINT, PARTS = "fingerprint.", "fingerprint.parts"
+OWN_TAGS = ("fingerprint.request", "fingerprint.code")  # the first is searched for, the second is long
 SETTINGS_TAG = RECORD + "settings"
-MAX_SETTINGS = 7000  # characters
+MAX_JSON = 7000  # characters
 
 # Settings of these groups are parameters, whatever their values; of the others those that are no defaults.
 GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
@@ -70,13 +75,55 @@ def metric_name(stored: str) -> str:
 
 
 def stored_tag(name: str) -> str:
-    """'git.commit' -> 'record.git.commit'."""
+    """The tag that has it in the store: 'hash.train' -> 'record.hash', 'model.address' -> 'model.address'."""
+    family = name.partition(".")[0]
+    if family in FAMILIES and "." in name:
+        return RECORD + family
+    if name.startswith(FINGERPRINT) and name not in OWN_TAGS:
+        return RECORD + PARTS
     return f"{RECORD}{name}" if PROVENANCE.match(name) else name
+
+
+def stored_tags(tags: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as they are stored. All of a family must be among them: they replace the earlier ones."""
+    stored: dict[str, str] = {}
+    families: dict[str, dict[str, str]] = {}
+    for name, value in tags.items():
+        place = stored_tag(name)
+        if prefix := _prefix(place):
+            families.setdefault(place, {})[name.removeprefix(prefix)] = str(value)
+            stored[place] = json_tag(families[place])
+        else:
+            stored[place] = str(value)
+    return stored
 
 
 def tags_of(stored: Mapping[str, str]) -> dict[str, str]:
     """The tags under their own names."""
-    return {name.removeprefix(RECORD) if name != SETTINGS_TAG else name: value for name, value in stored.items()}
+    tags: dict[str, str] = {}
+    for place, value in stored.items():
+        if prefix := _prefix(place):
+            tags |= {f"{prefix}{name}": entry for name, entry in _mapping(value).items()}
+        else:
+            tags[place if place == SETTINGS_TAG else place.removeprefix(RECORD)] = value
+    return tags
+
+
+def _prefix(place: str) -> str:
+    """Of the names of those tags that are stored in this one, '' if it is no family."""
+    name = place.removeprefix(RECORD)
+    if name == place:
+        return ""
+    return f"{name}." if name in FAMILIES else FINGERPRINT if name == PARTS else ""
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """A JSON object; empty if the text is none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def split_parameters(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -86,21 +133,17 @@ def split_parameters(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     return shown, {name: str(value) for name, value in settings.items() if name not in shown}
 
 
-def settings_tag(others: Mapping[str, str]) -> str:
-    """JSON of the settings that are no parameters; the longest are left out of a text that is too long for a tag."""
-    kept = dict(others)
-    while len(text := json.dumps(kept)) > MAX_SETTINGS:
+def json_tag(entries: Mapping[str, str]) -> str:
+    """JSON of many entries for one tag; the longest are left out of a text that is too long for a tag."""
+    kept = dict(entries)
+    while len(text := json.dumps(kept)) > MAX_JSON:
         del kept[max(kept, key=lambda name: len(kept[name]))]
     return text
 
 
 def parameters_of(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
     """All settings of a run, as strings. tags: under their stored names."""
-    try:
-        others = json.loads(tags.get(SETTINGS_TAG, "{}"))
-    except ValueError:
-        others = {}
-    return {**(others if isinstance(others, dict) else {}), **params}
+    return {**_mapping(tags.get(SETTINGS_TAG, "{}")), **params}
 
 
 def _is_shown(name: str, value: Any, defaults: Mapping[str, Any]) -> bool:
