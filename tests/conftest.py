@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ def _shares_fixtures(file: str) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesThatShare:
     """The order in which workers get tests."""
     return FilesThatShare(config, log)
+
+
+@pytest.fixture(autouse=True)
+def log_levels() -> Iterator[None]:
+    """The levels of the log as they were: a command that runs in this process sets them."""
+    loggers = [logging.getLogger(name) for name in (None, "mnistlab")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @dataclass
