@@ -42,6 +42,8 @@ def states() -> dict[str, Image.Image]:
         specks[row : row + 4, column : column + 4] = 0
     frame = paper.copy()
     frame[:, :15] = 0.1
+    row, column = np.mgrid[0:HEIGHT, 0:WIDTH]
+    squares = 0.92 * np.where((row % 30 < 2) | (column % 30 < 2), 0.78, 1.0) * paper + noise / 4
     cream = Image.merge("RGB", [gray(paper * share) for share in (1.0, 0.92, 0.7)])
     blue = Image.merge("RGB", [gray(1 - ink * share) for share in (0.85, 0.8, 0.3)])
     clear = Image.merge("RGBA", [*[Image.new("L", (WIDTH, HEIGHT))] * 3, gray(ink)])
@@ -51,6 +53,8 @@ def states() -> dict[str, Image.Image]:
         "dim light": gray(0.4 * paper),
         "light from the side": gray(paper * (0.35 + 0.6 * x)),
         "shadow of a hand": gray(paper * np.where(x + 0.5 * y > 0.8, 0.5, 1.0)),
+        "sharp shadow over half of the page": gray(0.92 * paper * np.where(row + column > 280, 0.55, 1.0) + noise / 4),
+        "squared paper, cut along a line": gray(squares),
         "pencil": gray(1 - 0.3 * ink + noise / 2),
         "noise": gray(paper * 0.8 + noise),
         "specks": gray(specks),

@@ -14,6 +14,9 @@ SMALL = 100  # pixels of a side; below, strokes are wide in proportion and shado
 NOTICEABLE = 0.08  # the least difference from the ground, of 1, that counts as a stroke
 LEAST_CONTRAST = 0.1  # between strokes and ground, of 1
 LEAST_SIGNAL = 3.0  # contrast in standard deviations of the ground
+MUCH_MORE = 1.5  # times the signal, from which on the other kind of strokes is believed
+LARGEST_SHARE = 0.5  # of a picture that strokes can cover
+LEAST_NOISE = 1e-3
 LEAST_SHARE = 0.04  # of the largest part, for a part of the strokes; smaller ones are specks
 FIELD, BOX = 28, 20  # MNIST: digits fit into 20 x 20 pixels of 28 x 28
 THIN, WIDTH = 1.6, 2.2  # pixels of a stroke in the field: below the first it is widened to the second
@@ -33,11 +36,23 @@ class Field:
 def is_dark_on_light(gray: np.ndarray) -> bool:
     """Whether the strokes are darker than their ground, for uint8 of shape (height, width).
 
-    The ground is a curved surface through the edge of the picture, so that uneven light does not matter.
+    The ground is a curved surface through the edge of the picture, so that uneven light does not matter. Where strokes
+    of the other kind stand out much more, as on squared paper or under a shadow with a sharp edge, it is those.
     """
     values = _reduced(gray, LONGEST_OF_GROUND).astype(np.float64) / 255
     difference = values - _surface(values)
-    return float(difference[np.abs(difference) > NOTICEABLE].sum()) < 0
+    is_dark = float(difference[np.abs(difference) > NOTICEABLE].sum()) < 0
+    found, other = _signal(values if is_dark else 1 - values), _signal(1 - values if is_dark else values)
+    return is_dark if other <= MUCH_MORE * found else not is_dark
+
+
+def _signal(values: np.ndarray) -> float:
+    """The contrast of strokes that are darker than their ground, in standard deviations of the ground; 0 for none."""
+    ink = _ink(values)
+    mask = ink > _otsu(ink)
+    if not 0 < mask.mean() <= LARGEST_SHARE:
+        return 0.0
+    return float((ink[mask].mean() - ink[~mask].mean()) / max(float(ink[~mask].std()), LEAST_NOISE))
 
 
 def _surface(values: np.ndarray) -> np.ndarray:
