@@ -20,7 +20,7 @@ def train(*given: str, **settings: Any) -> Run:
         run = train(optimizer="rmsprop", fit={"epochs": 5})
 
     Args:
-        given: words of the command line; 'trust=[__main__]' allows callables of the notebook itself.
+        given: words of the command line; `trust=[__main__]` allows callables of the notebook itself.
         settings: the same as Python values; mappings hold settings of their group.
 
     Raises:
@@ -45,8 +45,9 @@ def sweep(*given: str, **settings: Any) -> SweepResult:
     A job that fails does not raise: `SweepResult.jobs` has its error.
 
     Args:
-        given: words of the command line; settings: the same as Python values. A list, range or array holds the options
-            of its setting; an option that is a list itself is written as a list within it.
+        given: words of the command line.
+        settings: the same as Python values. A list, range or array holds the options of its setting; an option that is
+            a list itself is written as a list within it.
 
     Raises:
         ConfigError: a mistake in the settings of a job; nothing was started.

@@ -13,8 +13,9 @@ PLAIN_WIDTH = 200  # columns of a table that is written to a file or a pipe
 
 
 def is_live() -> bool:
-    """Whether standard output can show a progress bar."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    """Whether standard output can show a progress bar. Jupyter's says that it is a terminal, and is none."""
+    is_terminal = sys.stdout.isatty() and "ipykernel" not in sys.modules
+    return is_terminal and os.environ.get("TERM") != "dumb"
 
 
 def width() -> int | None:
@@ -48,7 +49,7 @@ class Bar:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(file=sys.stdout, highlight=False)
+        console = Console(force_jupyter=False, file=sys.stdout, highlight=False)
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def update(self, label: str, done: float, seconds: float, text: str = "") -> None:
@@ -88,5 +89,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for row in rows:
         made.add_row(*row)
     text = io.StringIO()
-    Console(file=text, width=PLAIN_WIDTH, color_system=None, highlight=False, markup=False).print(made)
+    Console(force_jupyter=False, file=text, width=PLAIN_WIDTH, color_system=None, highlight=False, markup=False).print(
+        made
+    )
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
