@@ -87,7 +87,7 @@ def run(config: Config) -> Result:
             on_epoch=record.log_metrics,
             checkpoints=building.plan_checkpoints(config, record.folder, identified, start),
         )
-        metrics, model_address = trained.metrics(), None
+        metrics, model_address = trained.metrics() | {"num_validation_images": len(dataset.validation)}, None
         reading = read_curves(trained, dataset, plan)
         if trained.best_epoch is not None:
             on_training, num_measured = training_sample.evaluate_training_sample(model, dataset, plan.engine)

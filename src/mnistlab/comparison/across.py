@@ -159,7 +159,8 @@ def _compare_same_images(comparisons: Sequence[Comparison], alpha: float) -> str
     scores = np.full((len(found), max(len(seeds), 1)), np.nan)
     for row, option in enumerate(found):
         scores[row, [seeds.index(seed) for seed in option.seeds]] = option.scores
-    pairs = compare_options([option.name for option in found], scores, first.objective, first.direction, alpha)
+    names_of_options, step = [option.name for option in found], max(one.resolution for one in comparisons)
+    pairs = compare_options(names_of_options, scores, first.objective, first.direction, alpha, step)
     sign = -1.0 if first.direction == "higher" else 1.0
     ranked = sorted(found, key=lambda option: (option.mean is None, sign * (option.mean or 0.0), option.name))
     names = join_names([one.data for one in comparisons], 4)

@@ -12,12 +12,13 @@ from mnistlab.comparison.interaction import interaction_of_axes
 from mnistlab.comparison.metric_names import metric_direction
 from mnistlab.comparison.options import compare_groups, option_summary, rank_options
 from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
+from mnistlab.comparison.resolution import NUM_IMAGES, resolution
 from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.statistics import ALPHA
 from mnistlab.comparison.wording import describe_method, group_same_runs, verdict
 
 # Metrics of a run that do not measure its quality: left out of the choices.
-NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoch"}
+NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoch", NUM_IMAGES}
 
 
 def compare(
@@ -95,7 +96,8 @@ def _compare(
     """Compare records on the same data, or options that are data sets."""
     groups = group_by_option(records, keys)
     seeds, scores = score_matrix(groups, objective)
-    pairs = compare_groups(groups, scores, objective, direction, alpha)
+    step = resolution(records, objective)
+    pairs = compare_groups(groups, scores, objective, direction, alpha, step)
     summaries = [
         option_summary(name, group, keys, row, seeds, objective, targets, resamples)
         for (name, group), row in zip(groups.items(), scores, strict=True)
@@ -104,7 +106,7 @@ def _compare(
     options = rank_options(summaries, groups, metric, direction)
     is_grid = not any(is_varied(records, key) for key in keys if key not in GRID_AXES)
     defaults = default_learning_rates
-    grid = learning_rate_grid(records, objective, direction, defaults, alpha) if is_grid else None
+    grid = learning_rate_grid(records, objective, direction, defaults, alpha, step) if is_grid else None
     notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
     has_own_table = grid is not None and set(GRID_AXES) <= set(keys)
     return Comparison(
@@ -120,9 +122,12 @@ def _compare(
         notes=notes,
         convergence=_convergence(options, metric, direction),
         grid=grid,
-        method=describe_method(len(group_same_runs(list(groups), pairs)), alpha),
+        method=describe_method(len(group_same_runs(list(groups), pairs)), alpha, step),
         identity=data_identity(records),
-        interaction=None if has_own_table else interaction_of_axes(options, pairs, keys, objective, direction, alpha),
+        interaction=None
+        if has_own_table
+        else interaction_of_axes(options, pairs, keys, objective, direction, alpha, step),
+        resolution=step,
     )
 
 

@@ -21,6 +21,7 @@ def learning_rate_grid(
     direction: Direction = "higher",
     defaults: Mapping[str, float] | None = None,
     alpha: float = ALPHA,
+    resolution: float = 0.0,
 ) -> LearningRateGrid | None:
     """The grid if an optimizer was run at three or more learning rates, otherwise None.
 
@@ -41,7 +42,7 @@ def learning_rate_grid(
     ]
     chosen = {row.optimizer: runs[row.optimizer][row.best] for row in rows if row.best is not None}
     _, scores = score_matrix(chosen, objective)
-    pairs = compare_groups(chosen, scores, objective, direction, alpha)
+    pairs = compare_groups(chosen, scores, objective, direction, alpha, resolution)
     return LearningRateGrid(ranked, _edge_warnings(rows), pairs)
 
 

@@ -42,6 +42,7 @@ class Grid:
     alpha: float
     cells: Mapping[tuple[str, str], OptionSummary]
     pairs: Mapping[str, Mapping[frozenset[str], Pair]]
+    resolution: float = 0.0
 
 
 def interaction_of_axes(
@@ -51,6 +52,7 @@ def interaction_of_axes(
     objective: str,
     direction: Direction,
     alpha: float,
+    resolution: float = 0.0,
 ) -> Interaction | None:
     """The first axis as rows, the combinations of the others as columns; None if fewer than two axes vary."""
     varied = [key for key in keys if len({option.values[key] for option in options}) > 1]
@@ -64,7 +66,9 @@ def interaction_of_axes(
     columns = list(dict.fromkeys(_name(option, column_axis) for option in by_columns))
     pairs_of_column = dict.fromkeys(columns, _by_options(pairs))
     return _interaction(
-        Grid(False, row_axis, rows, column_axis, columns, objective, direction, alpha, cells, pairs_of_column)
+        Grid(
+            False, row_axis, rows, column_axis, columns, objective, direction, alpha, cells, pairs_of_column, resolution
+        )
     )
 
 
@@ -84,6 +88,7 @@ def interaction_with_data(comparisons: Sequence[Comparison]) -> Interaction:
             alpha=first.alpha,
             cells=cells,
             pairs={one.data: _by_options(one.pairs) for one in comparisons},
+            resolution=max(one.resolution for one in comparisons),
         )
     )
 
@@ -178,7 +183,8 @@ def _contrasts(grid: Grid, distinct: Sequence[str], leaders: Sequence[ColumnLead
         return [], family
     tested: NDArray[np.intp] = np.array(chosen, dtype=np.intp)
     sign = 1.0 if grid.direction == "higher" else -1.0
-    tests = statistics.compare_contrasts(sign * scores, tested, grid.alpha, family if family > len(chosen) else None)
+    counted = family if family > len(chosen) else None
+    tests = statistics.compare_contrasts(sign * scores, tested, grid.alpha, counted, grid.resolution)
     found = [_contrast(grid, distinct, tests, index, *chosen[index]) for index in range(len(chosen))]
     order = np.argsort(np.nan_to_num(tests.p, nan=2.0), kind="stable")
     return [found[index] for index in order], family

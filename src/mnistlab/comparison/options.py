@@ -93,6 +93,7 @@ def compare_groups(
     objective: str,
     direction: Direction,
     alpha: float = statistics.ALPHA,
+    resolution: float = 0.0,
 ) -> list[Pair]:
     """Compare every pair of options; those with the same runs are one in the tests, and share their results.
 
@@ -102,7 +103,7 @@ def compare_groups(
     leading = {name: same[0] for same in same_runs(groups) for name in same}
     distinct = [name for name in names if leading.get(name, name) == name]
     rows = [names.index(name) for name in distinct]
-    pairs = compare_options(distinct, scores[rows], objective, direction, alpha)
+    pairs = compare_options(distinct, scores[rows], objective, direction, alpha, resolution)
     found = {frozenset((pair.first, pair.second)): pair for pair in pairs}
     num_seeds = dict(zip(names, np.isfinite(scores).sum(axis=1).tolist(), strict=True))
     result = []
@@ -131,13 +132,15 @@ def compare_options(
     objective: str,
     direction: Direction,
     alpha: float = statistics.ALPHA,
+    resolution: float = 0.0,
 ) -> list[Pair]:
     """Compare every pair of options, paired by seed; pairs are in the order of the names.
 
-    scores: shape (options, seeds), NaN where an option has no trained run with a seed.
+    scores: shape (options, seeds), NaN where an option has no trained run with a seed. resolution: the step between
+    scores, 0 for continuous ones.
     """
     sign = 1.0 if direction == "higher" else -1.0
-    tests = statistics.compare_pairs(sign * scores, alpha)
+    tests = statistics.compare_pairs(sign * scores, alpha, resolution)
     more_seeds = statistics.additional_seeds(tests)
     return [_pair(names, tests, index, int(more_seeds[index]), objective) for index in range(len(tests.p))]
 

@@ -219,7 +219,8 @@ class Comparison:
     """The verdict and everything it is based on. options: best first, those without a trained run last.
 
     axis: the settings that distinguish the options; data_axis: those that selected the data set. num_data_sets: how
-    many `compare_by_data` found. interaction: of the axes with each other, if there are several.
+    many `compare_by_data` found. interaction: of the axes with each other, if there are several. resolution: the step
+    between two scores that are possible, 1 / n for an accuracy on n images, 0 for a continuous score.
     """
 
     verdict: str
@@ -239,6 +240,7 @@ class Comparison:
     num_data_sets: int = 1
     identity: DataIdentity | None = None
     interaction: Interaction | None = None
+    resolution: float = 0.0
 
 
 @dataclass(frozen=True)

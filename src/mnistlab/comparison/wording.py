@@ -83,8 +83,14 @@ def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: 
     return f"{_describe_shared_lead(leader.name, value, against, tied)}{failures}."
 
 
-def describe_method(num_options: int, alpha: float) -> str:
-    """How the differences were tested, for the end of the report."""
+def describe_method(num_options: int, alpha: float, resolution: float = 0.0) -> str:
+    """How the differences were tested, for the end of the report. resolution: the step between scores, 0 for none."""
+    counted = (
+        f"The scores are shares of {1 / resolution:,.0f} images: no difference is taken to vary less than rounding to "
+        "one image does. "
+        if resolution
+        else ""
+    )
     variance = (
         "each variance shrunk towards the sweep's typical one, by half at most (moderated t, Smyth 2004)"
         if num_options >= MODERATION_MIN_OPTIONS
@@ -93,7 +99,8 @@ def describe_method(num_options: int, alpha: float) -> str:
     return (
         "Options are ranked by their mean on validation data, never on test data. Pairs of options: t test of the "
         f"differences between runs with the same seed, {variance}; p values Holm-corrected (1979) over all pairs, so "
-        f'the family-wise error rate is at most {100 * alpha:g} %. A claim, "beats", is a significant difference. '
+        f'the family-wise error rate is at most {100 * alpha:g} %. A claim, "beats", is a significant difference; '
+        f"it is about new seeds on the same validation images, not about new images. {counted}"
         "Each interval has the level at which its pair was tested, so it excludes 0 exactly where a claim is made. "
         "The interval of a single option's mean is a 95 % bootstrap interval (BCa); no test uses it. Additional "
         "seeds: estimated for 80 % power from the observed difference and standard deviation. Failed and diverged "

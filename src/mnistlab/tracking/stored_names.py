@@ -56,7 +56,7 @@ def stored_metric(name: str) -> str:
         return name
     if name in TIMES:
         return f"time/{name}"
-    if name.startswith("best_"):
+    if name.startswith(("best_", "num_")):
         return f"{SUMMARY}{name}"
     if found := PER_CLASS.fullmatch(name):
         return f"{found[1]}/{found[2]}"
