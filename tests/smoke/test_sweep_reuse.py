@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,19 @@ def test_a_reused_run_has_the_label_that_this_sweep_asked_for(trainer: Trainer) 
     assert len(trainer.trained()) == 3
     listed = trainer(*words, "sweep.dry_run=true").out
     assert f"done  (run {earlier.run_id}, recorded as {earlier.name})" in listed
+
+
+def test_a_sweep_of_one_seed_ends_with_the_command_for_more(trainer: Trainer) -> None:
+    words = ("--multirun", *BASE, "optimizer=momentum,adam", "data.keep={3: 0.5}")
+    ended = trainer(*words)
+    (line,) = [line for line in ended.out.splitlines() if line.endswith("sweep.seeds=5")]
+    start, *command = shlex.split(line)
+    assert (start, command) == ("python", ["-m", "mnistlab.train", *words, "sweep.seeds=5"])
+    listed = trainer(*command[2:], "sweep.dry_run=true").out
+    assert "10 jobs, 2 of them done" in listed
+    assert "sweep.seeds=5" not in trainer("--multirun", *BASE, "optimizer=momentum,adam", "sweep.seeds=2").out
+    (parent,) = [run for run in trainer.runs() if run.tags.get("sweep.num_jobs") == "2"]
+    assert f"Repeat: `python -m mnistlab.train {shlex.join(words)}`" in parent.tags["mlflow.note.content"]
 
 
 def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:
@@ -138,7 +152,7 @@ def test_the_parent_run_shows_all_results_and_marks_the_reused(trainer: Trainer)
         f"[{earlier.run_id[:8]}](#/experiments/1/runs/{earlier.run_id}?workflowType=machine_learning), reused"
         in description
     )
-    assert f"runs/{entries['sgd'].run_id})" in description
+    assert f"runs/{entries['sgd'].run_id}?workflowType" in description
     # times are those of the training
     from mnistlab.tracking.mlflow_store import open_store
 

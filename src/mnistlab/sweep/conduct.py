@@ -2,9 +2,10 @@
 
 import contextlib
 import functools
+import shlex
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config.compose import Command
+from mnistlab.config.secrets import hide_secrets
 from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
@@ -30,6 +32,7 @@ from mnistlab.tracking.sync import sync_command, unsynced_run
 
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 MAX_REPEAT_LENGTH = 2000
+NUM_SEEDS = 5  # with fewer, few differences can be told from luck
 LINKED = {
     "report": "report.html",
     "final values": "figures/final_values.png",
@@ -51,7 +54,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
         KeyboardInterrupt: after the parent run was closed as KILLED and the report was written.
     """
     sweep = plan_sweep(command)
-    sweep.repeat = repeat_words(command.words)[:MAX_REPEAT_LENGTH]
+    sweep.words = command.words
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep.folder
@@ -105,7 +108,7 @@ def open_parent(sweep: Sweep) -> None:
         "sweep.num_jobs": str(len(sweep.jobs)),
         "run.process": process_name(),
         **SOURCE_TAGS,
-        "mlflow.note.content": sweep.repeat,
+        "mlflow.note.content": repeat_words(sweep.words)[:MAX_REPEAT_LENGTH],
     }
     earlier = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'parent'")
     run_id = None
@@ -198,7 +201,7 @@ def _description(sweep: Sweep, results: SweepResults, verdict: str = "") -> str:
     """The parent run's description in MLflow: verdict, command, equal computations, links, the table of the jobs."""
     lines = [
         *filter(None, [f"**{markdown_text(verdict)}**" if verdict else ""]),
-        sweep.repeat,
+        repeat_words(sweep.words)[:MAX_REPEAT_LENGTH],
         *same_computations(sweep),
     ]
     run = sweep.parent.store_run if sweep.parent else None
@@ -253,10 +256,18 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
     for summary in comparison.summaries:
         print(f"\n{summary}")
     record_comparison(sweep, results, comparison)
+    if len(sweep.jobs) > 1 and len({job.config.seed for job in sweep.jobs}) == 1:
+        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_with_seeds(sweep.words)}")
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None and sweep.parent.store_run is not None and not sweep.parent.store_error:
         print(f"  open    {sweep.parent.store_run.how_to_view}")
     return ""
+
+
+def command_with_seeds(words: Sequence[str], num_seeds: int = NUM_SEEDS) -> str:
+    """The command that repeats the jobs of a sweep with more seeds."""
+    kept = [word for word in words if not word.startswith("sweep.seeds=")]
+    return hide_secrets(shlex.join(["python", "-m", "mnistlab.train", *kept, f"sweep.seeds={num_seeds}"]))
 
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:
