@@ -13,8 +13,9 @@ import pytest
 import small_data
 
 from mnistlab.config import ConfigError, TrackingConfig
-from mnistlab.tracking import servers, stores
+from mnistlab.tracking import pages, servers, stores
 from mnistlab.tracking.database_file import check_database
+from mnistlab.tracking.initial_weights import RUN_ADDRESS
 from mnistlab.tracking.stores import address, check_reachable
 
 
@@ -168,3 +169,26 @@ def test_a_folder_that_cannot_be_created_is_an_error(tmp_path) -> None:
 def test_a_plain_folder_as_store_is_an_error_that_names_a_correct_address(tmp_path) -> None:
     with pytest.raises(ConfigError, match=f"sqlite:///{tmp_path}/runs/mlflow.db"):
         stores.check(address(config(f"{tmp_path}/runs"), str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("runs:/{id}", None),
+        ("runs:/{id}/model_files/model.keras", "model_files/model.keras"),
+        ("http://127.0.0.1:5000/{page}", None),
+        ("http://127.0.0.1:5000/#/experiments/1/runs/{id}", None),
+        (
+            "http://127.0.0.1:5000/#/experiments/1/runs/{id}/model-metrics?workflowType=machine_learning",
+            "model-metrics",
+        ),
+        ("https://host/#/experiments/1/runs/{id}/artifacts/model_files/model.keras?a=b/c", "model_files/model.keras"),
+    ],
+)
+def test_the_page_of_a_run_names_the_run(address: str, path: str | None) -> None:
+    run_id = "0123456789abcdef" * 2
+    found = RUN_ADDRESS.fullmatch(address.format(id=run_id, page=pages.of_run("1", run_id)))
+    assert found is not None
+    assert (found[1], found[2]) == (run_id, path)
+    of_artifact = RUN_ADDRESS.fullmatch(f"http://host/{pages.of_run('1', run_id, 'model_files/model.keras')}")
+    assert of_artifact is not None and of_artifact[2] == "model_files/model.keras"

@@ -10,7 +10,8 @@ from mnistlab.tracking.stores import StoreAddress
 
 FILE_ENDINGS = (".keras", ".h5")
 IN_FOLDERS = ("model.keras", "model.h5", "model.weights.h5", "model_files")  # the preferred one first
-RUN_ADDRESS = re.compile(r"(?:runs:/|.*/runs/)([0-9a-f]{32})(?:/(.*))?")  # also the page of a run
+# Also the page of a run, with what follows a question mark, or of one of its artifacts.
+RUN_ADDRESS = re.compile(r"(?:runs:/|.*/runs/)([0-9a-f]{32})(?:/(?:artifacts/)?([^?]*))?(?:\?.*)?")
 
 
 def initial_weights_file(config: Config) -> Path:
