@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mnistlab.evaluation import drawing, figures
@@ -76,3 +77,17 @@ def test_a_figure_for_which_there_is_no_room_is_not_there_in_part(tmp_path, capl
         if file.suffix == ".png":
             with Image.open(file) as image:
                 image.load()
+
+
+@pytest.mark.parametrize("number", [1, 2, 10, 30, 300])
+def test_the_axis_of_the_epochs_has_whole_numbers_from_1(number: int) -> None:
+    epochs = [
+        {"loss": 1 / epoch, "val_loss": 1.5 / epoch, "learning_rate": 1 / epoch} for epoch in range(1, number + 1)
+    ]
+    figure = figures.learning_curves(epochs, 1)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+        assert low < 1 <= number < high
+        assert shown and all(tick >= 1 and tick == round(tick) for tick in shown)

@@ -182,4 +182,4 @@ def _scale(axes: Axes, bands: Mapping[str, Band], span: layout.LimitedRange, met
 
 def _epoch_scale(axes: Axes, last: float) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(1 - 0.04 * last, 1.04 * last)
+    axes.set_xlim(max(0.5, 1 - 0.04 * last), 1.04 * last)  # there is no epoch 0

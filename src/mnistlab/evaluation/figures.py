@@ -80,7 +80,6 @@ def learning_curves(
     if num_panels > len(shown):
         panels[-1].plot(numbers, rates, "-o", color=BLUE, markersize=4)
         panels[-1].set(xlabel="Epoch", ylabel="Learning rate", title="Learning rate at the end of each epoch", ylim=0)
-        panels[-1].xaxis.get_major_locator().set_params(integer=True)
         panels[-1].grid(alpha=0.3)
     for axes, name in zip(panels, shown, strict=False):
         for key, label, style, colour in ((name, "training", "--o", BLUE), (f"val_{name}", "validation", "-s", ORANGE)):
@@ -90,9 +89,14 @@ def learning_curves(
         if best_epoch is not None:
             axes.axvline(best_epoch, color=GREY, linewidth=1, linestyle=":", label=f"{reported} epoch ({best_epoch})")
         axes.set(xlabel="Epoch", ylabel=name.capitalize(), title=f"{name.capitalize()} per epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
+    for axes in panels:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        margin = 0.04 * len(epochs) if len(epochs) > 1 else 0.5
+        axes.set_xlim(max(0.5, 1 - margin), len(epochs) + margin)  # there is no epoch 0
+        if len(epochs) == 1:
+            axes.set_xticks([1])
     if title:
         figure.suptitle(title)
     return figure
