@@ -10,7 +10,6 @@ full size.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 import shlex
@@ -24,6 +23,7 @@ from stand_in import REAL_RUN, Trainer, train_nothing
 
 from mnistlab import check, evaluate, experiment, export, predict
 from mnistlab.runtime import errors
+from mnistlab.touring.photographs import write_photographs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(page for name in ("guide", "how-to", "how-it-works") for page in (DOCS / name).glob("*.md"))
@@ -95,17 +95,12 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     return command
 
 
-def figures_script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(DOCS / "_scripts")
-    return importlib.import_module("make_figures")
-
-
-def prepare(page: Path, run, folder: Path, make_npz, monkeypatch: pytest.MonkeyPatch) -> None:
+def prepare(page: Path, run, folder: Path, make_npz) -> None:
     """What a page expects from the pages before it, or from its reader."""
     write_files(page, folder)
     if page.stem == "part-7-handwriting":
         assert run("mnistlab.export", "source=mnist_5k", "to=digits").code == 0
-        figures_script(monkeypatch).write_handwriting(folder)
+        write_photographs(folder / "digits" / "test", folder / "handwriting")
     make_npz("fashion.npz", num_classes=10, shape=(28, 28))  # the download of Fashion-MNIST is not for tests
 
 
@@ -113,7 +108,7 @@ def prepare(page: Path, run, folder: Path, make_npz, monkeypatch: pytest.MonkeyP
 @pytest.mark.long_after(2)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page: Path, run, tmp_path: Path, make_npz, monkeypatch) -> None:
-    prepare(page, run, tmp_path, make_npz, monkeypatch)
+    prepare(page, run, tmp_path, make_npz)
     all_train = ALL_TRAIN or USES_A_MODEL.search(page.read_text(encoding="utf-8")) is not None
     for module, *words in commands(page):
         trains = all_train or any(map(NAMES_A_CALLABLE.search, words))

@@ -82,7 +82,10 @@ def test_photographs_are_dark_on_light_and_need_the_digits(tmp_path: Path) -> No
         strokes[6:22, 12:16] = 255
         Image.fromarray(strokes).save(tmp_path / str(digit) / "1.png")
     write_photographs(tmp_path, tmp_path / "made")
-    pictures = [np.asarray(Image.open(tmp_path / "made" / f"{digit}.png")) for digit in range(10)]
+    pictures = []
+    for digit in range(10):
+        with Image.open(tmp_path / "made" / f"{digit}.png") as picture:
+            pictures.append(np.asarray(picture))
     assert len({picture.shape for picture in pictures}) > 5
     for picture in pictures:
         assert 150 < np.median(picture) < 220  # paper
@@ -127,7 +130,8 @@ def test_the_whole_tour(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "tour"
     assert sorted(file.name for file in folder.glob("*-*.png")) == FIGURES
     for name in FIGURES:
-        assert Image.open(folder / name).width > 400
+        with Image.open(folder / name) as figure:
+            assert figure.width > 400
     text = (folder / "index.html").read_text(encoding="utf-8")
     assert re.findall(r'<img src="([^"]+)"', text) == FIGURES
     client = Store(tmp_path).client
