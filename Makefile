@@ -30,7 +30,7 @@ test-long: $(READY) ## the thorough variations that CI leaves out
 	$(BIN)/python -m pytest -m "long and not faults" $(ARGS)
 
 test-ui: $(READY) ## MLflow's pages in Chromium, which must be installed; PICTURES=FOLDER keeps screenshots
-	$(BIN)/python -m pip install --quiet --editable '.[browser]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	MNISTLAB_TEST_PICTURES=$(PICTURES) $(BIN)/python -m pytest -m long tests/browser $(ARGS)
 
 faults: $(READY) ## the fault cases: killed runs, dead servers, full disks, random files and settings

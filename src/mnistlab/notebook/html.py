@@ -9,11 +9,11 @@ NUMBER = "text-align:right;padding:2px 10px;font-variant-numeric:tabular-nums"
 TEXT = "text-align:left;padding:2px 10px"
 
 
-def image(file: Path, width: str = "100%") -> str:
-    """A PNG within the page, on white. width: at most."""
+def image(file: Path) -> str:
+    """A PNG within the page, on white."""
     data = base64.b64encode(file.read_bytes()).decode()
     name = escape(file.stem.replace("_", " "))
-    style = f"max-width:min({width},900px);background:white;display:block;margin:8px 0"
+    style = "max-width:min(100%,900px);background:white;display:block;margin:8px 0"
     return f'<img alt="{name}" title="{name}" style="{style}" src="data:image/png;base64,{data}">'
 
 

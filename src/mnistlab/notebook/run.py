@@ -55,9 +55,10 @@ class Run:
 
     @functools.cached_property
     def settings(self) -> dict[str, Any]:
-        """The whole configuration, nested as in `conf/`; `overrides` are the words that were given."""
-        loaded = yaml.safe_load((self.folder / "config.yaml").read_text(encoding="utf-8"))
-        return dict(loaded)
+        """The whole configuration, nested as in `conf/`; `overrides` are the words that were given. Empty for a run
+        that failed before it was recorded."""
+        file = self.folder / "config.yaml"
+        return dict(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     @functools.cached_property
     def history(self) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +82,12 @@ class SweepResult:
         Raises:
             ValueError: no run has finished.
         """
-        best = files.read_json(self.folder / "sweep.json")
-        objective = best.get("objective", "")
-        measured = [run for run in self.runs if objective in run.metrics]
+        question = files.read_json(self.folder / "sweep.json")
+        objective = question.get("objective", "")
+        measured = [run for run in self.runs if math.isfinite(run.metrics.get(objective, math.nan))]
         if not measured:
             raise ValueError(f"no run of the sweep {self.id} has finished")
-        sign = -1 if best.get("direction") == "lower" else 1
+        sign = -1 if question.get("direction") == "lower" else 1
         return max(measured, key=lambda run: sign * run.metrics[objective])
 
     @property

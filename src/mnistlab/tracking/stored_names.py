@@ -56,7 +56,7 @@ def stored_metric(name: str) -> str:
         return name
     if name in TIMES:
         return f"time/{name}"
-    if name.startswith(("best_", "num_")):
+    if name.startswith("best_") or name == "num_validation_images":
         return f"{SUMMARY}{name}"
     if found := PER_CLASS.fullmatch(name):
         return f"{found[1]}/{found[2]}"
@@ -92,10 +92,9 @@ def stored_tags(tags: Mapping[str, Any]) -> dict[str, str]:
         place = stored_tag(name)
         if prefix := _prefix(place):
             families.setdefault(place, {})[name.removeprefix(prefix)] = str(value)
-            stored[place] = json_tag(families[place])
         else:
             stored[place] = str(value)
-    return stored
+    return stored | {place: json_tag(entries) for place, entries in families.items()}
 
 
 def tags_of(stored: Mapping[str, str]) -> dict[str, str]:
