@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,13 +56,13 @@ def _tour() -> int:
             break
         if step.figure == "sheet":
             _write_photographs(folder)
-        status = run_step(step, folder, root)
+        started, status = time.time(), run_step(step, folder, root)
         if status:
             again = f"python -m mnistlab.tour steps={','.join(map(str, chosen[position:]))}"
             failed = f"\nStep {number} failed with status {status}; the lines above say why. From here on: {again}"
             console.print(failed, soft_wrap=True, markup=False)
             return exits.FAILED
-        figure = keep_figure(number, folder, root)
+        figure = keep_figure(number, folder, root, started)
         if figure is not None:
             console.print(f"\n[bold]{_escaped(step.look)}[/bold]")
             console.print(f"figure  {figure}", soft_wrap=True, markup=False)

@@ -9,15 +9,16 @@ from pathlib import Path
 from mnistlab.touring.steps import DATA, STEPS
 
 
-def keep_figure(number: int, folder: Path, root: Path) -> Path | None:
-    """Copy the figure that a step's command has drawn into the tour's folder; None if it draws none.
+def keep_figure(number: int, folder: Path, root: Path, since: float) -> Path | None:
+    """Copy the figure that a step's command has drawn into the tour's folder; None if it has drawn none.
 
-    number: of the step, from 1; root: the folder of all results.
+    number: of the step, from 1; root: the folder of all results; since: when the command was started.
     """
     kept = _kept(number, folder)
-    if kept is not None:
-        found = [file for file in _drawn(STEPS[number - 1].figure, folder, root) if file.is_file()]
-        shutil.copyfile(max(found, key=lambda file: file.stat().st_mtime_ns), kept)
+    drawn = [file for file in _drawn(STEPS[number - 1].figure, folder, root) if file.stat().st_mtime > since - 1]
+    if kept is None or not drawn:
+        return None
+    shutil.copyfile(max(drawn, key=lambda file: file.stat().st_mtime_ns), kept)
     return kept
 
 
@@ -27,8 +28,8 @@ def _kept(number: int, folder: Path) -> Path | None:
 
 
 def _drawn(name: str, folder: Path, root: Path) -> Iterator[Path]:
-    yield folder / f"{name}.png"
-    for pattern in (f"*/*/figures/{name}.png", f"*/*/*/figures/{name}.png", f"*/*/explanations/*/figures/{name}.png"):
+    yield from folder.glob(f"{name}.png")
+    for pattern in (f"*/*/figures/{name}.png", f"*/*/*/figures/{name}.png"):  # of a run or report, of a job
         yield from (root / "runs").glob(pattern)
 
 
