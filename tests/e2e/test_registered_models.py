@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -10,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,14 +19,13 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Finished, Store, environment, run_command
+from conftest import Finished, Store, environment, run_command, wait_until
 from tracking_servers import free_port
 
 from mnistlab import promote
 from mnistlab.data import sources
 from mnistlab.runtime import errors
 
-START_SECONDS = 90
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy of another test
 GOOD, OTHER_DATA, BAD = "models:/digits/1", "models:/digits/2", "models:/digits/3"
 
@@ -110,46 +107,32 @@ def test_mistakes_change_nothing(promoted, root: Path, words: list[str], expecte
     assert version_of(root, "kept") == "1"
 
 
-def starts(
-    command: list[str], variables: dict[str, str], root: Path, log: Path, address: str
-) -> subprocess.Popen | None:
-    """The server, when it answers; None if it has ended or does not answer: its port may have been taken meanwhile."""
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, env=variables, cwd=root, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
-        )
-    deadline = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(urllib.error.URLError, TimeoutError, ConnectionError):
-            if OPENER.open(f"{address}/ping", timeout=5).status == 200:
-                return process
-        time.sleep(0.1)
-    stop(process)
-    return None
-
-
-def stop(process: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.fixture
 def server(root: Path, tmp_path: Path) -> Iterator[str]:
     """MLflow's model server; its address."""
     variables = environment(root, MLFLOW_TRACKING_URI=f"sqlite:///{root}/mlruns/mlflow.db")
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
-    log = tmp_path / "server.log"
-    for _ in range(3):
-        port = free_port()
-        address = f"http://127.0.0.1:{port}"
-        command = ["mlflow", "models", "serve", "-m", GOOD, "--env-manager", "local", "-p", str(port)]
-        if process := starts(command, variables, root, log, address):
-            break
-    else:
-        raise AssertionError(log.read_text())
-    yield address
-    stop(process)
+    port, log = free_port(), tmp_path / "server.log"
+    address = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "models", "serve", "-m", GOOD, "--env-manager", "local", "-p", str(port)]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, env=variables, cwd=root, start_new_session=True, stdout=output, stderr=subprocess.STDOUT
+        )
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return OPENER.open(f"{address}/ping", timeout=5).status == 200
+        except (urllib.error.URLError, TimeoutError):
+            return False
+
+    try:
+        wait_until(answers)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def post(address: str, body: Any, kind: str = "application/json") -> tuple[int, Any]:
