@@ -36,6 +36,9 @@ facts["sigint"] = signal.getsignal(signal.SIGINT) == signal.default_int_handler
 facts["argv"] = sys.argv == argv
 facts["run"] = str(run.folder)
 facts["sweep"] = [str(compared.folder), [str(one.folder) for one in compared.runs], list(compared.names)]
+elsewhere = Path("a folder").resolve()
+apart = sweep("source=mnist_5k", "data.limit=200", "fit.epochs=1", seed=[0, 1], paths={"root": str(elsewhere)})
+facts["apart"] = [str(run.folder.relative_to(elsewhere)) for run in apart.runs]
 facts["latest"], facts["best"] = load_run().name, load_run("best").name
 facts["model"] = run.model.predict(_images(), verbose=0).argmax(1).tolist()
 facts["predicted"] = run.predictions["predicted"][:100].tolist()
@@ -175,8 +178,14 @@ def test_the_same_sweep_again_trains_nothing(root: Path) -> None:
 
 
 def test_load_run_finds_what_the_command_finds(root: Path, facts: dict) -> None:
-    assert facts["latest"].startswith(("momentum", "adam"))
-    assert facts["best"].startswith(("momentum", "adam"))
+    runs = [run for run in Store(root).runs("job") if run.info.run_name[-1] in "01"]
+    assert facts["latest"] == max(runs, key=lambda run: run.info.start_time).info.run_name
+    assert facts["best"] == max(runs, key=lambda run: run.data.metrics["summary/best_val_accuracy"]).info.run_name
+
+
+def test_a_sweep_may_be_in_a_folder_with_a_space(facts: dict) -> None:
+    assert len(facts["apart"]) == 2
+    assert all(folder.startswith("runs/") for folder in facts["apart"])
 
 
 @pytest.mark.parametrize("fact", ["handlers", "sigterm", "sigint", "argv"])

@@ -75,6 +75,8 @@ def test_a_sweep_of_one_seed_ends_with_the_command_for_more(trainer: Trainer) ->
     assert "sweep.seeds=5" not in trainer("--multirun", *BASE, "optimizer=momentum,adam", "sweep.seeds=2").out
     (parent,) = [run for run in trainer.runs() if run.tags.get("sweep.num_jobs") == "2"]
     assert f"Repeat: `python -m mnistlab.train {shlex.join(words)}`" in parent.tags["mlflow.note.content"]
+    trusting = trainer("--multirun", *BASE, "optimizer=momentum,adam", "trust=[my_code]", "fit.epochs=3").out
+    assert "fit.epochs=3 'trust=[my_code]' sweep.seeds=5" in trusting
 
 
 def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:

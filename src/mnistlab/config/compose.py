@@ -198,7 +198,8 @@ class Command:
     """A checked command line.
 
     configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
-    extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given.
+    extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given, and
+    trusted: the packages that the user named.
     """
 
     multirun: bool
@@ -206,6 +207,7 @@ class Command:
     swept: list[str]
     extra: list[str]
     words: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
 
 
 def check_command(arguments: Namespace) -> Command:
@@ -245,8 +247,10 @@ def check_command(arguments: Namespace) -> Command:
             problems.update(dict.fromkeys(error.problems))
     if problems:
         raise ConfigError(problems)
-    flags = [*(["--config-dir", folder] if folder else []), *(["--multirun"] if arguments.multirun else [])]
-    return Command(True, configs, swept, extra, (*flags, *arguments.overrides))
+    given_by = {"--config-dir": folder, "--config-name": arguments.config_name}
+    flags = [word for flag, value in given_by.items() if value for word in (flag, value)]
+    flags += ["--multirun"] if arguments.multirun else []
+    return Command(True, configs, swept, extra, (*flags, *arguments.overrides), tuple(sorted(arguments.trust)))
 
 
 def _check_single(composed: DictConfig, overrides: list[str], config_name: str, config_dir: str | None) -> Config:

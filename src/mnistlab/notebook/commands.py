@@ -11,6 +11,7 @@ from mnistlab.runtime import files
 from mnistlab.sweep import command_line
 from mnistlab.sweep.command_line import Ended
 from mnistlab.tracking import background, chosen_models, recorder, run_folders, stores
+from mnistlab.tracking.stores import StoreAddress
 
 
 def train(*given: str, **settings: Any) -> Run:
@@ -56,11 +57,10 @@ def sweep(*given: str, **settings: Any) -> SweepResult:
     ended = _run(asked)
     if ended.sweep is None:
         raise ValueError("no sweep was run: the words only ask for information")
-    folder, trusted = ended.sweep.resolve(), _trusted(asked)
-    root = str(folder.parents[2])
+    folder, store = ended.sweep.folder.resolve(), ended.sweep.address
     jobs = files.read_json(folder / "sweep.json").get("jobs", [])
-    runs = {job["name"]: _run_of(job["run"], root, asked, trusted) for job in jobs if job["run"]}
-    return SweepResult(folder, tuple(runs.values()), tuple(runs))
+    folders = {job["name"]: _folder_of(job["run"], store, str(folder.parents[2])) for job in jobs if job["run"]}
+    return SweepResult(folder, tuple(Run(one, _trusted(asked)) for one in folders.values()), tuple(folders))
 
 
 def _run(asked: list[str]) -> Ended:
@@ -75,14 +75,12 @@ def _trusted(asked: list[str]) -> tuple[str, ...]:
     return tuple(sorted(trust.split_trust(asked)[1]))
 
 
-def _run_of(named: str, root: str, asked: list[str], trusted: tuple[str, ...]) -> Run:
-    """The run of a job: a folder, or the id of a run in the store that the words name."""
-    folder = Path(named)
-    if not folder.is_absolute():
-        given = dict(word.partition("=")[::2] for word in asked)
-        store = stores.named_address({name: given[name] for name in stores.SETTING_NAMES if name in given})
-        folder = background.call(run_folders.find, named, store, root, chosen_models.OBJECTIVE)
-    return Run(folder, trusted)
+def _folder_of(run: str, store: StoreAddress | None, root: str) -> Path:
+    """The folder of a job's run: it is named by its folder, or by its id in the store."""
+    if store is None or Path(run).is_absolute():
+        return Path(run)
+    found: Path = background.call(run_folders.find, run, store, root, chosen_models.OBJECTIVE)
+    return found
 
 
 def load_run(

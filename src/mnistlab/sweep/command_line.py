@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
@@ -18,18 +19,21 @@ from mnistlab.config.explaining import explain
 from mnistlab.runtime import startup
 from mnistlab.sweep import job
 
+if TYPE_CHECKING:
+    from mnistlab.sweep.plan import Sweep
+
 
 @dataclass(frozen=True)
 class Ended:
     """How a training command ended.
 
     failures: (overrides, error) of each job of this process that failed; run: the folder of the last one that had a
-    record; sweep: the sweep's folder, None for a single experiment; status: of a sweep, 0 or 1.
+    record; sweep: the sweep, None for a single experiment; status: of a sweep, 0 or 1.
     """
 
     failures: Sequence[tuple[str, BaseException]]
     run: Path | None
-    sweep: Path | None = None
+    sweep: "Sweep | None" = None
     status: int = 0
 
 
@@ -46,28 +50,27 @@ def run(words: Sequence[str]) -> Ended:
     if arguments.help and not any("hydra.searchpath" in override for override in arguments.overrides):
         hydra_internals.list_options_quickly()
     run_hydra = functools.partial(_run_hydra, arguments.overrides, flags)
-    sweep: tuple[int, Path] | None = None
+    status, sweep = 0, None
     try:
         with trust.trusting(arguments.trust):
             if starts_jobs(arguments):
-                sweep = _run_jobs(arguments, run_hydra)
+                status, sweep = _run_jobs(arguments, run_hydra)
             else:
                 run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, list(words))) from error
-    status, folder = sweep or (0, None)
-    return Ended(list(job.failures), job.folders[-1] if job.folders else None, folder, status)
+    return Ended(list(job.failures), job.folders[-1] if job.folders else None, sweep, status)
 
 
-def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> tuple[int, Path] | None:
-    """Run the experiment, or the sweep: then its status and folder."""
+def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[int, Sweep | None]":
+    """Run the experiment or the sweep; returns the sweep and its status."""
     from mnistlab.tracking import stores  # not for --help
 
     command = check_command(arguments)
     stores.check_writable(Path(command.configs[0].paths.root))
     if not command.multirun:
         run_hydra()
-        return None
+        return 0, None
     if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     job.prepare_process(command.configs[0], close_orphans=False)

@@ -2,10 +2,9 @@
 
 import contextlib
 import functools
-import shlex
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mnistlab.config.compose import Command
-from mnistlab.config.secrets import hide_secrets
 from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
@@ -23,7 +21,7 @@ from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
 from mnistlab.tracking import background, history, pages, servers
-from mnistlab.tracking.description import SOURCE_TAGS, repeat_words
+from mnistlab.tracking.description import SOURCE_TAGS, repeat_words, train_command
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.recorder import Recorder, markdown_text, wait_for_all
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
@@ -40,24 +38,24 @@ LINKED = {
 }
 
 
-def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[int, Path]:
+def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[int, Sweep]:
     """Run a multirun from plan to report.
 
     Args:
         launch: starts Hydra with additional overrides; returns when all jobs have ended.
 
     Returns:
-        The exit status, 0, or 1 if a job or the report failed; and the sweep's folder.
+        The exit status, 0, or 1 if a job or the report failed; and the sweep.
 
     Raises:
         ConfigError: jobs that cannot work; nothing was started.
         KeyboardInterrupt: after the parent run was closed as KILLED and the report was written.
     """
     sweep = plan_sweep(command)
-    sweep.words = command.words
+    sweep.words, sweep.trusted = command.words, command.trusted
     print_plan(sweep)
     if sweep.jobs[0].config.sweep.dry_run:
-        return 0, sweep.folder
+        return 0, sweep
     check_space(sweep)
     exits.catch_signals()
     open_parent(sweep)
@@ -87,7 +85,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
             raise
         finally:
             close_parent(sweep, status, "" if status == "FINISHED" else error)
-    return (0 if status == "FINISHED" else exits.FAILED), sweep.folder
+    return (0 if status == "FINISHED" else exits.FAILED), sweep
 
 
 def open_parent(sweep: Sweep) -> None:
@@ -257,17 +255,18 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         print(f"\n{summary}")
     record_comparison(sweep, results, comparison)
     if len(sweep.jobs) > 1 and len({job.config.seed for job in sweep.jobs}) == 1:
-        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_with_seeds(sweep.words)}")
+        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_with_seeds(sweep)}")
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None and sweep.parent.store_run is not None and not sweep.parent.store_error:
         print(f"  open    {sweep.parent.store_run.how_to_view}")
     return ""
 
 
-def command_with_seeds(words: Sequence[str], num_seeds: int = NUM_SEEDS) -> str:
-    """The command that repeats the jobs of a sweep with more seeds."""
-    kept = [word for word in words if not word.startswith("sweep.seeds=")]
-    return hide_secrets(shlex.join(["python", "-m", "mnistlab.train", *kept, f"sweep.seeds={num_seeds}"]))
+def command_with_seeds(sweep: Sweep) -> str:
+    """The command that repeats the jobs of a sweep with more seeds. It names the packages that the user has trusted."""
+    kept = [word for word in sweep.words if not word.startswith("sweep.seeds=")]
+    trust = [f"trust=[{','.join(sweep.trusted)}]"] if sweep.trusted else []
+    return train_command([*kept, *trust, f"sweep.seeds={NUM_SEEDS}"])
 
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:

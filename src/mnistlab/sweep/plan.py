@@ -62,7 +62,7 @@ class Sweep:
 
     direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
-    start: identifies this start of its jobs; words: of the command; finished: earlier runs to judge by;
+    start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained.
     """
 
@@ -76,6 +76,7 @@ class Sweep:
     parent: Recorder | None = None
     start: str = ""
     words: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
     run_folders: list[Path] = field(default_factory=list)

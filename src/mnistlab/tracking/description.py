@@ -113,7 +113,12 @@ def repeat_command(config: Config) -> str:
 def repeat_words(words: Sequence[str]) -> str:
     """The training command with these words, in Markdown; without the folder of the results."""
     kept = [word for word in words if not word.lstrip("+").startswith("paths.")]
-    return f"Repeat: `{hide_secrets(shlex.join(['python', '-m', 'mnistlab.train', *kept]))}`"
+    return f"Repeat: `{train_command(kept)}`"
+
+
+def train_command(words: Sequence[str]) -> str:
+    """The training command with these words, quoted for a shell, without secrets."""
+    return hide_secrets(shlex.join(["python", "-m", "mnistlab.train", *words]))
 
 
 def write_note(record: Recorder, config: Config, summary: str) -> None:
