@@ -12,7 +12,7 @@ from tracking_servers import mlflow_server, silent_server
 
 JOBS = ("--multirun", "source=mnist_5k", "data.limit=400", "fit.epochs=2", "optimizer=momentum,adam")
 PARALLEL = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-ISOLATED = ("sweep.isolate=true", "sweep.max_seconds=250")
+ISOLATED = ("sweep.isolate=true", "sweep.job_max_seconds=250")
 
 
 def runs_of(uri: str) -> tuple[MlflowClient, list[Any]]:

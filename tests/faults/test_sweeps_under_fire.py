@@ -115,9 +115,11 @@ def test_a_job_that_diverges_counts_as_failed_in_the_table(train_here, tmp_path,
 
 
 def test_limits_need_isolation(train_here) -> None:
-    done = train_here(*sweep_of("none"), "sweep.max_seconds=5", "sweep.memory_gigabytes=2")
+    done = train_here(*sweep_of("none"), "sweep.job_max_seconds=5", "sweep.memory_gigabytes=2")
     assert done.code == 2
-    assert "sweep.max_seconds limits a job in a process of its own: add sweep.isolate=true. Received: 5." in done.err
+    assert (
+        "sweep.job_max_seconds limits a job in a process of its own: add sweep.isolate=true. Received: 5." in done.err
+    )
     assert "Received: 2." in done.err
 
 
@@ -145,10 +147,10 @@ def test_isolated_jobs(train, tmp_path) -> None:
 
 @pytest.mark.faults
 def test_an_isolated_job_that_takes_too_long_has_failed(train, tmp_path) -> None:
-    done = train(*sweep_of("endless"), "sweep.isolate=true", "sweep.max_seconds=30")
+    done = train(*sweep_of("endless"), "sweep.isolate=true", "sweep.job_max_seconds=30")
     assert done.code == 1, done.err
     (job,) = jobs_of(tmp_path).values()
-    assert (job["status"], job["error"]) == ("FAILED", "took longer than sweep.max_seconds=30")
+    assert (job["status"], job["error"]) == ("FAILED", "took longer than sweep.job_max_seconds=30")
     assert set(Store(tmp_path).statuses("job")) <= {"FAILED"}  # none, if the machine needed so long for the start
     assert Store(tmp_path).statuses("parent") == ["FAILED"]
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
+from mnistlab.comparison.answer_wording import describe_method
+from mnistlab.comparison.answering import Scores, answer, distinct
 from mnistlab.comparison.curves import TARGETS, describe_convergence
 from mnistlab.comparison.data_sets import data_identity, group_by_data, is_data_comparison, split_by_data
 from mnistlab.comparison.fairness import fairness_notes
@@ -11,11 +13,13 @@ from mnistlab.comparison.grid import GRID_AXES, at_best_rates, learning_rate_gri
 from mnistlab.comparison.interaction import interaction_of_axes
 from mnistlab.comparison.metric_names import metric_direction
 from mnistlab.comparison.options import compare_groups, option_summary, rank_options
+from mnistlab.comparison.question import Question, parse_question
 from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
 from mnistlab.comparison.resolution import NUM_IMAGES, resolution
-from mnistlab.comparison.results import Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.results import Answer, Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
+from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import ALPHA
-from mnistlab.comparison.wording import describe_method, group_same_runs, verdict
+from mnistlab.comparison.wording import verdict
 
 # Metrics of a run that do not measure its quality: left out of the choices.
 NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoch", NUM_IMAGES}
@@ -31,6 +35,8 @@ def compare(
     targets: Sequence[float] = TARGETS,
     resamples: int = 2000,
     default_learning_rates: Mapping[str, float] | None = None,
+    question: str = "best",
+    looks: Looks | None = None,
 ) -> Comparison:
     """Compare the options of an axis, paired by seed; the order of the records does not matter.
 
@@ -38,6 +44,8 @@ def compare(
     on validation data. direction: "auto" goes by Keras's metric names (`metric_direction`). alpha: the
     family-wise error rate over all pairs. targets: validation accuracies for the time-to-target. resamples:
     number of bootstrap resamples; 0 omits the intervals. default_learning_rates: {"adam": 0.001}.
+    question: "best", "better_than:adam" or "equivalent:0.2" (`question.parse_question`). looks: if the options were
+    compared again after every seed.
     Raises ValueError for records on different data (see `compare_by_data`), for an axis that no record has, for
     an objective of unknown direction, and for a `test_` objective: options selected on the test set would make its
     scores optimistic.
@@ -50,8 +58,8 @@ def compare(
             f"records: runs on {len(data)} different data sets cannot be compared in one table; "
             f"use compare_by_data(records). Received: {', '.join(data)}"
         )
-    resolved = _resolve_direction(objective, direction)
-    return _compare(records, keys, objective, resolved, alpha, targets, resamples, default_learning_rates)
+    resolved, asked = _resolve_direction(objective, direction), (parse_question(question), looks)
+    return _compare(records, keys, objective, resolved, alpha, targets, resamples, default_learning_rates, *asked)
 
 
 def compare_by_data(
@@ -64,6 +72,8 @@ def compare_by_data(
     targets: Sequence[float] = TARGETS,
     resamples: int = 2000,
     default_learning_rates: Mapping[str, float] | None = None,
+    question: str = "best",
+    looks: Looks | None = None,
 ) -> list[Comparison]:
     """One comparison per data set, the one with the most runs first; arguments as for `compare`.
 
@@ -74,8 +84,9 @@ def compare_by_data(
     records, keys = list(records), axis_keys(axis)
     _validate(records, keys, objective)
     settings = (_resolve_direction(objective, direction), alpha, targets, resamples, default_learning_rates)
+    asked = (parse_question(question), looks)
     grouped = group_by_data(records, keys)
-    compared = [_compare(one.records, grouped.axis, objective, *settings) for one in grouped.data_sets]
+    compared = [_compare(one.records, grouped.axis, objective, *settings, *asked) for one in grouped.data_sets]
     count = len(compared)
     return [
         dataclasses.replace(comparison, data=one.name, data_axis=grouped.data_axis, num_data_sets=count)
@@ -92,12 +103,14 @@ def _compare(
     targets: Sequence[float],
     resamples: int,
     default_learning_rates: Mapping[str, float] | None,
+    question: Question,
+    looks: Looks | None,
 ) -> Comparison:
     """Compare records on the same data, or options that are data sets."""
     groups = group_by_option(records, keys)
     seeds, scores = score_matrix(groups, objective)
     step = resolution(records, objective)
-    pairs = compare_groups(groups, scores, objective, direction, alpha, step)
+    pairs = compare_groups(groups, scores, objective, direction, alpha, step, looks)
     summaries = [
         option_summary(name, group, keys, row, seeds, objective, targets, resamples)
         for (name, group), row in zip(groups.items(), scores, strict=True)
@@ -108,9 +121,12 @@ def _compare(
     defaults = default_learning_rates
     grid = learning_rate_grid(records, objective, direction, defaults, alpha, step) if is_grid else None
     notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    names, values = distinct(list(groups), scores, pairs)
+    pairs = _sort_pairs(pairs, options)
+    answered = answer(question, Scores(names, values, objective, direction, alpha, step, looks), options, pairs)
     has_own_table = grid is not None and set(GRID_AXES) <= set(keys)
     return Comparison(
-        verdict=_verdict(options, pairs, objective, grid),
+        verdict=_verdict(options, answered, objective, grid),
         axis=list(keys),
         objective=objective,
         direction=direction,
@@ -118,16 +134,17 @@ def _compare(
         alpha=alpha,
         seeds=seeds,
         options=options,
-        pairs=_sort_pairs(pairs, options),
+        pairs=pairs,
         notes=notes,
         convergence=_convergence(options, metric, direction),
         grid=grid,
-        method=describe_method(len(group_same_runs(list(groups), pairs)), alpha, step),
+        method=describe_method(len(names), alpha, step, question, looks),
         identity=data_identity(records),
         interaction=None
         if has_own_table
         else interaction_of_axes(options, pairs, keys, objective, direction, alpha, step),
         resolution=step,
+        answer=answered,
     )
 
 
@@ -151,13 +168,11 @@ def _is_test_metric(name: str) -> bool:
     return name.removeprefix("best_").startswith("test_")
 
 
-def _verdict(
-    options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: str, grid: LearningRateGrid | None
-) -> str:
-    """The verdict on the options; for a grid of several optimizers, on each at its best learning rate."""
+def _verdict(options: Sequence[OptionSummary], answered: Answer, objective: str, grid: LearningRateGrid | None) -> str:
+    """The answer; for a grid of several optimizers that was not asked another question, on each at its best rate."""
     chosen = at_best_rates(options, grid) if grid and len(grid.rows) > 1 else []
-    if grid is None or len(chosen) < 2:
-        return verdict(options, pairs, objective)
+    if grid is None or len(chosen) < 2 or answered.question != "best" or answered.rounds:
+        return answered.words
     optimizers = [dataclasses.replace(option, name=str(option.values["optimizer"])) for option in chosen]
     return f"Each at its best learning rate: {verdict(optimizers, grid.at_best, objective)}"
 

@@ -11,6 +11,7 @@ from mnistlab.comparison import statistics
 from mnistlab.comparison.curves import diagnose_curves, time_to_target
 from mnistlab.comparison.records import RunRecord, option_values, outcome
 from mnistlab.comparison.results import CurveDiagnosis, Decision, Direction, OptionSummary, Pair, finite_or_none
+from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.wording import describe_pair
 
 
@@ -94,6 +95,7 @@ def compare_groups(
     direction: Direction,
     alpha: float = statistics.ALPHA,
     resolution: float = 0.0,
+    looks: Looks | None = None,
 ) -> list[Pair]:
     """Compare every pair of options; those with the same runs are one in the tests, and share their results.
 
@@ -103,7 +105,7 @@ def compare_groups(
     leading = {name: same[0] for same in same_runs(groups) for name in same}
     distinct = [name for name in names if leading.get(name, name) == name]
     rows = [names.index(name) for name in distinct]
-    pairs = compare_options(distinct, scores[rows], objective, direction, alpha, resolution)
+    pairs = compare_options(distinct, scores[rows], objective, direction, alpha, resolution, looks)
     found = {frozenset((pair.first, pair.second)): pair for pair in pairs}
     num_seeds = dict(zip(names, np.isfinite(scores).sum(axis=1).tolist(), strict=True))
     result = []
@@ -133,15 +135,16 @@ def compare_options(
     direction: Direction,
     alpha: float = statistics.ALPHA,
     resolution: float = 0.0,
+    looks: Looks | None = None,
 ) -> list[Pair]:
     """Compare every pair of options, paired by seed; pairs are in the order of the names.
 
     scores: shape (options, seeds), NaN where an option has no trained run with a seed. resolution: the step between
-    scores, 0 for continuous ones.
+    scores, 0 for continuous ones. looks: if the options are compared again after every seed.
     """
     sign = 1.0 if direction == "higher" else -1.0
-    tests = statistics.compare_pairs(sign * scores, alpha, resolution)
-    more_seeds = statistics.additional_seeds(tests)
+    tests = statistics.compare_pairs(sign * scores, alpha, resolution, looks)
+    more_seeds = statistics.additional_seeds(tests, looks=looks)
     return [_pair(names, tests, index, int(more_seeds[index]), objective) for index in range(len(tests.p))]
 
 

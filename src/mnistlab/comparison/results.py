@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Decision = Literal["better", "undecided", "one seed", "no shared seeds", "no spread", "same runs"]
+from mnistlab.comparison.question import Round, Stopped
+
+Decision = Literal["better", "equivalent", "undecided", "one seed", "no shared seeds", "no spread", "same runs"]
 Direction = Literal["higher", "lower"]
 
 
@@ -92,6 +94,24 @@ class Pair:
     decision: Decision
     more_seeds: int | None
     words: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a comparison's question.
+
+    words: in a sentence; pairs: those that it rests on, each with the interval of its test; winner: of the question
+    "best", None without one. rounds: how it came about, of a sweep that compared after every seed; stopped, why: the
+    reason why such a sweep ended or can end, "" and "" if it has to go on.
+    """
+
+    question: str
+    words: str
+    pairs: list[Pair]
+    winner: str | None = None
+    rounds: list[Round] = field(default_factory=list)
+    stopped: Stopped = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,7 +240,8 @@ class Comparison:
 
     axis: the settings that distinguish the options; data_axis: those that selected the data set. num_data_sets: how
     many `compare_by_data` found. interaction: of the axes with each other, if there are several. resolution: the step
-    between two scores that are possible, 1 / n for an accuracy on n images, 0 for a continuous score.
+    between two scores that are possible, 1 / n for an accuracy on n images, 0 for a continuous score. answer: to the
+    question that was asked.
     """
 
     verdict: str
@@ -241,6 +262,7 @@ class Comparison:
     identity: DataIdentity | None = None
     interaction: Interaction | None = None
     resolution: float = 0.0
+    answer: Answer | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from mnistlab.comparison.sequential import Looks
+
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05  # significance level; intervals have the level 1 - ALPHA
@@ -103,15 +105,25 @@ def holm(p_values: Floats, family: int | None = None) -> Floats:
     return adjusted
 
 
-def compare_pairs(scores: Floats, alpha: float = ALPHA, resolution: float = 0.0) -> PairTests:
+def compare_pairs(
+    scores: Floats,
+    alpha: float = ALPHA,
+    resolution: float = 0.0,
+    looks: Looks | None = None,
+    moderated: bool | None = None,
+) -> PairTests:
     """Test all pairs of options on their shared seeds.
 
-    scores: shape (options, seeds), NaN for missing seeds; resolution: the step between scores, 0 for continuous ones.
+    scores: shape (options, seeds), NaN for missing seeds; resolution: the step between scores, 0 for continuous ones;
+    looks: if the options are compared again after every seed; moderated: None: from six options on, but not with looks,
+    whose levels hold for the variance of a pair alone.
     """
     first, second = np.triu_indices(len(scores), 1)
-    moderated = len(scores) >= MODERATION_MIN_OPTIONS
+    if moderated is None:
+        moderated = looks is None and len(scores) >= MODERATION_MIN_OPTIONS
     least = 2 * rounding_variance(resolution)
-    return paired_tests(first, second, scores[first] - scores[second], scores, alpha, moderated, least=least)
+    differences = scores[first] - scores[second]
+    return paired_tests(first, second, differences, scores, alpha, moderated, least=least, looks=looks)
 
 
 def rounding_variance(resolution: float) -> float:
@@ -142,10 +154,12 @@ def paired_tests(
     moderated: bool,
     family: int | None = None,
     least: float = 0.0,
+    looks: Looks | None = None,
 ) -> PairTests:
     """Test whether differences are 0 on average.
 
-    differences: shape (tests, seeds), NaN for missing seeds; least: the variance that a difference has at least.
+    differences: shape (tests, seeds), NaN for missing seeds; least: the variance that a difference has at least;
+    looks: if the tests are repeated after every seed: p values, levels and intervals hold for all looks together.
     """
     present = np.isfinite(differences)
     num_seeds = present.sum(axis=1)
@@ -161,9 +175,11 @@ def paired_tests(
     standard_error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
     safe_degrees = np.where(testable, degrees, 1.0)
     p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / standard_error, safe_degrees), np.nan)
+    p = looks.overall(p) if looks else p
     p_holm = holm(p, family)
-    level = _significance_levels(p, p_holm, alpha, family)
-    margin = stats.t.isf(np.where(testable, level, 0.5) / 2, safe_degrees) * standard_error
+    level = significance_levels(p, p_holm, alpha, family)
+    at_this_look = looks.nominal(level) if looks else level
+    margin = stats.t.isf(np.where(testable, at_this_look, 0.5) / 2, safe_degrees) * standard_error
     margin = np.where(testable, margin, np.nan)
     sd = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
     significant = np.nan_to_num(p_holm, nan=1.0) < alpha
@@ -194,7 +210,7 @@ def moderate_variances(variance: Floats, degrees: Floats) -> tuple[Floats, Float
     return np.where(usable, shrunk, variance), np.where(usable, prior_degrees + degrees, degrees)
 
 
-def additional_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
+def additional_seeds(tests: PairTests, power: float = 0.8, looks: Looks | None = None) -> NDArray[np.int64]:
     """Estimate how many more seeds each pair needs for a significant difference; 0 without an estimate.
 
     For the given power of the paired t test (noncentral t) at the level at which the pair was tested,
@@ -204,10 +220,11 @@ def additional_seeds(tests: PairTests, power: float = 0.8) -> NDArray[np.int64]:
     counts = np.zeros(len(tests.p), dtype=np.int64)
     open_pairs = np.flatnonzero(np.isfinite(tests.p) & ~tests.significant)
     effect = np.abs(tests.difference[open_pairs]) / tests.sd[open_pairs]
+    level = looks.nominal(tests.level[open_pairs]) if looks else tests.level[open_pairs]
 
     def is_enough(extra: NDArray[np.int64]) -> NDArray[np.bool_]:
         degrees = tests.degrees_of_freedom[open_pairs] + extra
-        critical = stats.t.isf(tests.level[open_pairs] / 2, degrees)
+        critical = stats.t.isf(level / 2, degrees)
         achieved = stats.nct.sf(critical, degrees, effect * np.sqrt(tests.num_seeds[open_pairs] + extra))
         result: NDArray[np.bool_] = np.nan_to_num(achieved, nan=0.0) >= power
         return result
@@ -246,7 +263,7 @@ def friedman(scores: Floats) -> tuple[Floats, float, Floats]:
     return mean_ranks, p, holm(2 * stats.norm.sf(np.abs(z)))
 
 
-def _significance_levels(p: Floats, p_holm: Floats, alpha: float, family: int | None) -> Floats:
+def significance_levels(p: Floats, p_holm: Floats, alpha: float, family: int | None) -> Floats:
     """The level at which Holm's procedure tested each pair: alpha / (m - i + 1), constant after its last step."""
     level = np.full(p.shape, np.nan)
     order = np.argsort(p)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from mnistlab.comparison.results import OptionSummary, Pair
-from mnistlab.comparison.statistics import MAX_MORE_SEEDS, MODERATION_MIN_OPTIONS
+from mnistlab.comparison.statistics import MAX_MORE_SEEDS
 
 TWINS = " (the same runs as "
 ROUNDING = 1e-12  # smaller differences of means are floating-point rounding
@@ -51,6 +51,9 @@ def describe_pair(pair: Pair, objective: str) -> str:
         return f"{names}: {same} for every seed: zero variance, no test, no claim"
     if pair.advantage is None or pair.low is None or pair.high is None:
         return f"{names}: no claim"
+    if pair.decision == "equivalent":
+        difference = format_difference(objective, pair.advantage, pair.low, pair.high)
+        return f"{names} are equivalent: {pair.first} is ahead by {difference}"
     if pair.decision == "better":
         difference = format_difference(objective, pair.advantage, pair.low, pair.high)
         return f"{pair.first} beats {pair.second} by {difference}"
@@ -70,7 +73,7 @@ def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: 
     value = f"{format_value(objective, leader.mean)} {objective}"
     if len(options) == 1:
         return f"Only one option, {leader.name} ({value}): nothing to compare."
-    failures = _describe_failures(leader)
+    failures = describe_failures(leader)
     if len(trained) == 1:
         return f"Only {leader.name} trained ({value}){failures}: nothing to compare it with."
     against = {_other(pair, leader.name): pair for pair in pairs if leader.name in (pair.first, pair.second)}
@@ -81,31 +84,6 @@ def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: 
     if len(tied) == len(against):
         return f"{_describe_no_winner(leader.name, value, against)}{failures}."
     return f"{_describe_shared_lead(leader.name, value, against, tied)}{failures}."
-
-
-def describe_method(num_options: int, alpha: float, resolution: float = 0.0) -> str:
-    """How the differences were tested, for the end of the report. resolution: the step between scores, 0 for none."""
-    counted = (
-        f"The scores are shares of {1 / resolution:,.0f} images: no difference is taken to vary less than rounding to "
-        "one image does. "
-        if resolution
-        else ""
-    )
-    variance = (
-        "each variance shrunk towards the sweep's typical one, by half at most (moderated t, Smyth 2004)"
-        if num_options >= MODERATION_MIN_OPTIONS
-        else "with the variance of that pair alone"
-    )
-    return (
-        "Options are ranked by their mean on validation data, never on test data. Pairs of options: t test of the "
-        f"differences between runs with the same seed, {variance}; p values Holm-corrected (1979) over all pairs, so "
-        f'the family-wise error rate is at most {100 * alpha:g} %. A claim, "beats", is a significant difference; '
-        f"it is about new seeds on the same validation images, not about new images. {counted}"
-        "Each interval has the level at which its pair was tested, so it excludes 0 exactly where a claim is made. "
-        "The interval of a single option's mean is a 95 % bootstrap interval (BCa); no test uses it. Additional "
-        "seeds: estimated for 80 % power from the observed difference and standard deviation. Failed and diverged "
-        "runs are counted, but excluded from the means."
-    )
 
 
 def group_same_runs(names: Sequence[str], pairs: Iterable[Pair]) -> list[list[str]]:
@@ -147,7 +125,7 @@ def _without_repeats(
 def _describe_winner(leader: str, value: str, beaten: Mapping[str, Pair], objective: str) -> str:
     """The leader beats every other option; the difference to the closest one is given."""
     closest, pair = next(iter(beaten.items()))
-    sentence, seeds = describe_pair(pair, objective), _describe_seeds(beaten.values())
+    sentence, seeds = describe_pair(pair, objective), describe_seeds(beaten.values())
     if len(beaten) == 1:
         return f"{sentence} ({leader.partition(TWINS)[0]}: {value}; {seeds})"
     difference = sentence.removeprefix(f"{leader} beats {closest} by ")
@@ -163,7 +141,7 @@ def _describe_no_winner(leader: str, value: str, against: Mapping[str, Pair]) ->
     if {pair.decision for pair in against.values()} <= {"one seed", "no shared seeds"}:
         return f"One seed: no claim; {best}; a test needs more seeds"
     undecided = {name: pair for name, pair in against.items() if pair.p is not None}
-    seeds = _describe_seeds(against.values())
+    seeds = describe_seeds(against.values())
     if not undecided:
         return f"No claim: no test is possible{_describe_untested(leader, against)} ({seeds}); {best}"
     closest, pair = next(iter(undecided.items()))
@@ -188,7 +166,7 @@ def _describe_shared_lead(leader: str, value: str, against: Mapping[str, Pair], 
     others = [f"not distinguishable from {join_names(undecided, limit=3)}{more}"] if undecided else []
     others += [f"no test is possible{untested}"] if untested else []
     start = f"{leader} leads with {value}{',' if undecided else ';'} {'; '.join(others)}"
-    return f"{start}; it beats {rest} ({_describe_seeds(against.values())})"
+    return f"{start}; it beats {rest} ({describe_seeds(against.values())})"
 
 
 def _describe_untested(leader: str, against: Mapping[str, Pair]) -> str:
@@ -224,14 +202,16 @@ def _describe_more_seeds(count: int | None) -> str:
     return f"; about {count} more seed{'s' if count > 1 else ''} would be needed"
 
 
-def _describe_failures(option: OptionSummary) -> str:
+def describe_failures(option: OptionSummary) -> str:
+    """ "; but 2 of its 5 runs failed or diverged", "" if all trained."""
     num_failed = option.num_failed + option.num_diverged
     if not num_failed:
         return ""
     return f"; but {num_failed} of its {option.num_runs - option.num_unfinished} runs failed or diverged"
 
 
-def _describe_seeds(pairs: Iterable[Pair]) -> str:
+def describe_seeds(pairs: Iterable[Pair]) -> str:
+    """ "5 seeds", "3 to 5 seeds"."""
     counts = sorted({pair.num_seeds for pair in pairs})
     if counts == [1]:
         return "1 seed"

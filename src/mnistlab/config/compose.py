@@ -193,13 +193,16 @@ def starts_jobs(arguments: Namespace) -> bool:
     return not (informs or arguments.config_path is not None)
 
 
+FIRST_SEEDS = 3  # of the first round of a sweep until a verdict: two have no spread to speak of
+
+
 @dataclass(frozen=True)
 class Command:
     """A checked command line.
 
     configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
     extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given, and
-    trusted: the packages that the user named.
+    trusted: the packages that the user named; config_name, config_dir: of the flags; sweeper: Hydra's, its class.
     """
 
     multirun: bool
@@ -208,6 +211,9 @@ class Command:
     extra: list[str]
     words: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
+    config_name: str = "train"
+    config_dir: str | None = None
+    sweeper: str = ""
 
 
 def check_command(arguments: Namespace) -> Command:
@@ -250,7 +256,8 @@ def check_command(arguments: Namespace) -> Command:
     given_by = {"--config-dir": folder, "--config-name": arguments.config_name}
     flags = [word for flag, value in given_by.items() if value for word in (flag, value)]
     flags += ["--multirun"] if arguments.multirun else []
-    return Command(True, configs, swept, extra, (*flags, *arguments.overrides), tuple(sorted(arguments.trust)))
+    words, trusted = (*flags, *arguments.overrides), tuple(sorted(arguments.trust))
+    return Command(True, configs, swept, extra, words, trusted, name, folder, str(first.hydra.sweeper["_target_"]))
 
 
 def _check_single(composed: DictConfig, overrides: list[str], config_name: str, config_dir: str | None) -> Config:
@@ -283,6 +290,12 @@ def _repeats(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:
     ]:
         raise ConfigError(problems)
     seed, num_seeds = last.get("seed"), composed.sweep.seeds
+    if composed.sweep.until == "verdict":
+        num_seeds = max(num_seeds, FIRST_SEEDS)
+        if seed is not None and seed.is_sweep_override():
+            raise ConfigError(
+                f"sweep.until=verdict adds seeds by itself, counted from one seed: seed=3. Received: {seed.input_line}."
+            )
     if seed is None or not seed.is_sweep_override():
         return [f"seed=range({composed.seed},{composed.seed + num_seeds})"] if num_seeds > 1 else []
     num_listed = len(set(seed.sweep_string_iterator())) if seed.is_discrete_sweep() else num_seeds

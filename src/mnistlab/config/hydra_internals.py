@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
@@ -47,6 +48,24 @@ def split_sweep(overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a multirun, as Hydra's basic sweeper combines them."""
     (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     return [list(job) for job in jobs]
+
+
+@contextlib.contextmanager
+def only_these_jobs(jobs: Sequence[Sequence[str]]) -> Iterator[None]:
+    """Let the basic sweeper launch these jobs, each a list of overrides, instead of all combinations."""
+
+    def listed(overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
+        size = max_batch_size or max(len(jobs), 1)
+        return [[list(job) for job in jobs[start : start + size]] for start in range(0, len(jobs), size)]
+
+    # Hydra has loaded the class a second time, as a plugin.
+    sweeper: Any = Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"]
+    original = sweeper.__dict__["split_arguments"]
+    sweeper.split_arguments = staticmethod(listed)
+    try:
+        yield
+    finally:
+        sweeper.split_arguments = original
 
 
 def start_jobs_quickly() -> None:

@@ -128,10 +128,14 @@ class SweepConfig:
     objective: str
     direction: str = _choice("auto", "higher", "lower")
     targets: Any = _list_of("numbers")
+    question: str
+    until: str | None = _choice("verdict")
+    max_seeds: int = _number("value >= 3", lambda value: value >= 3)
+    max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     diverged: str = _choice("ok", "fail")
     isolate: bool
     memory_gigabytes: float | None = _number("value > 0", lambda value: value > 0)
-    max_seconds: float | None = _number("value > 0", lambda value: value > 0)
+    job_max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     preflight: bool
     dry_run: bool
     force: bool

@@ -4,10 +4,8 @@ import contextlib
 import functools
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,14 +14,15 @@ from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes
+from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
-from mnistlab.sweep.plan import Sweep, SweepJob, check_space, plan_sweep, print_plan, same_computations
+from mnistlab.sweep.plan import Sweep, check_space, plan_sweep, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
-from mnistlab.sweep.results import FILE_NAMES, JobResult, SweepResults, jobs_markdown, why_diverged, write_results
-from mnistlab.tracking import background, history, pages, servers
+from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
+from mnistlab.sweep.rounds import run_rounds
+from mnistlab.tracking import background, pages, servers
 from mnistlab.tracking.description import SOURCE_TAGS, repeat_words, train_command
-from mnistlab.tracking.history import StoredRun
-from mnistlab.tracking.recorder import Recorder, markdown_text, wait_for_all
+from mnistlab.tracking.recorder import Recorder, markdown_text
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
 from mnistlab.tracking.run_proxy import open_run
 from mnistlab.tracking.sync import sync_command, unsynced_run
@@ -61,7 +60,9 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     open_parent(sweep)
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"
     try:
-        if not all(job.is_done for job in sweep.jobs):
+        if sweep.looks:
+            run_rounds(sweep, command, launch)
+        elif not all(job.is_done for job in sweep.jobs):
             launch_jobs(sweep, lambda plan: launch([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
     except LauncherFailed as failed:
@@ -115,52 +116,6 @@ def open_parent(sweep: Sweep) -> None:
         tags["run.uid"] = files.read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
     run, problem = open_run(sweep.address, name, tags, run_id)
     sweep.parent = Recorder(sweep.folder, name, tags, run, sweep.address, problem)
-
-
-def find_results(sweep: Sweep) -> SweepResults:
-    """Give each job its run: the one that it reuses, the one of this start, or that of an equal job."""
-    sweep.store_errors |= wait_for_all()
-    started = sweep.find(f"tags.`sweep.start` = '{sweep.start}'") if sweep.start else []
-    runs = {run.tags["sweep.job"]: run for run in reversed(started)}  # the newest, of a job that was started twice
-    first = sweep.jobs[0].config.sweep
-    results: dict[str, JobResult] = {}
-    for job in sweep.jobs:
-        results[job.key] = _result(sweep, job, runs.get(job.key), results)
-    jobs = list(results.values())
-    return SweepResults(sweep.id, sweep.axes, first.objective, sweep.direction, list(first.targets), jobs)
-
-
-def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[str, JobResult]) -> JobResult:
-    result = JobResult(job.name, job.key, job.values, job.settings, status="", error="did not run")
-    if job.same_as is not None:
-        same = results[job.same_as.key]
-        return replace(result, source=f"same as {same.name}", run=same.run, **_ending(same))
-    if job.is_done and job.run is not None:
-        parent_id = sweep.parent.run_id if sweep.parent else ""
-        beneath = (job.run.tags.get("mlflow.parentRunId"), job.run.tags.get("sweep.job")) == (parent_id, job.key)
-        result, run = replace(result, source="trained" if beneath else "reused"), job.run
-    tags: Mapping[str, str] = run.tags if run else {}
-    failed, done = (outcomes.read(sweep.folder, kind, job.key) for kind in ("failures", "done"))
-    if done is not None:
-        sweep.run_folders.append(Path(done.folder))
-    if run is not None and (run.status == "FINISHED" or done is None):
-        known = (sweep.store_errors.get(run.run_id), run.tags.get("error"), "did not run")
-        result = replace(result, run=run.run_id, status=run.status, metrics=run.metrics)
-        result = replace(result, error=next(filter(None, known)))
-    elif done is not None:  # the store does not have it, or not completely
-        record = history.record_of_folder(Path(done.folder))
-        tags = record.tags
-        result = replace(result, run=done.folder, status="FINISHED", metrics=dict(record.metrics))
-    if failed is not None and not job.is_done:
-        status = result.status if result.status in ("FAILED", "KILLED") else failed.status
-        return replace(result, status=status, error=failed.error)
-    if result.status == "FINISHED":
-        result = replace(result, error=why_diverged(tags, result.metrics, sweep.jobs[0].config.sweep.objective))
-    return result
-
-
-def _ending(result: JobResult) -> dict[str, Any]:
-    return {"status": result.status, "error": result.error, "metrics": result.metrics}
 
 
 def record_results(sweep: Sweep, results: SweepResults) -> None:
@@ -255,18 +210,20 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         print(f"\n{summary}")
     record_comparison(sweep, results, comparison)
     if len(sweep.jobs) > 1 and len({job.config.seed for job in sweep.jobs}) == 1:
-        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_with_seeds(sweep)}")
+        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_until_verdict(sweep)}")
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None and sweep.parent.store_run is not None and not sweep.parent.store_error:
         print(f"  open    {sweep.parent.store_run.how_to_view}")
     return ""
 
 
-def command_with_seeds(sweep: Sweep) -> str:
-    """The command that repeats the jobs of a sweep with more seeds. It names the packages that the user has trusted."""
+def command_until_verdict(sweep: Sweep) -> str:
+    """The command that repeats the jobs of a sweep with as many seeds as a verdict takes; with Hydra's other sweepers,
+    which choose the jobs themselves, with five. It names the packages that the user has trusted."""
     kept = [word for word in sweep.words if not word.startswith("sweep.seeds=")]
     trust = [f"trust=[{','.join(sweep.trusted)}]"] if sweep.trusted else []
-    return train_command([*kept, *trust, f"sweep.seeds={NUM_SEEDS}"])
+    is_listed = any(word.startswith("seed=") and "," in word for word in kept)
+    return train_command([*kept, *trust, f"sweep.seeds={NUM_SEEDS}" if is_listed else "sweep.until=verdict"])
 
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:

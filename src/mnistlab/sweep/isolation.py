@@ -63,7 +63,7 @@ def _hydra_config() -> DictConfig:
 
 def _wait(process: subprocess.Popen[bytes], limits: SweepConfig) -> str:
     """Wait for the end of a job's process; stop it at a limit, and return which one, else ''."""
-    deadline = time.monotonic() + (limits.max_seconds or float("inf"))
+    deadline = time.monotonic() + (limits.job_max_seconds or float("inf"))
     while True:
         try:
             process.wait(LOOK_SECONDS)
@@ -71,7 +71,7 @@ def _wait(process: subprocess.Popen[bytes], limits: SweepConfig) -> str:
         except subprocess.TimeoutExpired:
             if time.monotonic() > deadline:
                 _stop(process, signal.SIGTERM)
-                return f"took longer than sweep.max_seconds={limits.max_seconds:g}"
+                return f"took longer than sweep.job_max_seconds={limits.job_max_seconds:g}"
             used = memory_gigabytes(process.pid) if limits.memory_gigabytes else 0.0
             if limits.memory_gigabytes and used > limits.memory_gigabytes:
                 _stop(process, signal.SIGKILL)

@@ -32,7 +32,9 @@ class LauncherFailed(Exception):
 
 def write_plan(sweep: Sweep) -> Path:
     """Write the file that tells each job its name, its parent run, and whether it has to run."""
-    sweep.start = f"{time.time_ns():x}"
+    if not sweep.start:  # otherwise it is a further round
+        sweep.start = f"{time.time_ns():x}"
+        outcomes.forget_all(sweep.folder)
     file = sweep.folder / f"plan-{sweep.start}.json"
     jobs = {}
     for number, job in enumerate(sweep.jobs, start=1):
@@ -48,7 +50,6 @@ def write_plan(sweep: Sweep) -> Path:
         "folder": str(sweep.folder),
         "jobs": jobs,
     }
-    outcomes.forget_all(sweep.folder)
     files.write_text(file, json.dumps(content, indent=1))
     return file
 

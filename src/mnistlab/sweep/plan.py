@@ -63,7 +63,8 @@ class Sweep:
     direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
-    store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained.
+    store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; looks,
+    ended: as in `SweepResults`.
     """
 
     jobs: list[SweepJob]
@@ -80,6 +81,8 @@ class Sweep:
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
     run_folders: list[Path] = field(default_factory=list)
+    looks: tuple[int, int] | None = None
+    ended: str = ""
 
     def find(self, condition: str) -> list[StoredRun]:
         """Runs in the store, the newest first; empty without tracking, and from now on if the store fails."""
@@ -117,13 +120,27 @@ def plan_sweep(command: Command) -> Sweep:
     axes = first.sweep.axes or [axis for axis in swept if axis != "seed"] or ["optimizer"]
     direction = questions.direction(first) or "higher"
     asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
-    key = fingerprint.hash_of([asked, axes, first.sweep.objective, direction])[:12]
-    sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key)
+    question = [] if first.sweep.question == "best" else [first.sweep.question]
+    looks = None
+    if first.sweep.until == "verdict":
+        looks = (len({job.config.seed for job in jobs}), first.sweep.max_seeds)
+        question += ["until a verdict", *map(str, looks)]
+    key = fingerprint.hash_of([asked, axes, first.sweep.objective, direction, *question])[:12]
+    sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key, looks=looks)
     if first.tracking.backend == "mlflow":
         sweep.address = stores.checked_address(first.tracking, first.paths.root)
         _look_into_store(sweep, sweep.address, first)
     _find_same(sweep)
     return sweep
+
+
+def add_jobs(sweep: Sweep, command: Command, configs: Sequence[Config]) -> None:
+    """Add jobs that differ from earlier ones in the seed only, and find out which of them are done or the same."""
+    added = [_job(config, _swept(command)) for config in configs]
+    sweep.jobs += added
+    if sweep.store is not None:
+        _find_done(sweep, added, sweep.store, force=added[0].config.sweep.force)
+    _find_same(sweep)
 
 
 def check_jobs(command: Command) -> list[SweepJob]:
@@ -133,7 +150,7 @@ def check_jobs(command: Command) -> list[SweepJob]:
         ConfigError: the problems of all jobs.
     """
     swept = _swept(command)
-    problems = list(questions.question_problems(command.configs, swept)) if command.multirun else []
+    problems = list(questions.question_problems(command, swept)) if command.multirun else []
     return _jobs(command.configs, swept, problems)
 
 
@@ -156,7 +173,7 @@ def _look_into_store(sweep: Sweep, store: StoreAddress, first: Config) -> None:
         return
     sweep.store = store
     background.call_or_run_here(orphans.close_orphans, store, first.paths.root)
-    _find_done(sweep, store, force=first.sweep.force)
+    _find_done(sweep, sweep.jobs, store, force=first.sweep.force)
 
 
 def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[str]) -> list[SweepJob]:
@@ -218,13 +235,13 @@ def _name_of_value(axis: str, value: Any) -> str:
     return text if "." not in axis and axis != "seed" else f"{SHORT_NAMES.get(last, last)}{text}"
 
 
-def _find_done(sweep: Sweep, store: StoreAddress, force: bool) -> None:
-    """Give each job the finished run that is the same computation; note for the other jobs why they run."""
-    requests = {job.fingerprint["fingerprint.request"] for job in sweep.jobs}
-    fingerprints = {job.fingerprint["fingerprint"] for job in sweep.jobs}
+def _find_done(sweep: Sweep, jobs: Sequence[SweepJob], store: StoreAddress, force: bool) -> None:
+    """Give each of these jobs the finished run that is the same computation; note for the others why they run."""
+    requests = {job.fingerprint["fingerprint.request"] for job in jobs}
+    fingerprints = {job.fingerprint["fingerprint"] for job in jobs}
     earlier: EarlierRuns = background.call_or_run_here(history.earlier_runs, store, requests, fingerprints)
     sweep.finished = earlier.finished
-    for job in sweep.jobs:
+    for job in jobs:
         key = job.fingerprint["fingerprint"]
         asked = earlier.asked.get(job.fingerprint["fingerprint.request"], [])
         if force:

@@ -3,14 +3,18 @@
 from collections.abc import Iterator, Sequence
 
 from mnistlab.config import Config, SweepConfig, parameters, suggest
+from mnistlab.config.compose import FIRST_SEEDS, Command
 from mnistlab.config.metric_names import metric_names
 from mnistlab.tracking import background
 
 NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra", "explain")
 
 
-def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[str]:
+def question_problems(command: Command, swept: Sequence[str]) -> Iterator[str]:
     """Why the runs of these jobs could not be compared by the settings under `sweep`. swept: as in `Command`."""
+    configs = command.configs
+    yield from _asked_problems(configs[0].sweep)
+    yield from _until_problems(command)
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
@@ -22,8 +26,47 @@ def question_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterat
         )
 
 
+def _asked_problems(sweep: SweepConfig) -> Iterator[str]:
+    problem: str = background.call_or_run_here(_problem_of_question, sweep.question)
+    if problem:
+        yield f"sweep.question: {problem}."
+
+
+def _problem_of_question(text: str) -> str:
+    """Runs in the background process, which has SciPy."""
+    from mnistlab.comparison.question import parse_question
+
+    try:
+        parse_question(text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _until_problems(command: Command) -> Iterator[str]:
+    sweep = command.configs[0].sweep
+    if sweep.until is None:
+        if sweep.max_seconds is not None:
+            yield (
+                "sweep.max_seconds limits a sweep with sweep.until=verdict; the limit of a job is "
+                f"sweep.job_max_seconds. Received: {sweep.max_seconds:g}."
+            )
+        return
+    first_seeds = len({config.seed for config in command.configs})
+    if sweep.max_seeds < first_seeds:
+        yield (
+            f"sweep.max_seeds must be at least the seeds of the first round, {first_seeds} (sweep.seeds, at least "
+            f"{FIRST_SEEDS}). Received: {sweep.max_seeds}."
+        )
+    if not command.sweeper.endswith(".BasicSweeper"):
+        yield (
+            "sweep.until=verdict chooses its jobs itself: it needs hydra/sweeper=basic. "
+            f"Received: {command.sweeper.rpartition('.')[2]}."
+        )
+
+
 def _limit_problems(sweep: SweepConfig) -> Iterator[str]:
-    for name in ("memory_gigabytes", "max_seconds"):
+    for name in ("memory_gigabytes", "job_max_seconds"):
         value = getattr(sweep, name)
         if value is not None and not sweep.isolate:
             yield f"sweep.{name} limits a job in a process of its own: add sweep.isolate=true. Received: {value:g}."

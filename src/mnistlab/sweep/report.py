@@ -56,11 +56,17 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
 
     from mnistlab import comparison
     from mnistlab.comparison.report import write_report
+    from mnistlab.comparison.sequential import Looks
 
     question: dict[str, Any] = {"direction": results.direction}
     if results.targets is not None:
         question["targets"] = results.targets
+    question["question"] = results.question
+    if results.looks:
+        question["looks"] = Looks(*results.looks)
     compared = comparison.compare_by_data(records, results.axes, results.objective, **question)
+    if results.ended:
+        compared = [_ended(one, results.ended) for one in compared]
     write_report(compared, records, request.folder, request.images, request.labels, write_bytes)
     across = comparison.across_data(compared) if len(compared) > 1 else None
     width = request.terminal_width
@@ -71,10 +77,11 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     return SweepComparison(summaries, tags, metrics)
 
 
-def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[RunRecord]":
+def records_of(store: StoreAddress | None, jobs: Sequence[JobResult], curves: bool = True) -> "list[RunRecord]":
     """A record per job: the numbers of its run under the name and the settings that the sweep asked for.
 
-    A job that failed before it had a run counts as failed; one that did not run at all is left out.
+    curves: with history and predictions, which take a request for each metric and run. A job that
+    failed before it had a run counts as failed; one that did not run at all is left out.
     """
     from mnistlab.comparison import RunRecord
 
@@ -83,7 +90,7 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[R
     runs = {name: history.record_of_folder(Path(name)) for name in folders}
     if store is not None:
         stored = [name for name in names if name not in runs]
-        runs |= {run.run_id: history.record_of(store, run) for run in history.with_ids(store, stored)}
+        runs |= {run.run_id: history.record_of(store, run, curves) for run in history.with_ids(store, stored)}
     records = []
     for job in jobs:
         if job.run:
@@ -94,6 +101,13 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult]) -> "list[R
         elif job.status == "FAILED":
             records.append(RunRecord("", job.name, "FAILED", job.settings, tags={"error": job.error}))
     return records
+
+
+def _ended(compared: "Comparison", why: str) -> "Comparison":
+    """With the reason why a sweep until a verdict ended before it."""
+    if compared.answer is None or compared.answer.why:
+        return compared
+    return dataclasses.replace(compared, answer=dataclasses.replace(compared.answer, why=why))
 
 
 def _best(

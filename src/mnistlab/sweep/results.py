@@ -46,7 +46,9 @@ class JobResult:
 class SweepResults:
     """A sweep's jobs, and the question that it asked of them.
 
-    direction: 'higher', 'lower', or 'auto', by the objective's name; targets: None: the comparison's own.
+    direction: 'higher', 'lower', or 'auto', by the objective's name; targets: None: the comparison's own; question:
+    as `sweep.question`; looks: of a sweep until a verdict, the seeds of its first round and those that it may have;
+    ended: why such a sweep ended before its question was answered, if the comparison cannot know it.
     """
 
     sweep: str
@@ -55,6 +57,9 @@ class SweepResults:
     direction: str
     targets: list[float] | None
     jobs: list[JobResult]
+    question: str = "best"
+    looks: tuple[int, int] | None = None
+    ended: str = ""
 
     @property
     def failures(self) -> dict[str, str]:

@@ -108,8 +108,11 @@ def _stored(run: Any) -> StoredRun:
     return StoredRun(info.run_id, name, info.status, tags, params, metrics, info.artifact_uri, started)
 
 
-def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
-    """A stored run as a plain record: settings, history, final metrics and, if it finished, its predictions."""
+def record_of(store: StoreAddress, run: StoredRun, curves: bool = True) -> "RunRecord":
+    """A stored run as a plain record: settings, final metrics, tags; with curves history and predictions, too."""
+    params = {key: _value(text) for key, text in run.params.items()}
+    if not curves:
+        return _record(run.run_id, run.name, run.status, params, {}, run.metrics, run.tags, None)
     client, _ = open_store(store)
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
     names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
@@ -118,7 +121,6 @@ def record_of(store: StoreAddress, run: StoredRun) -> "RunRecord":
         stored = stored_names.stored_metric(name)
         entries = client.get_metric_history(run.run_id, stored) or client.get_metric_history(run.run_id, name)
         history[name] = [entry.value for entry in sorted(entries, key=lambda entry: (entry.step, entry.timestamp))]
-    params = {key: _value(text) for key, text in run.params.items()}
     files = _files(client, run) if run.status == "FINISHED" else None
     return _record(run.run_id, run.name, run.status, params, history, run.metrics, run.tags, files)
 
