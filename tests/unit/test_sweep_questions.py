@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mnistlab.config.compose import compose_config
+from mnistlab.config.compose import Command, compose_config
 from mnistlab.sweep.questions import direction, question_problems
 
 
@@ -12,7 +12,25 @@ def problems(
     *common: str, swept: tuple[str, ...] = ("optimizer",), jobs: tuple[str, ...] = ("sgd", "adam")
 ) -> list[str]:
     configs = [compose_config([*common, f"{swept[0]}={value}"]) for value in jobs]
-    return list(question_problems(configs, swept))
+    sweeper = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    return list(question_problems(Command(True, configs, list(swept), [], sweeper=sweeper), swept))
+
+
+@pytest.mark.parametrize("question", ["best", "better_than:adam", "equivalent:0.2"])
+def test_the_questions_that_a_sweep_can_answer(question: str) -> None:
+    assert problems(f"sweep.question={question}", "sweep.until=verdict") == []
+
+
+def test_a_sweep_until_a_verdict_needs_hydras_basic_sweeper_and_room_for_its_first_round() -> None:
+    configs = [
+        compose_config([f"optimizer={name}", f"seed={seed}", "sweep.until=verdict", "sweep.max_seeds=3"])
+        for name in ("sgd", "adam")
+        for seed in range(5)
+    ]
+    command = Command(True, configs, ["optimizer", "seed"], [], sweeper="hydra_plugins.optuna_sweeper.OptunaSweeper")
+    few, sweeper = question_problems(command, ["optimizer", "seed"])
+    assert few.startswith("sweep.max_seeds must be at least the seeds of the first round, 5")
+    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: OptunaSweeper.")
 
 
 def test_the_usual_question_has_no_problems() -> None:
@@ -36,6 +54,11 @@ def test_the_usual_question_has_no_problems() -> None:
         ("sweep.axes=[model]", "Received: model, which is mlp in every job. This sweep varies: optimizer."),
         ("sweep.axes=[optimizer,optimizer]", "each setting once. Received twice: optimizer."),
         ("sweep.axes=[paths.root]", "must list settings. Received: paths.root."),
+        ("sweep.question=fastest", "must be best, better_than:OPTION (better_than:adam) or equivalent:MARGIN"),
+        ("sweep.question=better_than:adma", "Did you mean adam? Choices: adam, sgd."),
+        ("sweep.question=equivalent:-1", "a number above 0, for accuracies in points (equivalent:0.2)"),
+        ("sweep.max_seconds=60", "the limit of a job is sweep.job_max_seconds. Received: 60."),
+        ("sweep.job_max_seconds=60", "limits a job in a process of its own: add sweep.isolate=true. Received: 60."),
     ],
 )
 def test_questions_that_cannot_be_answered(setting: str, message: str) -> None:

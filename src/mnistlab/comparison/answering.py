@@ -76,10 +76,11 @@ def _search_best(question: Question, scores: Scores, options: Sequence[OptionSum
     leader = next((name for name in ranked if name in candidates), scores.names[0])
     found = _against(leader, ranked, scores, search)
     winner = leader if len(candidates) == 1 and len(ranked) > 1 else None
+    is_direct = all(pair.first == leader and pair.decision == "better" for pair in found)
     is_won_by_pairs = len(ranked) > 1 and all(_beats(leader, name, pairs) for name in ranked if name != leader)
-    if winner and not is_won_by_pairs:
+    if winner and (is_direct or not is_won_by_pairs):
         words = describe_winner(options, leader, found, pairs, scores.objective)
-    elif race.rounds and not winner:
+    elif race.rounds and not is_won_by_pairs:
         words = describe_open_race(options, race, pairs, scores.objective)
     winner = leader if is_won_by_pairs else winner
     return Answer(str(question), words, found, winner, race.rounds, race.stopped, race.why)

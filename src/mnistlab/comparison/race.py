@@ -44,7 +44,7 @@ def race_for_best(names: Sequence[str], scores: Floats, looks: Looks, alpha: flo
         race.search = find_best(seen, alpha, resolution, looks, rows)
         race.excluded += race.search.excluded
         race.open = race.search.candidates
-        return {one.option: f"beaten by {names[one.beaten_by]}" for one in race.search.excluded}
+        return {one.option: f"out: behind {names[one.beaten_by]}" for one in race.search.excluded}
 
     _run(race, names, scores, looks, alpha, resolution, settle)
     if race.rounds and len(race.open) == 1:

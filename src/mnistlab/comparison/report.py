@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mnistlab.comparison import tables
 from mnistlab.comparison.across import across_data
+from mnistlab.comparison.answer_tables import answer_table, rounds_table
 from mnistlab.comparison.curve_figures import curves_figure, learning_rates_figure
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
 from mnistlab.comparison.data_sets import group_by_data
@@ -20,6 +21,8 @@ from mnistlab.comparison.figures import final_values_figure, learning_rate_figur
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
 from mnistlab.comparison.interaction_figure import interaction_figure
 from mnistlab.comparison.interaction_wording import METHOD
+from mnistlab.comparison.outlook import one_more_hour, paragraph
+from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
@@ -67,6 +70,8 @@ class Section:
     summary: str
     tables: dict[str, tables.Table]
     figures: dict[str, RenderedFigure]
+    outlook: str
+    paragraph: str
 
 
 def write_report(
@@ -167,6 +172,8 @@ def _section(
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
         "options": tables.options_table(comparison),
+        "answer": answer_table(comparison),
+        "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),
         "targets": tables.targets_table(comparison),
         "curves": tables.curves_table(comparison),
@@ -181,6 +188,8 @@ def _section(
         _summary_line(comparison),
         {name: table for name, table in found.items() if table},
         _render_figures(comparison, records, prefix, test_set),
+        one_more_hour(comparison),
+        paragraph(comparison),
     )
 
 
@@ -213,6 +222,7 @@ def _render_figures(
                 curves_figure(*both, "accuracy", "seconds"),
             ),
             "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
+            "rounds": ("How the verdict came about", rounds_figure(comparison)),
             "interaction": ("Options by both axes", _interaction_figure(comparison)),
             "time_to_target": ("Time to target", time_to_target_figure(comparison)),
             "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(comparison)),
@@ -247,6 +257,8 @@ def _markdown(context: dict[str, Any]) -> str:
         if comparison.interaction:
             lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
         lines += _markdown_of(section)
+        lines += [section.outlook, ""] if section.outlook else []
+        lines += ["### For a paper", "", _escaped(section.paragraph), ""] if section.paragraph else []
         lines += ["### Method", "", comparison.method, ""]
     lines += [context["interaction_method"], ""] if context["interaction_method"] else []
     lines += [f"Curves: {context['diagnosis_rule']}", "", *(f"- {source}" for source in context["sources"]), ""]

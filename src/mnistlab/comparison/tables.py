@@ -41,12 +41,14 @@ def pairs_table(comparison: Comparison) -> Table | None:
     """Pairs with Holm-corrected p values; if there are many, those with the leader; None for one seed."""
     if {pair.decision for pair in comparison.pairs} <= {"one seed", "same runs"}:
         return None
-    pairs, title = comparison.pairs, "Pairwise differences"
+    pairs, title = comparison.pairs, "All pairs of options"
     if len(pairs) > MAX_PAIRS:
         leader = comparison.options[0].name
         pairs = [pair for pair in pairs if leader in (pair.first, pair.second)]
         title += f" (pairs with {leader}; all {len(comparison.pairs)} are in pairs.csv)"
-    rows = [[pair.words, _interval_cell(comparison, pair), _p_cell(pair.p_holm)] for pair in pairs]
+    rows = [[pair.words, interval_cell(comparison, pair), p_cell(pair.p_holm)] for pair in pairs]
+    if comparison.answer and comparison.answer.winner:
+        title += ": more comparisons, so each needs clearer evidence than the question which one is best"
     return Table(title, ["pair", "difference and interval", "p (Holm)"], rows)
 
 
@@ -142,7 +144,7 @@ def contrasts_table(found: Interaction) -> Table | None:
     if not tested:
         return None
     shown = [contrast for contrast in tested if contrast.significant][:MAX_PAIRS] or tested[:1]
-    rows = [[contrast.words, str(contrast.num_seeds), _p_cell(contrast.p_holm)] for contrast in shown]
+    rows = [[contrast.words, str(contrast.num_seeds), p_cell(contrast.p_holm)] for contrast in shown]
     title = f"Differences of differences ({len(shown)} of {found.num_contrasts})"
     return Table(title, ["contrast", "seeds", "p (Holm)"], rows)
 
@@ -209,7 +211,8 @@ def _option_row(comparison: Comparison, option: OptionSummary) -> list[str]:
     return [option.name, *cells]
 
 
-def _interval_cell(comparison: Comparison, pair: Pair) -> str:
+def interval_cell(comparison: Comparison, pair: Pair) -> str:
+    """ "0.4 points [0.2, 0.6] at 95 %"."""
     if pair.advantage is None or pair.low is None or pair.high is None or pair.confidence is None:
         return "-"
     scale, unit = (100.0, " points") if is_fraction(comparison.objective) else (1.0, "")
@@ -217,7 +220,8 @@ def _interval_cell(comparison: Comparison, pair: Pair) -> str:
     return f"{scale * pair.advantage:.3g}{unit} [{low:.3g}, {high:.3g}] at {100 * pair.confidence:.3g} %"
 
 
-def _p_cell(p: float | None) -> str:
+def p_cell(p: float | None) -> str:
+    """A p value with three decimals."""
     if p is None:
         return "-"
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"

@@ -138,6 +138,8 @@ def _leader_pairs(comparison: Comparison) -> list[str]:
     """The pairs with the leading option; for a learning-rate grid, the optimizers at their best rates."""
     leader = comparison.options[0].name
     pairs = [pair for pair in comparison.pairs if leader in (pair.first, pair.second)]
+    if comparison.answer and (comparison.answer.winner or comparison.answer.question != "best"):
+        pairs = comparison.answer.pairs
     if comparison.grid and len(comparison.grid.rows) > 1:
         pairs = comparison.grid.at_best
     is_claimed = not {pair.decision for pair in pairs} <= {"one seed", "same runs"}

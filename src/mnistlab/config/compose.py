@@ -18,7 +18,7 @@ from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import COMPOSING_ERRORS, explain, known_keys, search_override
 from mnistlab.config.file_settings import as_overrides
-from mnistlab.config.sweep_size import check_number_of_jobs
+from mnistlab.config.sweep_size import check_number_of_jobs, repeated_seeds
 from mnistlab.config.yaml_files import check_sizes
 
 
@@ -193,9 +193,6 @@ def starts_jobs(arguments: Namespace) -> bool:
     return not (informs or arguments.config_path is not None)
 
 
-FIRST_SEEDS = 3  # of the first round of a sweep until a verdict: two have no spread to speak of
-
-
 @dataclass(frozen=True)
 class Command:
     """A checked command line.
@@ -242,7 +239,7 @@ def check_command(arguments: Namespace) -> Command:
     params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
     given = _parse([*params, *arguments.overrides])
     check_number_of_jobs(given)
-    extra = _repeats(compose_settings(_fixed(given), name, folder) if params else first, given)
+    extra = repeated_seeds(compose_settings(_fixed(given), name, folder) if params else first, given)
     check_number_of_jobs([*given, *_parse(extra)])
     jobs, swept = expand([*params, *arguments.overrides, *extra])
     configs, problems = [], {}
@@ -271,40 +268,6 @@ def _check_single(composed: DictConfig, overrides: list[str], config_name: str, 
 def _fixed(overrides: Sequence[Override]) -> list[str]:
     """The overrides with one value."""
     return [entry.input_line or "" for entry in overrides if not entry.is_sweep_override()]
-
-
-def _repeats(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:
-    """sweep.seeds=5 means seed=range(0,5), with seed=3 seed=range(3,8). Seeds that are listed are used as they are.
-
-    Args:
-        composed: the configuration without the swept values.
-
-    Raises:
-        ConfigError: `sweep.seeds` differs from the number of the listed seeds; a setting under `sweep` is swept.
-    """
-    last = {entry.get_key_element().lstrip("+"): entry for entry in overrides}
-    if problems := [
-        f"{key} applies to the whole sweep and takes one value. Received: {entry.input_line}."
-        for key, entry in last.items()
-        if key.split(".")[0] == "sweep" and entry.is_sweep_override()
-    ]:
-        raise ConfigError(problems)
-    seed, num_seeds = last.get("seed"), composed.sweep.seeds
-    if composed.sweep.until == "verdict":
-        num_seeds = max(num_seeds, FIRST_SEEDS)
-        if seed is not None and seed.is_sweep_override():
-            raise ConfigError(
-                f"sweep.until=verdict adds seeds by itself, counted from one seed: seed=3. Received: {seed.input_line}."
-            )
-    if seed is None or not seed.is_sweep_override():
-        return [f"seed=range({composed.seed},{composed.seed + num_seeds})"] if num_seeds > 1 else []
-    num_listed = len(set(seed.sweep_string_iterator())) if seed.is_discrete_sweep() else num_seeds
-    if num_listed != num_seeds and (num_seeds != 1 or "sweep.seeds" in last):
-        raise ConfigError(
-            f"{seed.input_line} lists {num_listed} seeds, and sweep.seeds is {num_seeds}: the two must agree. "
-            f"Write sweep.seeds={num_listed}, or leave one of them out."
-        )
-    return []
 
 
 def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:

@@ -187,6 +187,8 @@ class Config:
     sweep_job: SweepJobInfo = _filled_in(SweepJobInfo)
 
 
+FIRST_SEEDS = 3  # of the first round of a sweep until a verdict: two have no spread to speak of
+
 # Keras's names of settings of `data`; their values are moved to ours.
 KERAS_NAMES = {"validation_fraction": "validation_split", "image_size": "target_size"}
 FILLED_IN = ("choices", "overrides", "from_environment", "config_dir", "sweep_job")

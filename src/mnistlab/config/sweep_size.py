@@ -1,11 +1,12 @@
-"""How many jobs a multirun would have, counted before its values are listed."""
+"""How many jobs a multirun has: its seeds, and the number of all combinations, counted before they are listed."""
 
 import math
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override, RangeSweep
+from omegaconf import DictConfig
 
-from mnistlab.config.schema import ConfigError
+from mnistlab.config.schema import FIRST_SEEDS, ConfigError
 
 MAX_JOBS = 10_000  # of a minute each is a week
 
@@ -43,3 +44,37 @@ def _count(entry: Override) -> float:
             f"STOP, with a negative STEP down. Received: {entry.input_line}."
         )
     return count if math.isinf(count) else math.ceil(count)
+
+
+def repeated_seeds(composed: DictConfig, overrides: Sequence[Override]) -> list[str]:
+    """sweep.seeds=5 means seed=range(0,5), with seed=3 seed=range(3,8). Seeds that are listed are used as they are.
+
+    Args:
+        composed: the configuration without the swept values.
+
+    Raises:
+        ConfigError: `sweep.seeds` differs from the number of the listed seeds; a setting under `sweep` is swept.
+    """
+    last = {entry.get_key_element().lstrip("+"): entry for entry in overrides}
+    if problems := [
+        f"{key} applies to the whole sweep and takes one value. Received: {entry.input_line}."
+        for key, entry in last.items()
+        if key.split(".")[0] == "sweep" and entry.is_sweep_override()
+    ]:
+        raise ConfigError(problems)
+    seed, num_seeds = last.get("seed"), composed.sweep.seeds
+    if composed.sweep.until == "verdict":
+        num_seeds = max(num_seeds, FIRST_SEEDS)
+        if seed is not None and seed.is_sweep_override():
+            raise ConfigError(
+                f"sweep.until=verdict adds seeds by itself, counted from one seed: seed=3. Received: {seed.input_line}."
+            )
+    if seed is None or not seed.is_sweep_override():
+        return [f"seed=range({composed.seed},{composed.seed + num_seeds})"] if num_seeds > 1 else []
+    num_listed = len(set(seed.sweep_string_iterator())) if seed.is_discrete_sweep() else num_seeds
+    if num_listed != num_seeds and (num_seeds != 1 or "sweep.seeds" in last):
+        raise ConfigError(
+            f"{seed.input_line} lists {num_listed} seeds, and sweep.seeds is {num_seeds}: the two must agree. "
+            f"Write sweep.seeds={num_listed}, or leave one of them out."
+        )
+    return []

@@ -16,7 +16,8 @@ from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
-from mnistlab.sweep.plan import Sweep, check_space, plan_sweep, print_plan, same_computations
+from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
+from mnistlab.sweep.plan_text import print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
 from mnistlab.sweep.rounds import run_rounds

@@ -1,19 +1,23 @@
 """Checks before the first job whether the sweep's question can be answered: objective, direction, targets, axes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mnistlab.config import Config, SweepConfig, parameters, suggest
-from mnistlab.config.compose import FIRST_SEEDS, Command
 from mnistlab.config.metric_names import metric_names
+from mnistlab.config.schema import FIRST_SEEDS
 from mnistlab.tracking import background
+
+if TYPE_CHECKING:
+    from mnistlab.config.compose import Command
 
 NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra", "explain")
 
 
-def question_problems(command: Command, swept: Sequence[str]) -> Iterator[str]:
+def question_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
     """Why the runs of these jobs could not be compared by the settings under `sweep`. swept: as in `Command`."""
     configs = command.configs
-    yield from _asked_problems(configs[0].sweep)
+    yield from _asked_problems(configs, swept)
     yield from _until_problems(command)
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
@@ -26,24 +30,33 @@ def question_problems(command: Command, swept: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _asked_problems(sweep: SweepConfig) -> Iterator[str]:
-    problem: str = background.call_or_run_here(_problem_of_question, sweep.question)
+def _asked_problems(configs: Sequence[Config], swept: Sequence[str]) -> Iterator[str]:
+    question = configs[0].sweep.question
+    if question == "best":
+        return
+    axes = list(configs[0].sweep.axes or [axis for axis in swept if axis != "seed"])
+    settings = [{axis: value for axis, value in parameters(config).items() if axis in axes} for config in configs]
+    problem: str = background.call_or_run_here(_problem_of_question, question, axes, settings)
     if problem:
         yield f"sweep.question: {problem}."
 
 
-def _problem_of_question(text: str) -> str:
-    """Runs in the background process, which has SciPy."""
+def _problem_of_question(text: str, axes: Sequence[str], settings: Sequence[Mapping[str, Any]]) -> str:
+    """Runs in the background process, which has SciPy. settings: of each job, on the axes."""
     from mnistlab.comparison.question import parse_question
+    from mnistlab.comparison.records import option_name
 
     try:
-        parse_question(text)
+        question = parse_question(text)
     except ValueError as error:
         return str(error)
+    names = {option_name(axes, [one.get(axis) for axis in axes]) for one in settings}
+    if question.baseline and question.baseline not in names:
+        return f"{text} does not name an option of this sweep.{suggest(question.baseline, names)}"
     return ""
 
 
-def _until_problems(command: Command) -> Iterator[str]:
+def _until_problems(command: "Command") -> Iterator[str]:
     sweep = command.configs[0].sweep
     if sweep.until is None:
         if sweep.max_seconds is not None:

@@ -6,31 +6,16 @@ runs, comes to the same decisions again, and goes on where it was.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnistlab.config import Config, hydra_internals
 from mnistlab.config.compose import Command, compose_config
-from mnistlab.runtime import terminal
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import launch_jobs
 from mnistlab.sweep.plan import Sweep, SweepJob, add_jobs, check_space
-from mnistlab.sweep.report import records_of
-from mnistlab.sweep.results import SweepResults
+from mnistlab.sweep.round_state import RoundState, look
 from mnistlab.tracking import background
-from mnistlab.tracking.stores import StoreAddress
-
-
-@dataclass(frozen=True)
-class RoundState:
-    """After a round: the names of the jobs whose options need a further seed; the rankings as text; why the sweep can
-    end, "" if it goes on."""
-
-    open_jobs: list[str]
-    text: str
-    why: str
 
 
 def run_rounds(sweep: Sweep, command: Command, launch: Callable[[list[str]], object]) -> None:
@@ -44,7 +29,7 @@ def run_rounds(sweep: Sweep, command: Command, launch: Callable[[list[str]], obj
     while True:
         _run_missing(sweep, launch)
         results = find_results(sweep)
-        state: RoundState = background.call_or_run_here(look, sweep.store, results, terminal.width())
+        state: RoundState = background.call_or_run_here(look, sweep.store, results)
         print(f"\n{state.text}", flush=True)
         if state.why or not state.open_jobs:
             reason = state.why or "no option is left that could be compared"
@@ -88,46 +73,3 @@ def _option(job: SweepJob) -> str:
 def _with_seed(command: Command, job: SweepJob, seed: int) -> Config:
     overrides = [entry for entry in job.config.overrides if not entry.startswith("seed=")]
     return compose_config([*overrides, f"seed={seed}"], command.config_name, command.config_dir, typed=False)
-
-
-# ---- in the background process, which has SciPy ---------------------------------------------------------------------
-
-
-def look(store: StoreAddress | None, results: SweepResults, terminal_width: int | None) -> RoundState:
-    """Compare the options after a round, within each data set."""
-    from mnistlab import comparison
-    from mnistlab.comparison.data_sets import group_by_data
-    from mnistlab.comparison.race_text import round_text
-    from mnistlab.comparison.records import group_by_option
-    from mnistlab.comparison.sequential import Looks
-
-    records = records_of(store, results.jobs, curves=False)
-    if not any(record.status == "FINISHED" for record in records):
-        return RoundState([], "No run has finished.", "")
-    direction: Any = results.direction
-    looks = Looks(*(results.looks or (2, 2)))
-    compared = comparison.compare_by_data(
-        records,
-        results.axes,
-        results.objective,
-        direction=direction,
-        targets=(),
-        resamples=0,
-        question=results.question,
-        looks=looks,
-    )
-    open_jobs, texts, reasons = [], [], []
-    grouped = group_by_data(records, results.axes)
-    for one, data in zip(compared, grouped.data_sets, strict=True):
-        answer = one.answer
-        if answer is None or not answer.rounds:
-            continue
-        last = answer.rounds[-1]
-        texts.append(round_text(last, one.objective, f"{one.data}: " if len(compared) > 1 else ""))
-        if answer.why:
-            reasons.append(answer.why)
-            continue
-        groups = group_by_option(data.records, one.axis)
-        open_jobs += [record.name for name in last.open for record in groups[name]]
-    why = "" if open_jobs else "; ".join(dict.fromkeys(reasons))
-    return RoundState(open_jobs, "\n".join(texts) or "No option can be compared.", why)
