@@ -42,7 +42,8 @@ def one_more_hour(comparison: Comparison) -> str:
         )
     return (
         f"One more hour of training gives {join_names(names)} about {more} more seeds each; with them a true "
-        f"difference of {_amount(smallest, comparison.objective)} would be found with a probability of {100 * POWER:g} %."
+        f"difference of {_amount(smallest, comparison.objective)} would be found with a probability of "
+        f"{100 * POWER:g} %."
     )
 
 
