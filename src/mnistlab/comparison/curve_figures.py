@@ -27,7 +27,8 @@ DECADES = 6  # of learning rates
 class Band:
     """An option's curves over its seeds, one value per epoch: validation mean, minimum, maximum; training mean.
 
-    times: the epochs from 1, or the training seconds at their ends.
+    times: the epochs from 1, or the training seconds at their ends. with_compilation: whether a run had one epoch, of
+    which compilation cannot be told apart.
     """
 
     times: Floats
@@ -37,6 +38,7 @@ class Band:
     training: Floats
     diverged: bool
     num_runs: int
+    with_compilation: bool
 
 
 def curves_figure(
@@ -54,7 +56,7 @@ def curves_figure(
     with_ranges = len(bands) <= MAX_BANDS and any(band.num_runs > 1 for band in bands.values())
     scale = bands_scale(bands, metric, with_ranges=with_ranges)
     times = _time_scale(bands) if over == "seconds" else None
-    labels = curve_labels(bands)
+    labels = curve_labels(names, bands)
     inches = layout.text_inches(labels.values(), 8.5)
     title = f"Validation {metric} {'per epoch' if over == 'epochs' else 'over training time'}"
     compressed = COMPRESSED_NOTE if scale.edge is not None or (times and times.edge is not None) else ""
@@ -98,8 +100,8 @@ def learning_rates_figure(comparison: Comparison, records: Sequence[RunRecord]) 
     below = f"below {lowest:.2g} at the lower edge" if any(np.any(drawn[n] > rates[n]) for n in rates) else ""
     logarithmic = highest > 10 * lowest > 0
     notes = ["mean over seeds" if any(len(groups[n]) > 1 for n in rates) else "", below, describe_hidden(comparison)]
-    labels = layout.short_names(rates)
-    inches = layout.text_inches(labels.values(), 8.5)
+    labels = layout.short_names(names)
+    inches = layout.text_inches([labels[name] for name in rates], 8.5)
     title = "Learning rate at the end of each epoch"
     figure = layout.new_figure(layout.curves_height(len(rates)), title, notes, inches)
     axes = layout.add_axes(figure, 0.75, 0.64, 0.42 + inches, 0.38)
@@ -153,6 +155,7 @@ def option_band(group: Sequence[RunRecord], metric: str, over: TimeUnit = "epoch
         _column_means(_stack([run.history.get(metric, ()) for run in runs], length)),
         diverged=not trained,
         num_runs=len(runs),
+        with_compilation=any(len(run.history.get("epoch_seconds", ())) == 1 for run in runs),
     )
 
 
@@ -175,7 +178,7 @@ def _column_means(stacked: Floats) -> Floats:
 def bands_scale(
     bands: Mapping[str, Band], metric: Metric, with_ranges: bool = True, with_training: bool = False
 ) -> Scale:
-    """A scale with all that is drawn of the curves; of a loss logarithmic where it spans more than a factor of ten."""
+    """A scale with all that is drawn of the curves; of a loss logarithmic where it spans more than a factor of four."""
     values = {
         name: [
             *band.mean,
@@ -189,16 +192,16 @@ def bands_scale(
     return choose_scale(finals, values, "lower" if is_loss else "higher", logarithmic=is_loss)
 
 
-def curve_labels(bands: Mapping[str, Band]) -> dict[str, str]:
-    """The options' names, shortened where they are long, and whether all their runs diverged."""
-    short = layout.short_names(bands)
+def curve_labels(names: Sequence[str], bands: Mapping[str, Band]) -> dict[str, str]:
+    """The names of the options with a curve, shortened where they are long, and whether all their runs diverged."""
+    short = layout.short_names(names)
     return {name: short[name] + (" (diverged)" if band.diverged else "") for name, band in bands.items()}
 
 
 def missing_note(names: Sequence[str], bands: Mapping[str, Band]) -> str:
     """Names the options without a curve."""
     missing = [name for name in names if name not in bands]
-    return f"without a finite value: {layout.list_names(missing)}" if missing else ""
+    return f"no curve: {layout.list_names(missing)}" if missing else ""
 
 
 def last_epoch(bands: Mapping[str, Band]) -> int:
@@ -219,8 +222,8 @@ def _seeds_note(bands: Mapping[str, Band], with_ranges: bool) -> str:
 
 def _compilation_note(bands: Mapping[str, Band]) -> str:
     """How far the times exclude compilation."""
-    single = [name for name, band in bands.items() if len(band.times) == 1]
-    note = "without compilation: the first epoch counts as the median of the later ones if it took longer"
+    single = [name for name, band in bands.items() if band.with_compilation]
+    note = "without compilation: the first epoch counts at most as the median of the later ones"
     if len(single) == len(bands):
         return "one epoch: includes compilation"
     return f"{note}; {layout.list_names(single)}: one epoch, includes compilation" if single else note

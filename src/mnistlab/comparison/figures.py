@@ -43,7 +43,7 @@ def final_values_figure(comparison: Comparison) -> Figure | None:
         f"without a result: {layout.list_names(missing)}" if missing else "",
         describe_hidden(comparison),
     ]
-    labels = _option_labels(options)
+    labels = _option_labels(options, layout.short_names(names))
     inches = layout.text_inches(labels, 8.5)
     figure = layout.new_figure(0.95 + 0.34 * len(options), title, notes, inches)
     axes = layout.add_axes(figure, 0.2 + inches, 0.5, 0.75, 0.4)
@@ -143,14 +143,15 @@ def _rates_notes(grid: LearningRateGrid, scale: Scale) -> list[str]:
 
 def _draw_final_value(axes: Axes, row: int, option: OptionSummary, mean: float, style: OptionStyle) -> None:
     below = [row + 0.24] * len(option.scores)
-    axes.plot(option.scores, below, ".", color=style.colour, alpha=0.6, markersize=4, markeredgewidth=0)
+    if len(option.scores) > 1:
+        axes.plot(option.scores, below, ".", color=style.colour, alpha=0.6, markersize=4, markeredgewidth=0)
     if option.interval:
         axes.plot(option.interval, [row, row], color=style.colour, linewidth=1.6, marker="|", markersize=7)
     axes.plot([mean], [row], marker=style.marker, color=style.colour, markersize=5.5)
 
 
-def _option_labels(options: Sequence[OptionSummary]) -> list[str]:
-    labels, short = [], layout.short_names([option.name for option in options])
+def _option_labels(options: Sequence[OptionSummary], short: Mapping[str, str]) -> list[str]:
+    labels = []
     for option in options:
         num_failed = option.num_failed + option.num_diverged
         count = f"\n{num_failed} of {option.num_runs - option.num_unfinished} failed" if num_failed else ""

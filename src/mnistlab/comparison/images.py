@@ -81,7 +81,7 @@ def disagreement_figure(
     classes = _class_names(records)
     hidden = describe_hidden(comparison, MAX_MATRICES)
     legend = [*_legend_lines(classes), *([hidden] if hidden else [])]
-    left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"]))
+    left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"], 10))
     cell = (5.2 - left - 0.08) / len(chosen)
     top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
     height = top + cell + row * (len(names) + 1) + foot

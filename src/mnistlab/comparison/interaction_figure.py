@@ -16,7 +16,7 @@ from mnistlab.comparison.tables import is_leader
 MAX_PANELS = 9
 TITLE_SIZE, LABEL_SIZE = 8, 8
 BOLD = 9  # the size of normal letters that are as wide as the titles' bold ones
-NAME_LENGTH = 20
+NAME_LENGTH = 24
 TOP = 0.3  # inches above the panels
 ROW, GAP, TITLE, TICKS = 0.17, 0.14, 0.24, 0.26  # inches: of an option, between panels, above and below a panel
 
@@ -58,8 +58,7 @@ def interaction_figure(found: Interaction) -> Figure | None:
         box = (left / WIDTH, 1 - (top + panels.height) / height, panels.width / WIDTH, panels.height / height)
         axes = figure.add_axes(box)
         _label_panel(axes, panel, panels.width, names if across == 0 else {})
-        set_scale(axes, scale, found.objective, "x", inset=0.2)
-        axes.tick_params(axis="x", labelsize=7.5)
+        set_scale(axes, scale, found.objective, "x", inset=0.2, size=7.5)
         _draw_panel(axes, found, panel)
     return figure
 
@@ -106,7 +105,7 @@ def _label_panel(axes: Axes, panel: Sequence[InteractionCell], width: float, nam
     """Title and, for the first panel of a row, the options' names; width in inches."""
     layout.label_rows(axes, [names.get(cell.row, "") for cell in panel])
     axes.tick_params(axis="y", labelsize=LABEL_SIZE)
-    limit = max(int(width / layout.text_inches("m", BOLD)), 12)
+    limit = max(int(width / layout.text_inches(["0" * 100], BOLD) * 100), 12)
     axes.set_title(layout.shorten(panel[0].column, limit), fontsize=TITLE_SIZE, pad=4)
 
 

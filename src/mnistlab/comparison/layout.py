@@ -1,21 +1,23 @@
 """Layout of figures: axes in inches, names and footnotes that fit, labels that do not overlap."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from mnistlab.comparison.statistics import Floats
 from mnistlab.comparison.style import WIDTH, OptionStyle
 
-NOTE_WIDTH = 84  # characters of the footnote in a line
+NOTE_WIDTH = 90  # characters of the footnote in a line
 NOTE_LINE = 0.13  # inches
 LABEL_STEP = 0.155  # inches between the labels of two curves
-LABEL_X = 1.06  # of the markers beside the labels; the axes end at 1
-NAME_LENGTHS = (24, 32, 40, 60)  # characters: longer ones where shorter names would be the same
+NAME_LENGTHS = (30, 40, 60)  # characters: longer ones where shorter names would be the same
 
 
 def new_figure(height: float, title: str = "", footnotes: Iterable[str] = (), labels: float = 0.0) -> Figure:
@@ -57,14 +59,14 @@ def label_curves(
     """Label the curves right of the axes, with their markers; thin lines connect the labels to the curves' ends."""
     to_axes = axes.transData + axes.transAxes.inverted()
     points = {name: to_axes.transform(end) for name, end in ends.items()}
-    step = LABEL_STEP * axes.figure.dpi / axes.bbox.height
-    heights = spread_out([float(points[name][1]) for name in ends], step)
+    inch = axes.figure.dpi / axes.bbox.width
+    heights = spread_out([float(points[name][1]) for name in ends], LABEL_STEP * axes.figure.dpi / axes.bbox.height)
     for name, y in zip(ends, heights, strict=True):
         style, (end_x, end_y) = styles[name], points[name]
         settings: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False, "color": style.colour}
-        axes.plot([end_x, 1.0, LABEL_X - 0.02], [end_y, end_y, y], linewidth=0.7, alpha=0.7, linestyle="-", **settings)
-        axes.plot([LABEL_X], [y], marker=style.marker, markersize=5, **settings)
-        axes.text(LABEL_X + 0.03, y, texts[name], transform=axes.transAxes, va="center", fontsize=8.5)
+        axes.plot([end_x, 1.0, 1 + 0.18 * inch], [end_y, end_y, y], linewidth=0.7, alpha=0.7, linestyle="-", **settings)
+        axes.plot([1 + 0.23 * inch], [y], marker=style.marker, markersize=5, **settings)
+        axes.text(1 + 0.31 * inch, y, texts[name], transform=axes.transAxes, va="center", fontsize=8.5)
 
 
 def curves_height(num_labels: int) -> float:
@@ -73,14 +75,22 @@ def curves_height(num_labels: int) -> float:
 
 
 def spread_out(positions: Sequence[float], gap: float) -> Floats:
-    """Positions between 0 and 1 moved apart to at least `gap` (less if there are too many), in the same order."""
+    """Positions between 0 and 1 moved apart, as little as possible, to at least `gap`, in the same order.
+
+    The gap is smaller if there are too many.
+    """
     if len(positions) < 2:
         return np.array(positions)
     order = np.argsort(positions, kind="stable")
     offsets = min(gap, 1 / (len(positions) - 1)) * np.arange(len(positions))
-    excess = np.maximum.accumulate(np.clip(positions, 0, 1)[order] - offsets)
+    groups: list[list[float]] = []  # neighbours that touch, each moved to the mean of its wishes
+    for wish in np.clip(positions, 0, 1)[order] - offsets:
+        groups.append([float(wish)])
+        while len(groups) > 1 and np.mean(groups[-2]) >= np.mean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    moved = [float(np.mean(group)) for group in groups for _ in group]
     spread = np.empty(len(positions))
-    spread[order] = np.minimum(excess, 1 - offsets[-1]) + offsets
+    spread[order] = np.clip(moved, 0, 1 - offsets[-1]) + offsets
     return spread
 
 
@@ -90,13 +100,17 @@ def shorten(name: str, limit: int = 24) -> str:
 
 
 def short_names(names: Iterable[str], limit: int = NAME_LENGTHS[0]) -> dict[str, str]:
-    """Shortened names that stay different; numbered if a long name does not tell two options apart."""
+    """Shortened names that stay different; numbered where a long name does not tell options apart."""
     listed = list(names)
     for length in (limit, *(longer for longer in NAME_LENGTHS if longer > limit)):
         short = {name: shorten(name, length) for name in listed}
         if len(set(short.values())) == len(listed):
             return short
-    return {name: f"{shorten(name, limit - 4)} ({number})" for number, name in enumerate(listed, start=1)}
+    counts = Counter(shorten(name, limit) for name in listed)
+    return {
+        name: f"{shorten(name, limit - 5)} ({number})" if counts[shorten(name, limit)] > 1 else shorten(name, limit)
+        for number, name in enumerate(listed, start=1)
+    }
 
 
 def list_names(names: Sequence[str], limit: int = 3) -> str:
@@ -105,6 +119,8 @@ def list_names(names: Sequence[str], limit: int = 3) -> str:
 
 
 def text_inches(texts: Iterable[str], size: float = 9) -> float:
-    """The approximate width of the longest line of the texts, in inches."""
+    """The width of the longest line of the texts, in inches; size: of the letters, in points."""
+    font = FontProperties(size=size)
     lines = [line for text in texts for line in text.splitlines()]
-    return max(map(len, lines), default=0) * size * 0.0088
+    widths = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] for line in lines]
+    return max(widths, default=0.0) / 72

@@ -42,7 +42,7 @@ def option_panels_figure(comparison: Comparison, records: Sequence[RunRecord], m
     num_columns = min(len(bands), 2 if len(bands) in (2, 4) else 3)
     num_rows = -(-len(bands) // num_columns)
     width = (WIDTH - LEFT - RIGHT - (num_columns - 1) * GAP) / num_columns
-    titles = _titles(curve_labels(bands), width)
+    titles = _titles(curve_labels(names, bands), width)
     above = TITLE_LINE * max(title.count("\n") + 1 for title in titles.values()) + 0.08
     panel = 1.9 if num_rows == 1 else 1.3 if num_rows <= 3 else 0.95
     scale = bands_scale(bands, metric, with_training=True)
@@ -68,7 +68,7 @@ def option_panels_figure(comparison: Comparison, records: Sequence[RunRecord], m
 
 def _titles(labels: Mapping[str, str], width: float) -> dict[str, str]:
     """The names in lines that fit a panel; width in inches."""
-    limit = int(width / layout.text_inches("m", TITLE_SIZE + 1))
+    limit = int(width / layout.text_inches(["0" * 100], TITLE_SIZE + 1) * 100)
     return {name: "\n".join(textwrap.wrap(label, limit)) for name, label in labels.items()}
 
 
@@ -76,7 +76,7 @@ def _draw_panel(
     axes: Axes, bands: Mapping[str, Band], name: str, style: OptionStyle, scale: Scale, metric: Metric
 ) -> None:
     """The option's curves before those of the others; points where there is one epoch."""
-    set_scale(axes, scale, metric)
+    set_scale(axes, scale, metric, size=7.5)
     epoch_scale(axes, last_epoch(bands))
     for other, band in bands.items():
         if other != name:
@@ -87,7 +87,7 @@ def _draw_panel(
     marked = {"color": style.colour, "markersize": 4.5}
     _draw_curve(axes, band.times, band.training, linestyle=(0, (3, 1.5)), linewidth=1.2, fillstyle="none", **marked)
     _draw_curve(axes, band.times, band.mean, linewidth=1.6, **marked)
-    axes.tick_params(labelsize=7.5)
+    axes.tick_params(axis="x", labelsize=7.5)
     axes.grid(True)
 
 

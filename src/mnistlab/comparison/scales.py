@@ -8,13 +8,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
+from mnistlab.comparison import layout
 from mnistlab.comparison.statistics import Floats
 from mnistlab.comparison.style import INK
 from mnistlab.comparison.wording import is_fraction
 
 COMPRESSED = 0.2  # the share of an axis beyond its edge
-CLOSE = 0.12  # options that span at most this share of the range of all are set apart from the others
+CLOSE = 0.25  # options that span at most this share of the range of all are set apart from the others
+GAP = 4  # times the span of a group of fewer than half of the options: then the next option is behind a gap
 REACH = 2.0  # the even part goes this many times the spread of the final values beyond the worst of them
+WORTHWHILE = 2.5  # times the even part: the least range that is compressed
+LONGER = 4  # times as long as most options: then the time axis is compressed
+LOG_FACTOR = 4
 COMPRESSED_NOTE = "grey: compressed scale"
 STEPS = (1, 2, 2.5, 5, 10)
 EPOCH_STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
@@ -79,7 +84,8 @@ class Scale:
         if not self.logarithmic or high < 10 * low:
             for bins in range(1, 12):
                 values = [float(value) for value in MaxNLocator(bins, steps=STEPS).tick_values(low, high)]
-                yield [value for value in values if low <= value <= high]
+                inside = [value for value in values if low <= value <= high]
+                yield from (inside, inside[:1], inside[-1:])
 
     def _are_apart(self, values: Sequence[float], spacing: float) -> bool:
         positions = np.sort(self.position(values))
@@ -91,13 +97,13 @@ def choose_scale(
 ) -> Scale:
     """A range of all values in which the best options are distinguishable.
 
-    Where a part of the options, at least a third, is close together and the others are far off on the worse side, or
-    where curves come from far off, the worse side is compressed. finals: each option's final value. values: all
-    values drawn for it. logarithmic: if the values are positive and span more than a factor of ten.
+    Where most options are close together and the others are far off on the worse side, or where curves come from
+    far off, the worse side is compressed. finals: each option's final value. values: all
+    values drawn for it. logarithmic: if the values are positive and span more than a factor of four.
     """
     everything = np.array([value for drawn in values.values() for value in drawn], dtype=float)
     everything = everything[np.isfinite(everything)]
-    logarithmic = logarithmic and everything.min() > 0 and everything.max() > 10 * everything.min()
+    logarithmic = logarithmic and everything.min() > 0 and everything.max() > LOG_FACTOR * everything.min()
     sign = 1.0 if direction == "higher" else -1.0
 
     def goodness(given: Any) -> Floats:
@@ -109,9 +115,9 @@ def choose_scale(
     worst, best = float(goodness(everything).min()), float(goodness(everything).max())
     edge = max(drawn.min(), min(ends.min() - REACH * np.ptp(ends), float(np.quantile(drawn, 0.25))))
     edge -= 0.04 * (best - edge)
-    compressed = edge - worst > 0.5 * (best - edge) > 0
+    compressed = edge - worst > WORTHWHILE * (best - edge) > 0
     margin = 0.05 * (best - (edge if compressed else worst)) or 0.05 * abs(best) or 0.05
-    limits = [worst - (0.15 * (edge - worst) if compressed else margin), best + margin, edge]
+    limits = [worst - (0.35 * (edge - worst) if compressed else margin), best + margin, edge]
     low, high, at = (float(10 ** (sign * limit)) if logarithmic else sign * float(limit) for limit in limits)
     side: Literal["low", "high"] = "low" if sign > 0 else "high"
     return Scale(min(low, high), max(low, high), at if compressed else None, side, logarithmic)
@@ -122,21 +128,27 @@ def common_scale(scales: Sequence[Scale]) -> Scale:
     low, high, side = min(one.low for one in scales), max(one.high for one in scales), scales[0].side
     if side == "low":
         edge = min(one.low if one.edge is None else one.edge for one in scales)
-        return Scale(low, high, edge if edge - low > 0.5 * (high - edge) else None, side)
+        return Scale(low, high, edge if edge - low > WORTHWHILE * (high - edge) else None, side)
     edge = max(one.high if one.edge is None else one.edge for one in scales)
-    return Scale(low, high, edge if high - edge > 0.5 * (edge - low) else None, side)
+    return Scale(low, high, edge if high - edge > WORTHWHILE * (edge - low) else None, side)
 
 
 def time_scale(ends: Mapping[str, float]) -> Scale:
     """From zero to the last of the options' ends; compressed beyond most of them if others take far longer."""
     found = choose_scale(ends, {name: [0.0, end] for name, end in ends.items()}, "lower")
-    return Scale(0.0, found.high, found.edge, found.side)
+    last = max(ends.values())
+    if found.edge is None or last < LONGER * found.edge:
+        return Scale(0.0, 1.05 * last)
+    return Scale(0.0, found.high, found.edge, "high")
 
 
-def set_scale(axes: Axes, scale: Scale, objective: str, which: Literal["x", "y"] = "y", inset: float = 0.0) -> None:
+def set_scale(
+    axes: Axes, scale: Scale, objective: str, which: Literal["x", "y"] = "y", *, inset: float = 0.0, size: float = 8.5
+) -> None:
     """Give an axis the scale, with as many ticks as fit, and shade its compressed part.
 
-    inset: inches at both ends without a tick, so that the labels do not reach into the next panel.
+    inset: inches at both ends without a tick, so that the labels do not reach into the next panel. size: of the
+    labels, in points.
     """
     axis = axes.yaxis if which == "y" else axes.xaxis
     set_limits, set_ticks = (axes.set_ylim, axes.set_yticks) if which == "y" else (axes.set_xlim, axes.set_xticks)
@@ -147,11 +159,16 @@ def set_scale(axes: Axes, scale: Scale, objective: str, which: Literal["x", "y"]
         (axes.set_yscale if which == "y" else axes.set_xscale)("log")
     set_limits(scale.low, scale.high)
     axis.set_minor_locator(NullLocator())
-    size = (axes.bbox.height if which == "y" else axes.bbox.width) / axes.figure.dpi
-    ticks = scale.ticks((0.22 if which == "y" else 0.55) / size)
-    ticks = [tick for tick in ticks if inset <= scale.position(tick) * size <= size - inset]
-    set_ticks([tick for tick in ticks if 0 <= tick <= 1] if is_fraction(objective) else ticks)
     format_values(axis, objective)
+    inches = (axes.bbox.height if which == "y" else axes.bbox.width) / axes.figure.dpi
+    for spacing in (0.18,) if which == "y" else (0.3, 0.4, 0.5, 0.6, 0.8):
+        ticks = [tick for tick in scale.ticks(spacing / inches) if not is_fraction(objective) or 0 <= tick <= 1]
+        ticks = [tick for tick in ticks if inset <= scale.position(tick) * inches <= inches - inset]
+        texts = [axis.get_major_formatter()(tick) for tick in ticks]
+        if which == "y" or layout.text_inches(texts, size) + 0.1 <= spacing:
+            break
+    set_ticks(ticks)
+    axes.tick_params(axis=which, labelsize=size)
     if scale.edge is not None:
         shade = axes.axhspan if which == "y" else axes.axvspan
         outer = scale.low if scale.side == "low" else scale.high
@@ -164,24 +181,26 @@ def epoch_scale(axes: Axes, last: float) -> None:
     axes.set_xlim(1 - margin, last + margin)
     spacing = 0.32 * axes.figure.dpi / axes.bbox.width * (last - 1 + 2 * margin)  # epochs that a label takes
     step = next(step for step in EPOCH_STEPS if step >= min(spacing, EPOCH_STEPS[-1]))
-    further = [epoch for epoch in range(step, int(last) + 1, step) if epoch - 1 >= spacing]
+    first = 1 + step if step < 5 else step
+    further = [epoch for epoch in range(first, int(last) + 1, step) if epoch - 1 >= spacing]
     axes.set_xticks([1, *further], [f"{epoch}" for epoch in [1, *further]])
 
 
 def format_values(axis: Any, objective: str) -> None:
-    """Per cent for accuracies, plain numbers otherwise; no offsets and no powers of ten."""
+    """Per cent for accuracies, plain numbers otherwise; powers of ten only for huge ones; no offsets."""
     if is_fraction(objective):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g} %"))
     else:
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g}".replace("e+0", "e")))
         axis.set_minor_formatter(NullFormatter())
 
 
 def _close_together(goodness: Mapping[str, float]) -> list[str]:
-    """The most options that are close to the best, if they are a third of all; otherwise all."""
+    """The most options that are close to the best: half of all, or fewer with a gap behind them; otherwise all."""
     ordered = sorted(goodness, key=lambda name: -goodness[name])
-    full_range = goodness[ordered[0]] - goodness[ordered[-1]]
-    for count in range(len(ordered) - 1, max(1, len(ordered) // 3 - 1), -1):
-        if goodness[ordered[0]] - goodness[ordered[count - 1]] <= CLOSE * full_range:
+    behind = [goodness[ordered[0]] - goodness[name] for name in ordered]
+    for count in range(len(ordered) - 1, 1, -1):
+        span, following = behind[count - 1], behind[count]
+        if span <= CLOSE * behind[-1] and (2 * count >= len(ordered) or following > max(GAP * span, behind[-1] / 2)):
             return ordered[:count]
     return ordered
