@@ -73,19 +73,18 @@ class Scale:
         return np.log10(np.maximum(given, self.low)) if self.logarithmic else given
 
     def _rounds(self, low: float, high: float) -> Iterator[list[float]]:
-        """Lists of round values in a range, with ever more of them."""
+        """Lists of round values in a range, with ever more of them, and single ones."""
+        found: list[list[float]] = []
         if self.logarithmic:
             powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-            for every in (4, 2):
-                yield [10.0**power for power in powers if power % every == 0 and low <= 10.0**power <= high]
-            for digits in DECADES:
-                values = [digit * 10.0**power for power in powers for digit in digits]
-                yield [value for value in values if low <= value <= high]
+            found += [[10.0**power for power in powers if power % every == 0] for every in (4, 2)]
+            found += [[digit * 10.0**power for power in powers for digit in digits] for digits in DECADES]
         if not self.logarithmic or high < 10 * low:
-            for bins in range(1, 12):
-                values = [float(value) for value in MaxNLocator(bins, steps=STEPS).tick_values(low, high)]
-                inside = [value for value in values if low <= value <= high]
-                yield from (inside, inside[:1], inside[-1:])
+            locators = [MaxNLocator(bins, steps=STEPS) for bins in range(1, 12)]
+            found += [[float(value) for value in locator.tick_values(low, high)] for locator in locators]
+        for values in found:
+            inside = [value for value in values if low <= value <= high]
+            yield from (inside, inside[:1], inside[-1:])
 
     def _are_apart(self, values: Sequence[float], spacing: float) -> bool:
         positions = np.sort(self.position(values))
