@@ -1,5 +1,6 @@
 """The figures of a comparison: everything inside its axes, labels that do not overlap, times, footnotes."""
 
+import functools
 import itertools
 import math
 
@@ -86,6 +87,12 @@ def figures_of(records):
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
+@functools.cache
+def figures_of_sweep(sweep):
+    """The figures of one of SWEEPS, each with the boxes of its texts."""
+    return {name: (figure, text_boxes(figure)) for name, figure in figures_of(SWEEPS[sweep]()).items()}
+
+
 def curve_figure(records, metric="accuracy", over="epochs"):
     with drawing_settings():
         return curves_figure(compare(records, "optimizer", resamples=0), records, metric, over)
@@ -108,23 +115,23 @@ def text_boxes(figure):
     return {text: text.get_window_extent(renderer) for text in texts if text.get_text().strip() and text.get_visible()}
 
 
-def overlapping(figure):
-    pairs = itertools.combinations(text_boxes(figure).items(), 2)
+def overlapping(boxes):
+    pairs = itertools.combinations(boxes.items(), 2)
     return [(one.get_text(), other.get_text()) for (one, a), (other, b) in pairs if a.shrunk(0.98, 0.9).overlaps(b)]
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_no_texts_overlap_or_leave_the_figure(sweep):
-    for name, figure in figures_of(SWEEPS[sweep]()).items():
-        assert overlapping(figure) == [], name
-        for text, box in text_boxes(figure).items():
+    for name, (figure, boxes) in figures_of_sweep(sweep).items():
+        assert overlapping(boxes) == [], name
+        for text, box in boxes.items():
             inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
             assert inside, (name, text.get_text())
 
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_all_that_is_drawn_is_inside_the_axes(sweep):
-    for name, figure in figures_of(SWEEPS[sweep]()).items():
+    for name, (figure, _) in figures_of_sweep(sweep).items():
         for axes in figure.axes:
             for line in (line for line in axes.lines if line.get_transform() == axes.transData):
                 positions = axes.transData.transform(line.get_xydata())
@@ -138,10 +145,10 @@ def test_all_that_is_drawn_is_inside_the_axes(sweep):
 
 @pytest.mark.parametrize("sweep", SWEEPS)
 def test_labels_stay_clear_of_the_ends_of_the_curves(sweep):
-    for name, figure in figures_of(SWEEPS[sweep]()).items():
+    for name, (figure, boxes) in figures_of_sweep(sweep).items():
         axes = figure.axes[0]
         ends = [axes.transData.transform(line.get_xydata()[-1]) for line in axes.lines if len(line.get_xydata()) > 1]
-        labels = [box for text, box in text_boxes(figure).items() if text.get_transform() == axes.transAxes]
+        labels = [box for text, box in boxes.items() if text.get_transform() == axes.transAxes]
         assert not [1 for x, y in ends for box in labels if box.contains(x, y)], name
 
 
@@ -177,8 +184,9 @@ def test_the_axis_of_seconds_starts_at_zero():
 def test_the_axis_of_epochs_has_whole_epochs_from_one():
     for epochs in (1, 2, 5, 12, 30, 200):
         records = make_sweep(["adam", "sgd"], num_seeds=1, epochs=epochs)
-        for figure in (figures_of(records)[name] for name in ("loss", "accuracy by option")):
-            for axes in figure.axes:
+        comparison = compare(records, "optimizer", resamples=0)
+        for figure in (curves_figure, option_panels_figure):
+            for axes in figure(comparison, records, "accuracy").axes:
                 ticks = sorted(axes.get_xticks())
                 assert ticks[0] == 1 and ticks[-1] <= epochs and all(tick == int(tick) for tick in ticks)
                 assert 0 < axes.get_xlim()[0] < 1 < axes.get_xlim()[1]
@@ -299,7 +307,7 @@ def test_the_learning_rates_of_many_optimizers_have_labels_that_do_not_overlap()
     comparison = compare(records, ("optimizer", "optimizer.learning_rate"), resamples=0)
     with drawing_settings():
         figure = learning_rate_figure(comparison)
-    assert overlapping(figure) == [] and len(figure.axes[0].texts) == 14
+    assert overlapping(text_boxes(figure)) == [] and len(figure.axes[0].texts) == 14
     low, high = figure.axes[0].get_ylim()
     for row in comparison.grid.rows:
         for point in row.points:
