@@ -29,8 +29,8 @@ SHAPES = [(options, seeds) for options in (3, 7, 10) for seeds in (3, 5, 10)]
 NOISE = ("normal", "heavy tails", "skewed", "one noisy", "counts of 400")
 NUM_PERMUTATIONS = 400
 MAX_SEEDS = 20
-# Validation accuracy in points and its standard deviation: about those of the guide's seven strategies after three epochs
-# of MNIST, and of seven learning rates of adam.
+# Validation accuracy in points and its standard deviation: about those of the guide's seven strategies after three
+# epochs of MNIST, and of seven learning rates of adam.
 SWEEPS = {
     "seven strategies": ((97.2, 96.8, 96.2, 95.8, 94.6, 92.7, 11.7), (0.15, 0.15, 0.3, 0.35, 0.1, 0.1, 2.5)),
     "learning rates": ((97.5, 97.2, 96.4, 95.5, 92.4, 89.0, 15.0), (0.15, 0.15, 0.2, 0.4, 0.3, 0.3, 3.0)),

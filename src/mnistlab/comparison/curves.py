@@ -37,7 +37,8 @@ def time_to_target(
 
     A run that misses the target has an infinite time, so the median is None if half of the runs miss it;
     excluding them would favour unreliable options. Failed and diverged runs miss the target; unfinished runs
-    are excluded. Steps are None without `metrics["steps_per_epoch"]`, seconds without `history["epoch_seconds"]`.
+    are excluded. Steps are None without `metrics["steps_per_epoch"]`, seconds without `history["epoch_seconds"]`;
+    they exclude compilation (see `training_seconds`).
     """
     runs = [record for record in group if outcome(record) != "unfinished"]
     reached = [(run, epoch) for run in runs if (epoch := first_epoch(run, metric, target, direction))]
@@ -116,7 +117,17 @@ def describe_convergence(diagnoses: Mapping[str, CurveDiagnosis], metric: str, b
     return f"{sentence}; {best} ends {extreme}."
 
 
+def training_seconds(record: RunRecord) -> list[float]:
+    """The seconds of each epoch without the compilation of the network, which takes place in the first one.
+
+    No run records it, so the first epoch counts as the median of the later ones if it took longer. A run of one epoch
+    keeps what it took.
+    """
+    seconds = [float(value) for value in record.history.get("epoch_seconds", ())]
+    return [min(seconds[0], float(np.median(seconds[1:]))), *seconds[1:]] if len(seconds) > 1 else seconds
+
+
 def _seconds_until(record: RunRecord, epoch: int) -> float:
     """Training seconds to the end of that epoch; NaN without a full `history["epoch_seconds"]`."""
-    seconds = record.history.get("epoch_seconds", ())
+    seconds = training_seconds(record)
     return math.fsum(seconds[:epoch]) if len(seconds) >= epoch else math.nan

@@ -14,7 +14,7 @@ from mnistlab.comparison.layout import new_figure, shorten, text_inches
 from mnistlab.comparison.records import RunRecord, group_by_option
 from mnistlab.comparison.results import Comparison
 from mnistlab.comparison.statistics import Floats
-from mnistlab.comparison.style import ERROR_COLOUR, INK, shown_options
+from mnistlab.comparison.style import ERROR_COLOUR, INK, MAX_MATRICES, describe_hidden, shown_options
 
 MAX_CLASSES_NAMED = 12
 
@@ -30,7 +30,8 @@ def confusions_figure(comparison: Comparison, records: Sequence[RunRecord]) -> F
     columns = 2 if len(shares) <= 2 or len(shares) == 4 else 3
     num_rows = -(-len(shares) // columns)
     classes = _class_names(records)
-    legend = _legend_lines(classes)
+    hidden = describe_hidden(comparison, MAX_MATRICES)
+    legend = [*_legend_lines(classes), *([hidden] if hidden else [])]
     cell = 5.2 / columns
     foot = 0.22 + 0.14 * len(legend)
     height = 0.3 + num_rows * (cell + 0.22) + foot
@@ -51,7 +52,7 @@ def confusion_shares(comparison: Comparison, records: Sequence[RunRecord]) -> di
     """Row-normalised confusion matrices of the shown options, summed over seeds; best option first."""
     groups = group_by_option(records, comparison.axis)
     shares = {}
-    for name in shown_options(comparison):
+    for name in shown_options(comparison, MAX_MATRICES):
         matrices = [np.asarray(run.confusion, dtype=float) for run in groups[name] if run.confusion is not None]
         if matrices and len({matrix.shape for matrix in matrices}) == 1:
             total = np.sum(matrices, axis=0)
@@ -78,8 +79,9 @@ def disagreement_figure(
     chosen = most_disputed_images(shares, num_images)
     names = list(shares)
     classes = _class_names(records)
-    legend = _legend_lines(classes)
-    left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"]))
+    hidden = describe_hidden(comparison, MAX_MATRICES)
+    legend = [*_legend_lines(classes), *([hidden] if hidden else [])]
+    left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"], 10))
     cell = (5.2 - left - 0.08) / len(chosen)
     top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
     height = top + cell + row * (len(names) + 1) + foot
@@ -109,7 +111,7 @@ def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_
             for run in groups[name]
             if run.predictions is not None and len(run.predictions.get("predicted", ())) == num_images
         ]
-        for name in shown_options(comparison)
+        for name in shown_options(comparison, MAX_MATRICES)
     }
     classes = np.arange(1 + max((array.max() for arrays in predicted.values() for array in arrays), default=0))
     return {

@@ -1,23 +1,22 @@
 """Small multiples of an interaction, within `style.drawing_settings`: a panel per column, the options as its rows."""
 
-import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mnistlab.comparison import layout
 from mnistlab.comparison.interaction_wording import axis_name
 from mnistlab.comparison.results import Interaction, InteractionCell
+from mnistlab.comparison.scales import Scale, choose_scale, common_scale, set_scale
 from mnistlab.comparison.style import INK, MAX_SHOWN, WIDTH, option_styles
 from mnistlab.comparison.tables import is_leader
 
 MAX_PANELS = 9
 TITLE_SIZE, LABEL_SIZE = 8, 8
 BOLD = 9  # the size of normal letters that are as wide as the titles' bold ones
-LABEL = 0.5  # inches that the label of a value takes, with the space around it
+NAME_LENGTH = 24
 TOP = 0.3  # inches above the panels
 ROW, GAP, TITLE, TICKS = 0.17, 0.14, 0.24, 0.26  # inches: of an option, between panels, above and below a panel
 
@@ -36,35 +35,36 @@ class Panels:
 def interaction_figure(found: Interaction) -> Figure | None:
     """Each option's mean with its interval in every column, on a common axis of values; None without a trained run.
 
-    At most ten options (the best on average over their ranks) and nine panels; the others are counted below.
+    At most 20 options (the best on average over their ranks) and nine panels; the others are counted below.
     """
     rows, columns = _shown_rows(found), found.columns[:MAX_PANELS]
     cells = [[_cell(found, row, column) for row in rows] for column in columns]
-    spans = [_range(found, panel) for panel in cells if any(cell.mean is not None for cell in panel)]
-    if not spans:
+    scales = [_scale(found, panel) for panel in cells if any(cell.mean is not None for cell in panel)]
+    if not scales:
         return None
-    outside = set().union(*(span.outside for span in spans))
-    low, high = min(span.low for span in spans), max(span.high for span in spans)
-    panels = _arrange(rows, columns)
+    scale = common_scale(scales)
+    names = layout.short_names(rows, NAME_LENGTH)
+    panels = _arrange(list(names.values()), columns)
     block = TITLE + panels.height + TICKS
     height = TOP + panels.num_rows * block + 0.3
     title = (
         f"{layout.shorten(f'{found.objective} by {axis_name(found.column_axis)}', 44)} ({found.direction} is better)"
     )
-    figure = layout.new_figure(height, title, _footnote(found, rows, columns))
+    figure = layout.new_figure(height, title, _footnotes(found, rows, columns, scale))
+    height = figure.get_size_inches()[1]
     for index, panel in enumerate(cells):
         across, down = index % panels.num_columns, index // panels.num_columns
         left, top = panels.left + across * (panels.width + GAP), TOP + down * block + TITLE
         box = (left / WIDTH, 1 - (top + panels.height) / height, panels.width / WIDTH, panels.height / height)
         axes = figure.add_axes(box)
-        axes.set_xlim(low, high)
-        _label_panel(axes, found, panel, panels.width, with_names=across == 0)
-        _draw_panel(axes, found, panel, outside)
+        _label_panel(axes, panel, panels.width, names if across == 0 else {})
+        set_scale(axes, scale, found.objective, "x", inset=0.2, size=7.5)
+        _draw_panel(axes, found, panel)
     return figure
 
 
 def _shown_rows(found: Interaction) -> list[str]:
-    """The options in the table's order; beyond ten, those with the best mean rank over the columns."""
+    """The options in the table's order; beyond 20, those with the best mean rank over the columns."""
     if len(found.rows) <= MAX_SHOWN:
         return found.rows
     sign = -1.0 if found.direction == "higher" else 1.0
@@ -82,20 +82,16 @@ def _cell(found: Interaction, row: str, column: str) -> InteractionCell:
     return found.cells[found.rows.index(row)][found.columns.index(column)]
 
 
-def _range(found: Interaction, panel: Sequence[InteractionCell]) -> layout.LimitedRange:
-    """The range of one panel, without its outlying options; `outside` holds cells as "column, row"."""
-    finals = {_key(cell): cell.mean for cell in panel if cell.mean is not None}
-    values = {_key(cell): [finals[_key(cell)], *(cell.interval or ())] for cell in panel if _key(cell) in finals}
-    return layout.limited_range(finals, values, found.direction)
-
-
-def _key(cell: InteractionCell) -> str:
-    return f"{cell.column}, {cell.row}"
+def _scale(found: Interaction, panel: Sequence[InteractionCell]) -> Scale:
+    """The scale of one panel."""
+    finals = {cell.row: cell.mean for cell in panel if cell.mean is not None}
+    values = {cell.row: [cell.mean, *(cell.interval or ())] for cell in panel if cell.mean is not None}
+    return choose_scale(finals, values, found.direction)
 
 
 def _arrange(rows: Sequence[str], columns: Sequence[str]) -> Panels:
     """Up to three panels side by side, as many as leave room for their titles."""
-    left = 0.25 + layout.text_inches([layout.shorten(row, 20) for row in rows], LABEL_SIZE)
+    left = 0.25 + layout.text_inches(rows, LABEL_SIZE)
     available = WIDTH - left - 0.15
     title = layout.text_inches(columns, BOLD)
     most = 2 if len(columns) == 4 else min(3, len(columns))
@@ -105,34 +101,16 @@ def _arrange(rows: Sequence[str], columns: Sequence[str]) -> Panels:
     return Panels(num_columns, -(-len(columns) // num_columns), left, width, ROW * len(rows) + 0.1)
 
 
-def _label_panel(
-    axes: Axes, found: Interaction, panel: Sequence[InteractionCell], width: float, with_names: bool
-) -> None:
-    """Title, value axis and, for the first panel of a row, the options' names; width in inches."""
-    layout.label_rows(axes, [layout.shorten(cell.row, 20) if with_names else "" for cell in panel])
-    layout.format_values(axes.xaxis, found.objective)
-    axes.set_xticks(_ticks(*axes.get_xlim(), width))
+def _label_panel(axes: Axes, panel: Sequence[InteractionCell], width: float, names: Mapping[str, str]) -> None:
+    """Title and, for the first panel of a row, the options' names; width in inches."""
+    layout.label_rows(axes, [names.get(cell.row, "") for cell in panel])
     axes.tick_params(axis="y", labelsize=LABEL_SIZE)
-    axes.tick_params(axis="x", labelsize=7.5)
-    limit = max(int(width / layout.text_inches("m", BOLD)), 12)
+    limit = max(int(width / layout.text_inches(["0" * 100], BOLD) * 100), 12)
     axes.set_title(layout.shorten(panel[0].column, limit), fontsize=TITLE_SIZE, pad=4)
 
 
-def _ticks(low: float, high: float, width: float) -> list[float]:
-    """As many round values as fit: their labels neither overlap nor leave the panel; width in inches."""
-    found: list[float] = []
-    for num_bins in range(1, 13):
-        ticks = [float(tick) for tick in MaxNLocator(num_bins).tick_values(low, high)]
-        inches = width / (high - low)
-        inside = [tick for tick in ticks if LABEL / 2 <= (tick - low) * inches <= width - LABEL / 2]
-        if len(inside) > 1:
-            inside = inside[:: math.ceil(LABEL / ((inside[1] - inside[0]) * inches))]
-        found = inside if len(inside) > len(found) else found
-    return found
-
-
-def _draw_panel(axes: Axes, found: Interaction, panel: Sequence[InteractionCell], outside: Set[str]) -> None:
-    """The means of one column. outside: keys of the cells that the value axis excludes."""
+def _draw_panel(axes: Axes, found: Interaction, panel: Sequence[InteractionCell]) -> None:
+    """The means of one column."""
     styles = option_styles(cell.row for cell in panel)
     for line, cell in enumerate(panel):
         style = styles[cell.row]
@@ -140,18 +118,21 @@ def _draw_panel(axes: Axes, found: Interaction, panel: Sequence[InteractionCell]
             axes.axhspan(line - 0.45, line + 0.45, color=INK, alpha=0.08, linewidth=0)
         if cell.mean is None:
             axes.text(0.03, line, "no trained run", transform=axes.get_yaxis_transform(), va="center", fontsize=7)
-        elif _key(cell) in outside:
-            layout.draw_edge_arrow(axes, line, style.colour, found.direction)
-        else:
-            axes.plot(cell.interval or [], [line] * 2 if cell.interval else [], color=style.colour, marker="|")
-            axes.plot([cell.mean], [line], marker=style.marker, color=style.colour, markersize=4.5)
+            continue
+        axes.plot(cell.interval or [], [line] * 2 if cell.interval else [], color=style.colour, marker="|")
+        axes.plot([cell.mean], [line], marker=style.marker, color=style.colour, markersize=4.5)
 
 
-def _footnote(found: Interaction, rows: Sequence[str], columns: Sequence[str]) -> str:
+def _footnotes(found: Interaction, rows: Sequence[str], columns: Sequence[str], scale: Scale) -> list[str]:
+    several = any(cell.interval for cells in found.cells for cell in cells)
     hidden = [
         f"{len(found.rows) - len(rows)} options" if len(rows) < len(found.rows) else "",
         f"{len(found.columns) - len(columns)} columns" if len(columns) < len(found.columns) else "",
     ]
-    note = "Mean and 95 % bootstrap interval; grey: best; arrow: outside the axis"
     listed = ", ".join(filter(None, hidden))
-    return f"{note}; not shown: {listed}" if listed else note
+    return [
+        "mean and 95 % bootstrap interval" if several else "",
+        "grey row: best",
+        "grey columns: compressed scale" if scale.edge is not None else "",
+        f"not shown: {listed}" if listed else "",
+    ]

@@ -21,6 +21,7 @@ from mnistlab.comparison.figures import final_values_figure, learning_rate_figur
 from mnistlab.comparison.images import confusions_figure, disagreement_figure
 from mnistlab.comparison.interaction_figure import interaction_figure
 from mnistlab.comparison.interaction_wording import METHOD
+from mnistlab.comparison.option_panels import option_panels_figure
 from mnistlab.comparison.outlook import one_more_hour, paragraph
 from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
@@ -220,6 +221,11 @@ def _render_figures(
             "val_accuracy_seconds": (
                 "Validation accuracy over training time",
                 curves_figure(*both, "accuracy", "seconds"),
+            ),
+            "loss_by_option": ("Training and validation loss of each option", option_panels_figure(*both, "loss")),
+            "accuracy_by_option": (
+                "Training and validation accuracy of each option",
+                option_panels_figure(*both, "accuracy"),
             ),
             "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
             "rounds": ("How the verdict came about", rounds_figure(comparison)),

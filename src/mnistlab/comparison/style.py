@@ -18,7 +18,9 @@ from mnistlab.comparison.results import Comparison
 # contrast on white and on near-black. Markers distinguish options where colours do not.
 COLOURS = ("#2a7fc1", "#e08e00", "#009e73", "#cc6fa3", "#d55e00", "#45b0e6", "#9a8f00", "#8a8a8a", "#8263c9", "#a0604a")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-MAX_SHOWN = 10
+MAX_SHOWN = 20
+MAX_MATRICES = 10  # options with a confusion matrix each
+LINES: tuple[Any, ...] = ("-", (0, (4, 1)))  # of the first ten options, and of those that share their colours
 WIDTH = 5.2  # inches; on a 390-pixel screen, 9-point letters are still 9 pixels tall
 INK = "#010203"  # replaced by the page's text colour in the SVG
 ERROR_COLOUR = "#d55e00"
@@ -53,26 +55,39 @@ RC_PARAMS: Any = {
 
 @dataclass(frozen=True)
 class OptionStyle:
-    """An option's colour and marker, the same in every figure of a report."""
+    """An option's colour, marker and line, the same in every figure of a report."""
 
     colour: str
     marker: str
+    line: Any = "-"
 
 
 def option_styles(names: Iterable[str]) -> dict[str, OptionStyle]:
     """Styles by sorted name, so that an option's style does not depend on its rank."""
-    return {
-        name: OptionStyle(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-        for index, name in enumerate(sorted(names))
-    }
+    return {name: _style(*divmod(index, len(COLOURS))) for index, name in enumerate(sorted(names))}
 
 
-def shown_options(comparison: Comparison) -> list[str]:
-    """The options to draw, best first: all if at most ten, otherwise each optimizer at its best rate or the top ten."""
+def _style(repetition: int, index: int) -> OptionStyle:
+    """Options that share a colour differ in marker and line."""
+    marker = MARKERS[(index + 4 * repetition) % len(MARKERS)]
+    return OptionStyle(COLOURS[index], marker, LINES[repetition % len(LINES)])
+
+
+def shown_options(comparison: Comparison, most: int = MAX_SHOWN) -> list[str]:
+    """The options to draw, best first; if there are more than `most`, each optimizer at its best rate or the top."""
     options = comparison.options
-    if len(options) > MAX_SHOWN and comparison.grid and len(comparison.grid.rows) > 1:
+    if len(options) > most and comparison.grid and len(comparison.grid.rows) > 1:
         options = at_best_rates(options, comparison.grid) or options
-    return [option.name for option in options[:MAX_SHOWN]]
+    return [option.name for option in options[:most]]
+
+
+def describe_hidden(comparison: Comparison, most: int = MAX_SHOWN) -> str:
+    """What the figures leave out: "the best 20 of 34 options"; empty if nothing."""
+    shown, number = len(shown_options(comparison, most)), len(comparison.options)
+    if shown == number:
+        return ""
+    is_grid = comparison.grid is not None and len(comparison.grid.rows) > 1 and shown < most
+    return f"{shown} of {number} options: {'each optimizer at its best rate' if is_grid else 'the best'}"
 
 
 @contextlib.contextmanager

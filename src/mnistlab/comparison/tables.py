@@ -59,7 +59,7 @@ def targets_table(comparison: Comparison) -> Table | None:
         return None
     levels = [f"{100 * target.target:g} %" for target in comparison.options[0].targets]
     rows = [[option.name, *map(_target_cell, option.targets)] for option in comparison.options]
-    return Table("Time to target (median epochs · steps · seconds)", ["option", *levels], rows)
+    return Table("Time to target (median epochs · steps · seconds without compilation)", ["option", *levels], rows)
 
 
 def curves_table(comparison: Comparison) -> Table:

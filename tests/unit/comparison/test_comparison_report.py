@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import re
 
 import numpy as np
@@ -11,9 +10,8 @@ from synthetic_runs import MORE, STRATEGIES, diverged, flagship, make_run, make_
 from test_comparison_fairness import on_data
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, terminal_summary
-from mnistlab.comparison.curve_figures import learning_rates_figure, option_band
+from mnistlab.comparison.curve_figures import option_band
 from mnistlab.comparison.images import confusion_shares, disagreement_figure, most_disputed_images, prediction_shares
-from mnistlab.comparison.layout import limited_range, spread_out
 from mnistlab.comparison.report import write_report
 from mnistlab.comparison.style import COLOURS, MARKERS, option_styles
 from mnistlab.comparison.tables import options_csv, pairs_csv
@@ -52,7 +50,7 @@ def test_all_files_are_written_and_listed(written):
     _, folder, paths = written
     names = {str(path.relative_to(folder)) for path in paths}
     figures = ["final_values", "val_loss", "val_accuracy", "val_loss_seconds", "val_accuracy_seconds"]
-    figures += ["time_to_target", "confusions", "disagreement"]
+    figures += ["loss_by_option", "accuracy_by_option", "time_to_target", "confusions", "disagreement"]
     assert names == {"report.html", "report.md", "table.csv", "pairs.csv", "comparison.json"} | {
         f"figures/{name}.png" for name in figures
     }
@@ -86,7 +84,7 @@ def test_the_verdict_comes_first(written):
 
 def test_figures_use_the_text_colour_of_the_page(written):
     html = (written[1] / "report.html").read_text()
-    assert html.count("<svg") == 8 and "#010203" not in html and "currentColor" in html
+    assert html.count("<svg") == 10 and "#010203" not in html and "currentColor" in html
     assert "prefers-color-scheme: dark" in html and "@media print" in html
 
 
@@ -136,7 +134,7 @@ def test_option_names_are_escaped(name, tmp_path):
     ]
     write_report(compare(records), records, tmp_path)
     html = (tmp_path / "report.html").read_text()
-    assert "<script" not in html and html.count("<svg") == html.count("</svg>") == 6
+    assert "<script" not in html and html.count("<svg") == html.count("</svg>") == 8
     assert len(rows_of((tmp_path / "table.csv").read_text())) == 2
 
 
@@ -165,19 +163,6 @@ def test_figures_without_data_are_omitted(tmp_path):
     assert "final_values" in {path.stem for path in write_report(compare(bare), bare, tmp_path / "bare")}
 
 
-def test_learning_rates_that_change_are_drawn_per_option():
-    records = make_sweep(["adam", "sgd"], num_seeds=2)
-    assert learning_rates_figure(compare(records), records) is None
-    falling = [
-        make_run("adam", seed, history={"learning_rate": [0.2, 0.1, scale]}) for seed, scale in ((0, 0.01), (1, 0.03))
-    ]
-    records = [*falling, *make_sweep(["sgd"], num_seeds=2)]
-    axes = learning_rates_figure(compare(records), records).axes[0]
-    curves = {tuple(line.get_ydata()) for line in axes.lines if len(line.get_ydata()) == 3}
-    assert curves == {(0.2, 0.1, 0.02), (0.01, 0.01, 0.01)}
-    assert axes.get_yscale() == "log"  # sgd's 0.01 is less than a tenth of adam's 0.2
-
-
 def test_an_options_style_depends_only_on_the_sorted_names():
     names = [*STRATEGIES, *MORE]
     assert option_styles(names) == option_styles(reversed(names))
@@ -201,21 +186,6 @@ def contrast(one, other):
 
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
-
-
-def test_an_outlying_option_does_not_compress_the_range_of_the_others():
-    finals = {"batch_gd": 0.12, "minibatch_gd": 0.927, "adam": 0.958, "sgd": 0.971}
-    span = limited_range(finals, {name: [value] for name, value in finals.items()}, "higher")
-    assert span.outside == {"batch_gd"} and span.low > 0.8
-    two = {"batch_gd": 0.12, "sgd": 0.971}
-    assert not limited_range(two, {name: [value] for name, value in two.items()}, "higher").outside
-
-
-def test_labels_do_not_overlap():
-    placed = spread_out([0.5, 0.5, 0.51, 0.98, 0.99, 2.0], 0.1)
-    ordered = sorted(placed)
-    assert all(b - a >= 0.1 - 1e-9 for a, b in itertools.pairwise(ordered))
-    assert max(placed) <= 1.0 and placed[3] < placed[4] < placed[5]
 
 
 def test_confusions_are_shares_over_all_seeds():
