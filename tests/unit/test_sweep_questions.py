@@ -17,7 +17,7 @@ def problems(
 
 def test_the_usual_question_has_no_problems() -> None:
     assert problems() == []
-    assert problems("sweep.axes=[optimizer]", "sweep.objective=best_val_loss", "sweep.targets=[0.5]") == []
+    assert problems("sweep.axes=[optimizer]", "sweep.objective=best_epoch_val_loss", "sweep.targets=[0.5]") == []
     assert problems("sweep.axes=[fit.batch_size]") == []  # the optimizers set it: it varies
 
 
@@ -26,11 +26,11 @@ def test_the_usual_question_has_no_problems() -> None:
     [
         (
             "sweep.objective=val_acc",
-            "a metric that the runs record. Received: val_acc. Did you mean best_val_accuracy?",
+            "a metric that the runs record. Received: val_acc. Did you mean best_epoch_val_accuracy?",
         ),
         ("sweep.objective=test_accuracy", "options that are chosen by the test set have seen it"),
-        ("sweep.objective=test_loss", "Received: test_loss. Did you mean best_val_loss?"),
-        ("sweep.objective=best_val_auc", "Received: best_val_auc."),
+        ("sweep.objective=test_loss", "Received: test_loss. Did you mean best_epoch_val_loss?"),
+        ("sweep.objective=best_epoch_val_auc", "Received: best_epoch_val_auc."),
         ("sweep.axes=[optimzer]", "must list settings. Received: optimzer. Did you mean optimizer?"),
         ("sweep.axes=[optimizer,seed]", "must not list the seed: runs with other seeds are repetitions"),
         ("sweep.axes=[model]", "Received: model, which is mlp in every job. This sweep varies: optimizer."),
@@ -44,22 +44,22 @@ def test_questions_that_cannot_be_answered(setting: str, message: str) -> None:
 
 
 def test_a_metric_must_be_recorded_by_every_job() -> None:
-    (problem,) = problems("sweep.objective=best_val_mae", swept=("fit.metrics",), jobs=("[mae]", "[accuracy]"))
-    assert "a metric that every job records. Received: best_val_mae." in problem
+    (problem,) = problems("sweep.objective=best_epoch_val_mae", swept=("fit.metrics",), jobs=("[mae]", "[accuracy]"))
+    assert "a metric that every job records. Received: best_epoch_val_mae." in problem
 
 
 def test_targets_need_the_accuracy_only_if_they_were_given() -> None:
-    assert problems("fit.metrics=[AUC]", "sweep.objective=best_val_AUC") == []
-    (problem,) = problems("fit.metrics=[AUC]", "sweep.objective=best_val_AUC", "sweep.targets=[0.9]")
+    assert problems("fit.metrics=[AUC]", "sweep.objective=best_epoch_val_AUC") == []
+    (problem,) = problems("fit.metrics=[AUC]", "sweep.objective=best_epoch_val_AUC", "sweep.targets=[0.9]")
     assert "sweep.targets are validation accuracies, which not every job records" in problem
 
 
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
-        ("best_val_accuracy", "higher"),
-        ("best_val_loss", "lower"),
-        ("best_val_mae", "lower"),
+        ("best_epoch_val_accuracy", "higher"),
+        ("best_epoch_val_loss", "lower"),
+        ("best_epoch_val_mae", "lower"),
         ("train_seconds", "lower"),
     ],
 )
@@ -68,10 +68,10 @@ def test_the_direction_follows_from_the_metric(objective: str, expected: str) ->
 
 
 def test_the_direction_of_an_unknown_metric_must_be_given() -> None:
-    unknown = ("fit.metrics=[accuracy,mine]", "sweep.objective=best_val_mine")
+    unknown = ("fit.metrics=[accuracy,mine]", "sweep.objective=best_epoch_val_mine")
     (problem,) = problems(*unknown)
     assert problem == (
-        "sweep.direction must be given: whether a higher or a lower best_val_mine is better is not known. "
+        "sweep.direction must be given: whether a higher or a lower best_epoch_val_mine is better is not known. "
         "Choices: higher, lower."
     )
     assert problems(*unknown, "sweep.direction=lower") == []

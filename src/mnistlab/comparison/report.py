@@ -166,7 +166,7 @@ def _section(
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
-        "options": tables.options_table(comparison),
+        "options": tables.with_counterpart(tables.options_table(comparison), comparison),
         "pairs": tables.pairs_table(comparison),
         "targets": tables.targets_table(comparison),
         "curves": tables.curves_table(comparison),

@@ -69,7 +69,7 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: best_val_accuracy, test_accuracy, train_seconds, ...; without those of each epoch."""
+        """The final metrics: best_epoch_val_accuracy, test_accuracy, ...; without those of each epoch."""
         rows = sync.read_rows(self.folder / "metrics.jsonl")
         final = [row["metrics"] for row in rows if "epoch_seconds" not in row["metrics"]]
         return {name: float(value) for metrics in final for name, value in metrics.items()}
@@ -139,7 +139,7 @@ class Run:
     def __repr__(self) -> str:
         shown = [
             f"{name}={self.metrics[name]:.4f}"
-            for name in ("best_val_accuracy", "test_accuracy")
+            for name in ("best_epoch_val_accuracy", "test_accuracy")
             if name in self.metrics
         ]
         return f"Run({', '.join([repr(self.name), self.status, *shown, f'epochs={len(self.history)}'])})"
