@@ -30,7 +30,10 @@ def test_the_usual_question_has_no_problems() -> None:
         ),
         ("sweep.objective=test_accuracy", "options that are chosen by the test set have seen it"),
         ("sweep.objective=test_loss", "Received: test_loss. Did you mean best_epoch_val_loss?"),
+        ("sweep.objective=best_test_loss", "Received: best_epoch_test_loss. Did you mean best_epoch_val_loss?"),
         ("sweep.objective=best_epoch_val_auc", "Received: best_epoch_val_auc."),
+        ("sweep.objective=min_val_accuracy", "Received: min_val_accuracy. Did you mean max_val_accuracy?"),
+        ("sweep.objective=max_val_acuracy", "Received: max_val_acuracy. Did you mean max_val_accuracy?"),
         ("sweep.axes=[optimzer]", "must list settings. Received: optimzer. Did you mean optimizer?"),
         ("sweep.axes=[optimizer,seed]", "must not list the seed: runs with other seeds are repetitions"),
         ("sweep.axes=[model]", "Received: model, which is mlp in every job. This sweep varies: optimizer."),
@@ -41,6 +44,37 @@ def test_the_usual_question_has_no_problems() -> None:
 def test_questions_that_cannot_be_answered(setting: str, message: str) -> None:
     (problem,) = problems(setting)
     assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("words", "objective"),
+    [
+        ((), "best_epoch_val_accuracy"),
+        (("save.monitor=val_accuracy",), "best_epoch_val_accuracy"),
+        (("save.monitor=loss",), "best_epoch_loss"),
+        (("fit.metrics=[accuracy,auc]", "save.monitor=val_auc"), "best_epoch_val_auc"),
+        (("fit.metrics=[mae]",), "best_epoch_val_loss"),
+        (("fit.metrics=[]",), "best_epoch_val_loss"),
+        (("save.monitor=val_auc",), "best_epoch_val_accuracy"),  # there is none: save.monitor itself is refused
+        (("save.monitor=val_accuracy", "sweep.objective=min_val_loss"), "min_val_loss"),
+        (("sweep.objective=best_val_loss",), "best_epoch_val_loss"),  # of an earlier version
+        (("sweep.objective=best_accuracy",), "best_epoch_accuracy"),
+        (("sweep.objective=train_seconds",), "train_seconds"),
+    ],
+)
+def test_what_a_sweep_ranks_by(words: tuple[str, ...], objective: str) -> None:
+    assert compose_config(list(words)).sweep.objective == objective
+
+
+def test_all_jobs_are_ranked_by_one_metric() -> None:
+    assert problems(swept=("save.monitor",), jobs=("val_loss", "val_accuracy")) == []  # both: the accuracy
+    (problem,) = problems(swept=("save.monitor",), jobs=("loss", "val_loss"))
+    assert problem == (
+        "sweep.objective must be the same in all jobs, and auto is not: by save.monitor and fit.metrics it is "
+        "best_epoch_loss or best_epoch_val_accuracy. Give one: sweep.objective=best_epoch_val_loss."
+    )
+    chosen = "sweep.objective=max_val_accuracy"
+    assert problems(chosen, swept=("save.monitor",), jobs=("loss", "val_loss")) == []
 
 
 def test_a_metric_must_be_recorded_by_every_job() -> None:
@@ -59,6 +93,8 @@ def test_targets_need_the_accuracy_only_if_they_were_given() -> None:
     [
         ("best_epoch_val_accuracy", "higher"),
         ("best_epoch_val_loss", "lower"),
+        ("max_val_accuracy", "higher"),
+        ("min_val_loss", "lower"),
         ("best_epoch_val_mae", "lower"),
         ("train_seconds", "lower"),
     ],
