@@ -5,6 +5,8 @@ from synthetic_runs import scores_as_runs
 
 from mnistlab.comparison import compare, metric_direction
 from mnistlab.comparison.metric_names import counterpart, curve_metric
+from mnistlab.config import metric_names as known_to_a_training
+from mnistlab.config.objectives import extreme_name
 
 LOWER_NAMES = """loss val_loss best_epoch_val_loss best_val_loss min_val_loss best_epoch_loss train_seconds
     epoch_seconds mse mae mape msle rmse error error_rate
@@ -19,6 +21,14 @@ HIGHER_NAMES = """accuracy acc val_accuracy best_epoch_val_accuracy best_val_acc
     sparse_top_k_categorical_accuracy true_positives true_negatives cosine_similarity r2_score r2"""
 LOWER, HIGHER = LOWER_NAMES.split(), HIGHER_NAMES.split()
 UNKNOWN = ["mean", "sum", "score", "best_epoch", "learning_rate", "my_metric", "neg_mean_squared_error", "lossless"]
+
+
+@pytest.mark.parametrize("name", [*LOWER, *HIGHER, *UNKNOWN])
+def test_a_training_knows_the_same_directions(name):
+    """Two copies: a comparison imports nothing of mnistlab, and a training must not import the comparison."""
+    for prefix in ("", "val_", "best_epoch_val_"):
+        assert known_to_a_training.metric_direction(prefix + name) == metric_direction(prefix + name)
+    assert extreme_name(f"val_{name}") == counterpart(f"best_epoch_val_{name}")
 
 
 @pytest.mark.parametrize("prefix", ["", "val_", "best_epoch_val_"])
