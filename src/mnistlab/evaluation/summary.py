@@ -34,7 +34,7 @@ def summary(
     epoch = _epoch(metrics, num_epochs, reported, monitor)
     lines = [
         f"  {epoch}; trained in {metrics['train_seconds']:.1f} s ({seconds:.1f} s in total)",
-        *(f"  {line}" for line in _other_epochs(metrics)),
+        *(f"  {line}" for line in other_epochs(metrics)),
         f"  {reading.sentence}",
         *(f"  {label:7} {place}" for label, place in places.items()),
     ]
@@ -52,7 +52,7 @@ def markdown(
     rows = [["", *COLUMNS], ["---", *["---:"] * len(COLUMNS)], *metric_rows(metrics)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     epoch = f"{_epoch(metrics, num_epochs, reported, monitor)}; trained in {metrics['train_seconds']:.1f} s"
-    return "\n\n".join([*([table] if len(rows) > 2 else []), epoch, *_other_epochs(metrics), reading.sentence])
+    return "\n\n".join([*([table] if len(rows) > 2 else []), epoch, *other_epochs(metrics), reading.sentence])
 
 
 def metric_rows(metrics: Mapping[str, float]) -> list[list[str]]:
@@ -75,7 +75,7 @@ def _epoch(metrics: Mapping[str, float], num_epochs: int, reported: str, monitor
     return f"{reported} epoch {metrics['best_epoch']:.0f} of {num_epochs}{by}"
 
 
-def _other_epochs(metrics: Mapping[str, float]) -> list[str]:
+def other_epochs(metrics: Mapping[str, float]) -> list[str]:
     """A line of the validation metrics that were better in another epoch; none if there are none."""
     found = [
         f"{name} {value:.4f}"

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from mnistlab.config import ConfigError, trust
-from mnistlab.evaluation.summary import COLUMNS, metric_rows
+from mnistlab.evaluation.summary import COLUMNS, metric_rows, other_epochs
 from mnistlab.notebook import html
 from mnistlab.notebook.figures import Figures
 from mnistlab.runtime import files, startup
@@ -152,6 +152,7 @@ class Run:
         parts = [
             html.paragraph(f"{self.name} · {self.status} · {len(self.history)} epochs", bold=True),
             html.table(["", *COLUMNS], rows) if rows else "",
+            *map(html.paragraph, other_epochs(self.metrics)),
             html.paragraph(self.sentence),
             html.image(figures[FIRST_FIGURE]) if FIRST_FIGURE in figures else "",
             html.folded("More figures", others),

@@ -74,12 +74,12 @@ def _objective(runs: list[StoredRun]) -> str:
     found = {
         usual_objective(run.params.get("save.monitor", USUAL_MONITOR), names)
         for run in runs
-        if (names := _validated(run))
+        if (names := _validation_metrics(run))
     }
     return found.pop() if len(found) == 1 else USUAL_OBJECTIVE
 
 
-def _validated(run: StoredRun) -> list[str]:
+def _validation_metrics(run: StoredRun) -> list[str]:
     """The names of the metrics that a run has of its saved epoch: 'loss', 'accuracy'."""
     start = f"{BEST_EPOCH}val_"
     return [name.removeprefix(start) for name in run.metrics if name.startswith(start)]
