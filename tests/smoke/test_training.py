@@ -395,4 +395,4 @@ def test_a_run_with_the_test_set_as_validation_says_which_epoch_counts(tmp_path,
     assert "so the last epoch is reported and saved" in texts["auto"]
     assert "last epoch 3 of 3; trained in" in texts["auto"]
     assert "save.which=best chooses the epoch by them" in texts["best"]
-    assert f"best epoch {best} of 3; trained in" in texts["best"]
+    assert f"best epoch {best} of 3 by val_loss; trained in" in texts["best"]

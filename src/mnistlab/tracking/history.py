@@ -140,7 +140,9 @@ def _record(
 
     params["seed"] = int(params.get("seed", 0))
     results = _test_results(files) if files else ()
-    return RunRecord(run_id, name, status, params, history, {**objectives.extremes(history), **metrics}, tags, *results)
+    if "best_epoch" in metrics:
+        metrics = {**objectives.extremes(history), **metrics}
+    return RunRecord(run_id, name, status, params, history, metrics, tags, *results)
 
 
 def _value(text: str) -> Any:

@@ -26,14 +26,14 @@ class TrainingResult:
 
     def metrics(self) -> dict[str, float]:
         """best_epoch, the metrics of that epoch as best_epoch_loss, best_epoch_val_accuracy and so on, the best values
-        of any epoch as max_val_accuracy, min_val_loss and so on, and train_seconds."""
+        of any epoch as max_val_accuracy, min_val_loss and so on, and the times; only these without a best epoch."""
         best: dict[str, float] = {}
         if self.best_epoch is not None:
             row = self.history[self.best_epoch - 1]
             best = {"best_epoch": self.best_epoch}
             best |= {f"{objectives.BEST_EPOCH}{name}": value for name, value in row.items() if name not in NOT_METRICS}
-        columns = {name: [row[name] for row in self.history if name in row] for name in (self.history or [{}])[0]}
-        best |= objectives.extremes(columns)
+            columns = {metric: [epoch[metric] for epoch in self.history if metric in epoch] for metric in row}
+            best |= objectives.extremes(columns)
         return {**best, "train_seconds": self.seconds, "steps_per_epoch": self.steps_per_epoch}
 
     def outcome(self, learned: bool) -> dict[str, Any]:
