@@ -19,7 +19,7 @@ import pytest
 from small_data import copy_empty_database
 
 from mnistlab import compare, experiment, train
-from mnistlab.config import Config, parameters
+from mnistlab.config import Config, objectives, parameters
 from mnistlab.data import loading
 from mnistlab.tracking import fingerprint, user_code
 from mnistlab.tracking.description import open_record
@@ -61,7 +61,8 @@ def train_nothing(config: Config) -> experiment.Result:
             row = {f"{prefix}{name}": value for prefix in ("", "val_") for name in names}
             record.log_metrics({**row, "learning_rate": 0.1, "epoch_seconds": 0.5}, epoch)
         best = max(accuracies)
-        final = {f"best_{prefix}{name}": best for prefix in ("", "val_") for name in names}
+        final = {f"best_epoch_{prefix}{name}": best for prefix in ("", "val_") for name in names}
+        final |= objectives.extremes({f"val_{name}": accuracies for name in names})
         final |= {
             "best_epoch": 1,
             "train_seconds": 0.5 * len(accuracies),

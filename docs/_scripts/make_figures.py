@@ -138,7 +138,7 @@ def results(folder: Path, command: str) -> dict[str, object]:
         return {row["option"]: {name: row[name] for name in kept} for row in rows}
     if ".train" not in command:
         return {}
-    wanted = ("best_epoch", "best_val_loss", "best_val_accuracy", "train_accuracy", "test_accuracy")
+    wanted = ("best_epoch", "best_epoch_val_loss", "best_epoch_val_accuracy", "train_accuracy", "test_accuracy")
     metrics = final_metrics(newest(folder.glob("runs/*/*/metrics.jsonl")))
     return {name: metrics[name] for name in wanted}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from mnistlab.comparison import RunRecord, compare, compare_by_data, fairness, print_summary, terminal_summary
 from mnistlab.config import ConfigError, parse_settings, project_root
+from mnistlab.config.objectives import current_name
 from mnistlab.runtime import errors, exits, terminal
 from mnistlab.sweep import earlier
 from mnistlab.sweep.report import ComparisonRequest, write_comparison
@@ -25,13 +26,14 @@ __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "
 
 USAGE = """Compare finished runs and write a report.
 
-Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=optimizer] [objective=best_val_accuracy]
+Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=optimizer] [objective=METRIC]
                                   [direction=auto] [paths.root=FOLDER] [tracking.uri=STORE] [tracking.experiment=NAME]
 
   sweep=ID      a sweep, by the id of its parent run or its own id; without it and without a filter: the latest
   filter=...    any runs, as MLflow's search_runs takes it: filter="params.model = 'cnn'"
   axis=KEY      what to compare; several: axis=optimizer,data; of a sweep: what it compared
-  objective=M   the metric to rank by: of the validation, never of the test
+  objective=M   the metric to rank by: best_epoch_val_loss, max_val_accuracy, ..., never of the test; without it: of a
+                sweep what it ranked by, of other runs what save.monitor names, or best_epoch_val_accuracy
   direction=D   higher or lower, whichever is better; auto: known for Keras's metrics
 
 Examples
@@ -103,8 +105,9 @@ def _chosen(root: str, settings: dict[str, str]) -> tuple[StoreAddress | None, S
 
 def _asked(results: SweepResults, settings: dict[str, str]) -> SweepResults:
     """The results with the question that the command line asks of them, where it differs from the sweep's."""
-    changes: dict[str, Any] = {"direction": settings.get("direction", "auto")} if "objective" in settings else {}
-    changes |= {name: settings[name] for name in ("objective", "direction") if name in settings}
+    changes: dict[str, Any] = {"direction": settings["direction"]} if "direction" in settings else {}
+    if "objective" in settings:
+        changes = {"direction": "auto", **changes, "objective": current_name(settings["objective"])}
     if "axis" in settings:
         changes["axes"] = [name.strip() for name in settings["axis"].split(",")]
     if changes.get("direction", "auto") not in DIRECTIONS:

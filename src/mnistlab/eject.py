@@ -16,7 +16,7 @@ Usage: python -m mnistlab.eject to=FOLDER [run=latest] [force=true] [setting=val
   run=RUN        latest; best: by objective= among the runs validated on the same images as the latest; a run's id, name
                  or folder; models:/NAME@ALIAS, models:/NAME/VERSION
   force=true     write into a folder that has files; those of the same names are replaced
-  objective=best_val_accuracy   for run=best
+  objective=best_epoch_val_accuracy   for run=best
   trust=[mypackage]   a package that the run used
   paths.root=FOLDER, tracking.uri=STORE, tracking.experiment=NAME
 

@@ -17,7 +17,7 @@ Usage: python -m mnistlab.evaluate [run=latest] [source=... source.KEY=VALUE ...
                  or folder; models:/NAME@ALIAS, models:/NAME/VERSION; a .keras or .h5 file
   source=...     as in a training, with its settings; without it: the data of the run
   split=auto     test, validation, train, all; auto: the source's own test images if it has some, else all
-  objective=best_val_accuracy   for run=best
+  objective=best_epoch_val_accuracy   for run=best
   pixels=auto    raw (0 to 255) or unit (0 to 1): for a model file of another program
   trust=[mypackage], --config-dir FOLDER   as in a training
   paths.root=FOLDER, tracking.uri=STORE, tracking.experiment=NAME, tracking=none

@@ -40,8 +40,8 @@ class Result:
     """The result of an experiment.
 
     epochs: one row of metrics per epoch; best_epoch: from 1, None if no epoch had a finite value; metrics: the final
-    ones (best_*, test_*, train_seconds); objective: the metric that sweepers optimize; reported: 'best' or 'last', the
-    epoch that `best_epoch` is.
+    ones (best_epoch_*, max_val_*, test_*, train_seconds); objective: the metric that sweepers optimize; reported:
+    'best' or 'last', the epoch that `best_epoch` is.
     """
 
     name: str
@@ -111,7 +111,8 @@ def run(config: Config) -> Result:
             objective=metrics.get(config.sweep.objective, math.nan),
             reported=trained.reported,
         )
-        write_note(record, config, markdown(metrics, len(result.epochs), reading, result.reported))
+        saved = (result.reported, config.save.monitor)
+        write_note(record, config, markdown(metrics, len(result.epochs), reading, *saved))
         report(result, record, config, model_address, time.perf_counter() - started)
     return result
 
@@ -312,5 +313,5 @@ def report(result: Result, record: Recorder, config: Config, address: Future | N
         places["open"] = record.store_run.how_to_view
     if record.store_error:
         places["not synced:"] = f"{record.store_error}; deliver it with: {sync_command(config.paths.root)}"
-    num_epochs = len(result.epochs)
-    log.info("%s", summary(result.name, result.metrics, num_epochs, result.reading, seconds, places, result.reported))
+    counted = (len(result.epochs), result.reading, seconds, places, result.reported, config.save.monitor)
+    log.info("%s", summary(result.name, result.metrics, *counted))

@@ -24,7 +24,7 @@ Usage: python -m mnistlab.predict images=FILES [run=latest] [FILES...] [--json|-
                  or folder; models:/NAME@ALIAS, models:/NAME/VERSION; a .keras or .h5 file
   prepare=resize resize: the whole picture; mnist: the strokes alone, cropped, centred and scaled as MNIST was made
   invert=auto    auto: where strokes and ground are the other way round than in the training; true; false
-  objective=best_val_accuracy   for run=best
+  objective=best_epoch_val_accuracy   for run=best
   pixels=auto    raw (0 to 255) or unit (0 to 1): for a model file of another program
   sheet=FILE     where the contact sheet goes; without it into runs/predictions/; sheet=none: nowhere
   trust=[mypackage]   a package with classes of the model

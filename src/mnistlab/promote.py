@@ -25,7 +25,7 @@ Usage: python -m mnistlab.promote [run=best] [alias=champion] [name=NAME] [force
   name=NAME     the registered model; without it the one that the run is registered as. A run that has no version there
                 gets one
   force=true    move the alias without a comparison
-  objective=best_val_accuracy   for run=best
+  objective=best_epoch_val_accuracy   for run=best
   trust=[mypackage]   a package with classes of the models
   paths.root=FOLDER, tracking.uri=STORE, tracking.experiment=NAME
 

@@ -49,8 +49,8 @@ def assert_the_last_epoch_counts(epochs: list[dict[str, float]], final: dict[str
     """The test set, which is the validation set here, has chosen no epoch: all numbers are those of the last."""
     assert final["best_epoch"] == len(epochs) == 3
     for name in ("loss", "accuracy"):
-        assert final[f"best_{name}"] == epochs[-1][name]
-        assert final[f"best_val_{name}"] == epochs[-1][f"val_{name}"]
+        assert final[f"best_epoch_{name}"] == epochs[-1][name]
+        assert final[f"best_epoch_val_{name}"] == epochs[-1][f"val_{name}"]
         assert final[f"test_{name}"] == pytest.approx(epochs[-1][f"val_{name}"], rel=1e-5)
 
 

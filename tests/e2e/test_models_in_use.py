@@ -115,8 +115,8 @@ def test_pictures_of_the_model_s_size_are_predicted_as_they_are(command, root: P
     assert (tmp_path / "sheets" / "all.png").is_file()
     done = command("predict", "00.png", "run=best", "sheet=none")
     assert f"{expected[0].max():.1%}" in done.out
-    assert "The best best_val_accuracy, 0." in done.out
-    assert "of 1 finished runs validated on the same images of mnist_5k: digits (" in done.out
+    assert "The best of 1 finished runs validated on the same images of mnist_5k; ranked by best_epoch_val" in done.out
+    assert ": digits (" in done.out
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,11 @@ def test_pictures_of_the_model_s_size_are_predicted_as_they_are(command, root: P
         ("predict", ["a.png", "run=models:/nosuch@champion"], ["no such model in sqlite:///"]),
         ("predict", ["a.png", "run=none.keras"], ["Received: none.keras, which does not exist."]),
         ("predict", ["a.png", "run=a.png/"], ["a.png is no model of Keras"]),
-        ("predict", ["a.png", "run=best", "objective=best_val_auc"], ["no finished run has the metric best_val_auc"]),
+        (
+            "predict",
+            ["a.png", "run=best", "objective=best_epoch_val_auc"],
+            ["no finished run has the metric best_epoch_val_auc"],
+        ),
         ("evaluate", ["fit.epochs=3"], ["fit.epochs=3 is not a setting. Choices: run, split,"]),
         ("evaluate", ["split=tset"], ["split must be one of auto, test, validation, train, all. Received: tset."]),
         ("evaluate", ["source=npz"], ["source.path must be given"]),

@@ -162,12 +162,14 @@ def test_a_sweep_has_verdict_runs_and_tables(compared: SweepResult) -> None:
     assert len(compared.runs) == len(compared.jobs) == 4
     assert set(compared.table.index) == {"momentum", "adam"}
     for option in compared.table.index:
-        values = [run.metrics["best_val_accuracy"] for run in compared.runs if run.name.startswith(option)]
+        values = [run.metrics["best_epoch_val_accuracy"] for run in compared.runs if run.name.startswith(option)]
         assert compared.table.loc[option, "mean"] == pytest.approx(np.mean(values))
     (pair,) = compared.pairs.to_dict("records")
     assert {pair["first"], pair["second"]} == {"momentum", "adam"}
     assert str(pair["first"]) in compared.verdict
-    assert compared.best.metrics["best_val_accuracy"] == max(run.metrics["best_val_accuracy"] for run in compared.runs)
+    assert compared.best.metrics["best_epoch_val_accuracy"] == max(
+        run.metrics["best_epoch_val_accuracy"] for run in compared.runs
+    )
     assert compared.history.index.names == ["job", "epoch"]
     assert len(compared.history) == 8
     assert compared.report.is_file()
@@ -180,7 +182,7 @@ def test_the_same_sweep_again_trains_nothing(root: Path) -> None:
 def test_load_run_finds_what_the_command_finds(root: Path, facts: dict) -> None:
     runs = [run for run in Store(root).runs("job") if run.info.run_name[-1] in "01"]
     assert facts["latest"] == max(runs, key=lambda run: run.info.start_time).info.run_name
-    assert facts["best"] == max(runs, key=lambda run: run.data.metrics["summary/best_val_accuracy"]).info.run_name
+    assert facts["best"] == max(runs, key=lambda run: run.data.metrics["summary/best_epoch_val_accuracy"]).info.run_name
 
 
 def test_a_sweep_may_be_in_a_folder_with_a_space(facts: dict) -> None:
@@ -257,7 +259,7 @@ def test_a_run_shows_itself(run) -> None:
     assert f"{run.metrics['test_accuracy']:.4f}" in page.text
     assert run.sentence in page.text
     assert repr(run) == (
-        f"Run({run.name!r}, FINISHED, best_val_accuracy={run.metrics['best_val_accuracy']:.4f}, "
+        f"Run({run.name!r}, FINISHED, best_epoch_val_accuracy={run.metrics['best_epoch_val_accuracy']:.4f}, "
         f"test_accuracy={run.metrics['test_accuracy']:.4f}, epochs=3)"
     )
 

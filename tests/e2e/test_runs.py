@@ -54,7 +54,7 @@ def test_one_run_is_recorded_evaluated_and_saved(train, tmp_path) -> None:
     assert len(store.client.get_metric_history(run.info.run_id, "test/accuracy")) == 1
     losses = [entry.value for entry in store.client.get_metric_history(run.info.run_id, "epoch/val_loss")]
     assert run.data.metrics["summary/best_epoch"] == 1 + int(np.argmin(losses))
-    assert run.data.metrics["summary/best_val_loss"] == min(losses)
+    assert run.data.metrics["summary/best_epoch_val_loss"] == min(losses)
     assert 0 <= run.data.metrics["test_f1/7"] <= 1
 
     tags = run.data.tags

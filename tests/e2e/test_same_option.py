@@ -26,13 +26,15 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     for file in sorted(folder.glob("runs/*/*/*/metrics.jsonl")):
         final = json.loads(file.read_text().splitlines()[-1])["metrics"]
         assert final["num_validation_images"] == 400
-        for name in ("best_val_accuracy", "best_val_loss"):
+        for name in ("best_epoch_val_accuracy", "best_epoch_val_loss"):
             found.setdefault(name, []).append(final[name])
     assert {len(values) for values in found.values()} == {2 * SEEDS}
     return {name: np.array(values) for name, values in found.items()}
 
 
-@pytest.mark.parametrize(("objective", "resolution"), [("best_val_accuracy", 1 / 400), ("best_val_loss", 0.0)])
+@pytest.mark.parametrize(
+    ("objective", "resolution"), [("best_epoch_val_accuracy", 1 / 400), ("best_epoch_val_loss", 0.0)]
+)
 @pytest.mark.parametrize("names", [2, 4])
 def test_sweeps_of_one_option_under_several_names_claim_nothing(scores, objective, resolution, names) -> None:
     """100 sweeps of 5 seeds, drawn from the 40 runs; three standard errors are allowed."""

@@ -43,7 +43,9 @@ def test_options_are_compared_within_each_data_set(by_data) -> None:
         for option, row in found.items():
             values = {"optimizer": option, "data": data}
             mine = [job["metrics"] for job in jobs if {k: job["values"][k] for k in values} == values]
-            assert float(row["mean"]) == pytest.approx(sum(one["best_val_accuracy"] for one in mine) / 2, rel=1e-9)
+            assert float(row["mean"]) == pytest.approx(
+                sum(one["best_epoch_val_accuracy"] for one in mine) / 2, rel=1e-9
+            )
     assert "default and imbalanced were not compared with each other: their training images differ" in done.out
     (parent,) = Store(root).runs("parent")
     assert parent.info.status == "FINISHED"

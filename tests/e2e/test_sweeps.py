@@ -56,11 +56,14 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
         assert run.data.tags["sweep.id"] == parent.data.tags["sweep.id"]
         assert run.data.tags["outcome"] == "trained"
     assert parent.data.tags["sweep.axes"] == "optimizer"
-    best = max(jobs, key=lambda run: run.data.metrics["summary/best_val_accuracy"])
-    assert parent.data.metrics["summary/best_child_best_val_accuracy"] == best.data.metrics["summary/best_val_accuracy"]
+    best = max(jobs, key=lambda run: run.data.metrics["summary/best_epoch_val_accuracy"])
     assert (
-        store.client.get_run(parent.data.tags["sweep.best_child"]).data.metrics["summary/best_val_accuracy"]
-        == (best.data.metrics["summary/best_val_accuracy"])
+        parent.data.metrics["summary/best_child_best_epoch_val_accuracy"]
+        == best.data.metrics["summary/best_epoch_val_accuracy"]
+    )
+    assert (
+        store.client.get_run(parent.data.tags["sweep.best_child"]).data.metrics["summary/best_epoch_val_accuracy"]
+        == (best.data.metrics["summary/best_epoch_val_accuracy"])
     )
 
     # fair: equal seeds start from equal weights and see equal orders, and say so
@@ -76,7 +79,7 @@ def test_a_sweep_is_one_parent_with_its_jobs_and_a_report(sweep) -> None:
         rows = {row["option"]: row for row in csv.DictReader(file)}
     for name in ("momentum", "adam"):
         mine = [run for run in jobs if run.data.params["optimizer"] == name]
-        values = [run.data.metrics["summary/best_val_accuracy"] for run in mine]
+        values = [run.data.metrics["summary/best_epoch_val_accuracy"] for run in mine]
         tests = [run.data.metrics["test/accuracy"] for run in mine]
         assert float(rows[name]["mean"]) == pytest.approx(sum(values) / 2, rel=1e-9)
         assert float(rows[name]["test_accuracy"]) == pytest.approx(sum(tests) / 2, rel=1e-9)
@@ -158,7 +161,7 @@ def test_divergence_is_an_outcome_not_an_error(train_here, tmp_path) -> None:
 def test_what_cannot_be_compared_is_an_error_before_the_first_job(train_here, tmp_path) -> None:
     done = train_here("--multirun", *SMALL, "optimizer=momentum,adam", "sweep.objective=val_acc", "sweep.axes=[model]")
     assert (done.code, "Traceback" in done.err) == (2, False)
-    assert "Received: val_acc. Did you mean best_val_accuracy?" in done.err
+    assert "Received: val_acc. Did you mean best_epoch_val_accuracy?" in done.err
     assert "Received: model, which is mlp in every job. This sweep varies: optimizer." in done.err
     assert Store(tmp_path).runs() == []
     assert list((tmp_path / "runs").glob("*/*-sweep")) == []

@@ -264,9 +264,9 @@ F1 = "fit.metrics=[accuracy,{_target_: keras.metrics.F1Score}]"
 def test_a_run_records_arrays_of_training_validation_and_test(tmp_path) -> None:
     small = ["source=mnist_5k", "data.limit=300", "fit.epochs=1", "tracking=none", "save.monitor=val_f1_score"]
     config = compose_config([*small, SMOOTHED, F1, f"paths.run={tmp_path / 'run'}"])
-    assert recorded_metrics(config)[:3] == ["best_val_loss", "best_val_accuracy", "best_val_f1_score"]
+    assert recorded_metrics(config)[:3] == ["best_epoch_val_loss", "best_epoch_val_accuracy", "best_epoch_val_f1_score"]
     result = experiment.run(config)
-    for name in ("best_f1_score", "best_val_f1_score", "test_f1_score"):
+    for name in ("best_epoch_f1_score", "best_epoch_val_f1_score", "test_f1_score"):
         classes = [result.metrics[f"{name}.{digit}"] for digit in range(10)]
         assert result.metrics[name] == pytest.approx(np.mean(classes), abs=1e-6)
     sklearn = [result.metrics[f"test_f1.{digit}"] for digit in range(10)]

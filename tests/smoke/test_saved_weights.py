@@ -132,7 +132,7 @@ def test_the_reloaded_model_has_the_validation_that_was_reported(name, engine, k
     )
     reported = result.metrics()
     for metric in ("loss", "accuracy"):
-        assert measured[metric] == pytest.approx(reported[f"best_val_{metric}"], abs=1e-6)
+        assert measured[metric] == pytest.approx(reported[f"best_epoch_val_{metric}"], abs=1e-6)
     tested, _ = training.predict(model, few_digits(), "test", engine)
     test = few_digits().test
     again = reloaded.evaluate(test.images, few_digits().targets(test.labels), batch_size=1000, verbose=0)

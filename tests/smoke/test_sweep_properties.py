@@ -161,10 +161,10 @@ def check_results(trainer: Trainer, axes: dict[str, list[str]], before: dict[str
     for job in jobs:
         run = stored[job["run"]]
         assert (job["status"], job["error"], run.status) == ("FINISHED", "", "FINISHED")
-        assert job["metrics"]["best_val_accuracy"] == run.metrics["best_val_accuracy"]
+        assert job["metrics"]["best_epoch_val_accuracy"] == run.metrics["best_epoch_val_accuracy"]
         if not trainer.trains:
             expected = numbers(run.tags["fingerprint"], int(run.params["fit.epochs"]))
-            assert run.metrics["best_val_accuracy"] == max(expected)
+            assert run.metrics["best_epoch_val_accuracy"] == max(expected)
     # each computation once, and none that was there before
     used = {stored[job["run"]].tags["fingerprint"] for job in jobs}
     known = {run.tags["fingerprint"] for run in before.values()}
@@ -177,7 +177,7 @@ def check_results(trainer: Trainer, axes: dict[str, list[str]], before: dict[str
     assert parent.status == "FINISHED"
     for entry in beneath:
         (job,) = [job for job in jobs if job["name"] == entry.name]
-        assert entry.metrics["best_val_accuracy"] == job["metrics"]["best_val_accuracy"]
+        assert entry.metrics["best_epoch_val_accuracy"] == job["metrics"]["best_epoch_val_accuracy"]
         assert entry.tags.get("reused.run_id", entry.run_id) == job["run"]
 
 
@@ -190,7 +190,7 @@ def check_report(sweep: dict[str, Any]) -> None:
             for row in csv.DictReader(text):
                 num_runs += int(row["num_runs"])
                 shown[f"{row['data']} {row['option']}"] = float(row["mean"])
-    values = [job["metrics"]["best_val_accuracy"] for job in sweep["jobs"]]
+    values = [job["metrics"]["best_epoch_val_accuracy"] for job in sweep["jobs"]]
     assert num_runs == len(sweep["jobs"])
     assert min(values) - 1e-9 <= min(shown.values()) and max(shown.values()) <= max(values) + 1e-9
     for file in sweep["folder"].glob("*comparison.json"):

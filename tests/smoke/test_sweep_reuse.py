@@ -55,7 +55,7 @@ def test_a_reused_run_has_the_label_that_this_sweep_asked_for(trainer: Trainer) 
     assert "3 jobs, 1 of them done" in ended.out
     table = options(trainer)
     assert set(table) == {"sgd", "minibatch_gd", "adam"}
-    assert float(table["minibatch_gd"]["mean"]) == earlier.metrics["best_val_accuracy"]
+    assert float(table["minibatch_gd"]["mean"]) == earlier.metrics["best_epoch_val_accuracy"]
     assert float(table["sgd"]["mean"]) != float(table["minibatch_gd"]["mean"])
     jobs = {job["name"]: job for job in trainer.sweep()["jobs"]}
     assert (jobs["minibatch_gd"]["run"], jobs["minibatch_gd"]["source"]) == (earlier.run_id, "reused")
@@ -216,7 +216,7 @@ def test_another_question_has_a_parent_run_of_its_own(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=momentum,adam")
     assert trainer(*words).code == 0
     first = trainer.sweep()
-    assert trainer(*words, "sweep.objective=best_val_loss").code == 0
+    assert trainer(*words, "sweep.objective=best_epoch_val_loss").code == 0
     second = trainer.sweep()
     assert second["sweep"] != first["sweep"]
     assert [job["source"] for job in second["jobs"]] == ["reused", "reused"]
@@ -408,7 +408,7 @@ def test_what_has_no_effect_runs_nothing_again(trainer: Trainer) -> None:
     reordered = ("--multirun", "callbacks=default", "optimizer=adam,sgd", *reversed(BASE))
     assert run_again(trainer, *reordered) == {}
     harmless = (
-        "sweep.objective=best_val_loss",
+        "sweep.objective=best_epoch_val_loss",
         "sweep.targets=[0.5]",
         "hydra/launcher=basic",
         "tracking.experiment=mnistlab",

@@ -172,7 +172,7 @@ def test_with_the_test_set_as_validation_the_last_epoch_is_reported_and_saved(en
     losses = column(result, "val_loss")
     assert int(np.argmin(losses)) < len(losses) - 1
     assert (result.best_epoch, result.reported) == (len(losses), "last")
-    assert result.metrics()["best_val_loss"] == losses[-1]
+    assert result.metrics()["best_epoch_val_loss"] == losses[-1]
     metrics, _ = training.predict(model, dataset, "test")
     assert metrics["loss"] == pytest.approx(losses[-1], rel=1e-5)
 
@@ -190,7 +190,7 @@ def test_last_on_a_hold_out_saves_and_reports_the_last_epoch() -> None:
     model, result = train(few_digits(), keep="last", callbacks=[worse_in_the_last_epoch()], epochs=3)
     losses = column(result, "val_loss")
     assert (result.best_epoch, result.reported) == (3, "last")
-    assert result.metrics()["best_val_loss"] == losses[-1]
+    assert result.metrics()["best_epoch_val_loss"] == losses[-1]
     metrics, _ = training.predict(model, few_digits(), "validation")
     assert metrics["loss"] == pytest.approx(losses[-1], rel=1e-5)
     assert metrics["loss"] > min(losses) * 1.01
@@ -251,9 +251,11 @@ def test_the_metrics_of_a_result_are_those_of_its_best_epoch() -> None:
     result = TrainingResult(ROWS, best_epoch=1, seconds=2.5, steps_per_epoch=10)
     assert result.metrics() == {
         "best_epoch": 1,
-        "best_loss": 2.0,
-        "best_val_loss": 1.0,
-        "best_val_accuracy": 0.5,
+        "best_epoch_loss": 2.0,
+        "best_epoch_val_loss": 1.0,
+        "best_epoch_val_accuracy": 0.5,
+        "min_val_loss": 1.0,
+        "max_val_accuracy": 0.5,
         "train_seconds": 2.5,
         "steps_per_epoch": 10,
     }
@@ -387,10 +389,10 @@ def test_a_run_with_the_test_set_as_validation_says_which_epoch_counts(tmp_path,
     best = 1 + int(np.argmin(losses))
     assert best < 3
     assert results["auto"].best_epoch == results["auto"].metrics["best_epoch"] == 3
-    assert results["auto"].metrics["best_val_loss"] == losses[-1]
+    assert results["auto"].metrics["best_epoch_val_loss"] == losses[-1]
     assert results["auto"].metrics["test_loss"] == pytest.approx(losses[-1], rel=1e-5)
     assert results["best"].metrics["test_loss"] == pytest.approx(min(losses), rel=1e-5)
     assert "so the last epoch is reported and saved" in texts["auto"]
     assert "last epoch 3 of 3; trained in" in texts["auto"]
     assert "save.which=best chooses the epoch by them" in texts["best"]
-    assert f"best epoch {best} of 3; trained in" in texts["best"]
+    assert f"best epoch {best} of 3 by val_loss; trained in" in texts["best"]

@@ -34,9 +34,9 @@ def test_a_run_records_and_shows_the_training_numbers_of_the_saved_model(tmp_pat
     with caplog.at_level("INFO"):
         config = compose_config([*SMALL, "model.dropout=0.5", HEAVY_ZEROS, f"paths.run={tmp_path}"])
         result = experiment.run(config)
-    assert result.metrics["train_loss"] < result.metrics["best_loss"]
-    assert result.metrics["train_accuracy"] > result.metrics["best_accuracy"]
-    shown = ["loss", *(f"{result.metrics[name]:.4f}" for name in ("train_loss", "best_val_loss", "test_loss"))]
+    assert result.metrics["train_loss"] < result.metrics["best_epoch_loss"]
+    assert result.metrics["train_accuracy"] > result.metrics["best_epoch_accuracy"]
+    shown = ["loss", *(f"{result.metrics[name]:.4f}" for name in ("train_loss", "best_epoch_val_loss", "test_loss"))]
     assert shown in [line.split() for line in caplog.text.splitlines()]
     assert result.reading.verdict != "diverged"
 

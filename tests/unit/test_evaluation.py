@@ -10,7 +10,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
 from mnistlab.evaluation import CurveReading, curves, evaluate, most_confident_errors, read_curves
-from mnistlab.evaluation.summary import one_line, summary
+from mnistlab.evaluation.summary import markdown, one_line, summary
 
 
 @pytest.mark.parametrize("classes", [2, 10])
@@ -173,10 +173,12 @@ def test_keras_metrics_and_reports() -> None:
 READING = CurveReading("good fit", "good fit: training and validation loss fell together.")
 METRICS = {
     "best_epoch": 2,
-    "best_loss": 0.5,
-    "best_accuracy": 0.75,
-    "best_val_loss": 0.625,
-    "best_val_accuracy": 0.7,
+    "best_epoch_loss": 0.5,
+    "best_epoch_accuracy": 0.75,
+    "best_epoch_val_loss": 0.625,
+    "best_epoch_val_accuracy": 0.7,
+    "max_val_accuracy": 0.7,
+    "min_val_loss": 0.625,
     "test_accuracy": 0.6875,
     "test_loss": 0.65,
     "test_precision.7": 0.1,
@@ -193,11 +195,24 @@ def test_the_summary_of_a_run() -> None:
         ["training", "validation", "test"],
         ["loss", "0.5000", "0.6250", "0.6500"],
         ["accuracy", "0.7500", "0.7000", "0.6875"],
-        ["best", "epoch", "2", "of", "3;", "trained", "in", "1.2", "s", "(12.3", "s", "in", "total)"],
+        ["best", "epoch", "2", "of", "3", "by", "val_loss;", "trained", "in", "1.2", "s", "(12.3", "s", "in", "total)"],
         READING.sentence.split(),
         ["model", "models:/m-1"],
         ["folder", "/runs/x"],
     ]
+
+
+def test_the_summary_says_what_was_better_in_another_epoch() -> None:
+    better = {**METRICS, "max_val_accuracy": 0.75}
+    text = summary("adam", better, 3, READING, 1.0, {}, monitor="val_mae")
+    assert text.splitlines()[5:7] == [
+        "  best epoch 2 of 3 by val_mae; trained in 1.2 s (1.0 s in total)",
+        "  over all epochs: max_val_accuracy 0.7500",
+    ]
+    both = {**better, "min_val_loss": 0.5}
+    assert "over all epochs: max_val_accuracy 0.7500, min_val_loss 0.5000" in markdown(both, 3, READING).splitlines()
+    assert "over all epochs" not in markdown(METRICS, 3, READING)
+    assert "accuracy 0.7000 (max_val_accuracy 0.7500)  best_epoch_val_loss" in one_line("a", better, READING, 1.0, "r")
 
 
 def test_the_summary_shows_the_training_numbers_of_the_saved_model() -> None:
@@ -229,6 +244,7 @@ def test_the_summary_names_the_last_epoch_where_it_is_the_one_that_counts() -> N
 
 def test_the_line_of_a_job() -> None:
     assert one_line("adam", METRICS, READING, 12.34, "0123abcd") == (
-        "adam: best_val_accuracy 0.7000  best_val_loss 0.6250  test_accuracy 0.6875  good fit  12.3 s  run 0123abcd"
+        "adam: best_epoch_val_accuracy 0.7000  best_epoch_val_loss 0.6250  test_accuracy 0.6875  good fit  12.3 s  "
+        "run 0123abcd"
     )
     assert one_line("sgd", {}, READING, 1.0, "r") == "sgd:   good fit  1.0 s  run r"

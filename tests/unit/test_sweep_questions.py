@@ -35,7 +35,7 @@ def test_a_sweep_until_a_verdict_needs_hydras_basic_sweeper_and_room_for_its_fir
 
 def test_the_usual_question_has_no_problems() -> None:
     assert problems() == []
-    assert problems("sweep.axes=[optimizer]", "sweep.objective=best_val_loss", "sweep.targets=[0.5]") == []
+    assert problems("sweep.axes=[optimizer]", "sweep.objective=best_epoch_val_loss", "sweep.targets=[0.5]") == []
     assert problems("sweep.axes=[fit.batch_size]") == []  # the optimizers set it: it varies
 
 
@@ -44,11 +44,14 @@ def test_the_usual_question_has_no_problems() -> None:
     [
         (
             "sweep.objective=val_acc",
-            "a metric that the runs record. Received: val_acc. Did you mean best_val_accuracy?",
+            "a metric that the runs record. Received: val_acc. Did you mean best_epoch_val_accuracy?",
         ),
         ("sweep.objective=test_accuracy", "options that are chosen by the test set have seen it"),
-        ("sweep.objective=test_loss", "Received: test_loss. Did you mean best_val_loss?"),
-        ("sweep.objective=best_val_auc", "Received: best_val_auc."),
+        ("sweep.objective=test_loss", "Received: test_loss. Did you mean best_epoch_val_loss?"),
+        ("sweep.objective=best_test_loss", "Received: best_epoch_test_loss. Did you mean best_epoch_val_loss?"),
+        ("sweep.objective=best_epoch_val_auc", "Received: best_epoch_val_auc."),
+        ("sweep.objective=min_val_accuracy", "Received: min_val_accuracy. Did you mean max_val_accuracy?"),
+        ("sweep.objective=max_val_acuracy", "Received: max_val_acuracy. Did you mean max_val_accuracy?"),
         ("sweep.axes=[optimzer]", "must list settings. Received: optimzer. Did you mean optimizer?"),
         ("sweep.axes=[optimizer,seed]", "must not list the seed: runs with other seeds are repetitions"),
         ("sweep.axes=[model]", "Received: model, which is mlp in every job. This sweep varies: optimizer."),
@@ -66,23 +69,56 @@ def test_questions_that_cannot_be_answered(setting: str, message: str) -> None:
     assert message in problem
 
 
+@pytest.mark.parametrize(
+    ("words", "objective"),
+    [
+        ((), "best_epoch_val_accuracy"),
+        (("save.monitor=val_accuracy",), "best_epoch_val_accuracy"),
+        (("save.monitor=loss",), "best_epoch_loss"),
+        (("fit.metrics=[accuracy,auc]", "save.monitor=val_auc"), "best_epoch_val_auc"),
+        (("fit.metrics=[mae]",), "best_epoch_val_loss"),
+        (("fit.metrics=[]",), "best_epoch_val_loss"),
+        (("save.monitor=val_auc",), "best_epoch_val_accuracy"),  # there is none: save.monitor itself is refused
+        (("save.monitor=val_accuracy", "sweep.objective=min_val_loss"), "min_val_loss"),
+        (("sweep.objective=best_val_loss",), "best_epoch_val_loss"),  # of an earlier version
+        (("sweep.objective=best_accuracy",), "best_epoch_accuracy"),
+        (("sweep.objective=train_seconds",), "train_seconds"),
+    ],
+)
+def test_what_a_sweep_ranks_by(words: tuple[str, ...], objective: str) -> None:
+    assert compose_config(list(words)).sweep.objective == objective
+
+
+def test_all_jobs_are_ranked_by_one_metric() -> None:
+    assert problems(swept=("save.monitor",), jobs=("val_loss", "val_accuracy")) == []  # both: the accuracy
+    (problem,) = problems(swept=("save.monitor",), jobs=("loss", "val_loss"))
+    assert problem == (
+        "sweep.objective must be the same in all jobs, and auto is not: by save.monitor and fit.metrics it is "
+        "best_epoch_loss or best_epoch_val_accuracy. Give one: sweep.objective=best_epoch_val_loss."
+    )
+    chosen = "sweep.objective=max_val_accuracy"
+    assert problems(chosen, swept=("save.monitor",), jobs=("loss", "val_loss")) == []
+
+
 def test_a_metric_must_be_recorded_by_every_job() -> None:
-    (problem,) = problems("sweep.objective=best_val_mae", swept=("fit.metrics",), jobs=("[mae]", "[accuracy]"))
-    assert "a metric that every job records. Received: best_val_mae." in problem
+    (problem,) = problems("sweep.objective=best_epoch_val_mae", swept=("fit.metrics",), jobs=("[mae]", "[accuracy]"))
+    assert "a metric that every job records. Received: best_epoch_val_mae." in problem
 
 
 def test_targets_need_the_accuracy_only_if_they_were_given() -> None:
-    assert problems("fit.metrics=[AUC]", "sweep.objective=best_val_AUC") == []
-    (problem,) = problems("fit.metrics=[AUC]", "sweep.objective=best_val_AUC", "sweep.targets=[0.9]")
+    assert problems("fit.metrics=[AUC]", "sweep.objective=best_epoch_val_AUC") == []
+    (problem,) = problems("fit.metrics=[AUC]", "sweep.objective=best_epoch_val_AUC", "sweep.targets=[0.9]")
     assert "sweep.targets are validation accuracies, which not every job records" in problem
 
 
 @pytest.mark.parametrize(
     ("objective", "expected"),
     [
-        ("best_val_accuracy", "higher"),
-        ("best_val_loss", "lower"),
-        ("best_val_mae", "lower"),
+        ("best_epoch_val_accuracy", "higher"),
+        ("best_epoch_val_loss", "lower"),
+        ("max_val_accuracy", "higher"),
+        ("min_val_loss", "lower"),
+        ("best_epoch_val_mae", "lower"),
         ("train_seconds", "lower"),
     ],
 )
@@ -91,10 +127,10 @@ def test_the_direction_follows_from_the_metric(objective: str, expected: str) ->
 
 
 def test_the_direction_of_an_unknown_metric_must_be_given() -> None:
-    unknown = ("fit.metrics=[accuracy,mine]", "sweep.objective=best_val_mine")
+    unknown = ("fit.metrics=[accuracy,mine]", "sweep.objective=best_epoch_val_mine")
     (problem,) = problems(*unknown)
     assert problem == (
-        "sweep.direction must be given: whether a higher or a lower best_val_mine is better is not known. "
+        "sweep.direction must be given: whether a higher or a lower best_epoch_val_mine is better is not known. "
         "Choices: higher, lower."
     )
     assert problems(*unknown, "sweep.direction=lower") == []

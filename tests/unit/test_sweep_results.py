@@ -29,12 +29,12 @@ def a_job(name: str, **changes) -> JobResult:
     settings = {"optimizer": name, "fit.epochs": 3, "fit.metrics": ["accuracy"], "data.limit": None, "seed": 0}
     values = {"name": name, "key": job_key([f"optimizer={name}"]), "values": {"optimizer": name}, "settings": settings}
     return JobResult(
-        **{**values, "run": RUN, "metrics": {"best_val_accuracy": 0.96125, "test_accuracy": 0.5}, **changes}
+        **{**values, "run": RUN, "metrics": {"best_epoch_val_accuracy": 0.96125, "test_accuracy": 0.5}, **changes}
     )
 
 
 def a_sweep(*jobs: JobResult) -> SweepResults:
-    return SweepResults("0" * 12, ["optimizer"], "best_val_accuracy", "higher", [0.95], list(jobs))
+    return SweepResults("0" * 12, ["optimizer"], "best_epoch_val_accuracy", "higher", [0.95], list(jobs))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     with (tmp_path / "jobs.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["source"] for row in rows] == ["trained", "same as sgd", "trained"]
-    assert [row["best_val_accuracy"] for row in rows] == ["0.96125", "0.96125", ""]
+    assert [row["best_epoch_val_accuracy"] for row in rows] == ["0.96125", "0.96125", ""]
     assert rows[2]["error"] == "OSError: broken"
 
 
@@ -69,18 +69,18 @@ def test_a_damaged_file_of_a_job_counts_as_missing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tags", "metrics", "reason"),
     [
-        ({"outcome": "trained"}, {"best_val_accuracy": 0.5}, ""),
+        ({"outcome": "trained"}, {"best_epoch_val_accuracy": 0.5}, ""),
         ({}, {}, ""),
         ({"outcome": "diverged", "outcome.epoch": "2", "outcome.step": "7"}, {}, "diverged at epoch 2, step 7"),
         ({"outcome": "diverged", "outcome.epoch": "2", "outcome.step": ""}, {}, "diverged at epoch 2"),
         ({"outcome": "diverged"}, {}, "diverged"),
-        ({}, {"best_val_accuracy": float("nan")}, "diverged: best_val_accuracy is nan"),
+        ({}, {"best_epoch_val_accuracy": float("nan")}, "diverged: best_epoch_val_accuracy is nan"),
     ],
 )
 def test_whether_a_run_diverged(tags, metrics, reason) -> None:
-    assert why_diverged(tags, metrics, "best_val_accuracy") == reason
+    assert why_diverged(tags, metrics, "best_epoch_val_accuracy") == reason
     record = RunRecord("id", tags=tags, metrics=metrics)
-    assert (outcome(record, "best_val_accuracy") == "diverged") == bool(reason)  # as the comparison counts it
+    assert (outcome(record, "best_epoch_val_accuracy") == "diverged") == bool(reason)  # as the comparison counts it
 
 
 def test_jobs_that_diverged_are_failures_with_a_finished_run() -> None:

@@ -93,7 +93,9 @@ def test_seeds_that_contradict_each_other_are_a_mistake(tmp_path) -> None:
 
 
 def test_a_setting_of_the_sweep_is_not_swept_and_seeds_need_a_multirun() -> None:
-    message = command_problems("--multirun", "sweep.seeds=1,2", "sweep.objective=best_val_loss,best_val_accuracy")
+    message = command_problems(
+        "--multirun", "sweep.seeds=1,2", "sweep.objective=best_epoch_val_loss,best_epoch_val_accuracy"
+    )
     assert "sweep.seeds applies to the whole sweep and takes one value. Received: sweep.seeds=1,2." in message
     assert "sweep.objective applies to the whole sweep" in message
     assert command_problems("sweep.seeds=3") == (

@@ -11,7 +11,7 @@ from mnistlab.comparison.data_sets import data_identity, group_by_data, is_data_
 from mnistlab.comparison.fairness import fairness_notes
 from mnistlab.comparison.grid import GRID_AXES, at_best_rates, learning_rate_grid
 from mnistlab.comparison.interaction import interaction_of_axes
-from mnistlab.comparison.metric_names import metric_direction
+from mnistlab.comparison.metric_names import curve_metric, metric_direction
 from mnistlab.comparison.options import compare_groups, option_summary, rank_options
 from mnistlab.comparison.question import Question, parse_question
 from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
@@ -28,7 +28,7 @@ NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoc
 def compare(
     records: Iterable[RunRecord],
     axis: str | Sequence[str] = "optimizer",
-    objective: str = "best_val_accuracy",
+    objective: str = "best_epoch_val_accuracy",
     *,
     direction: Literal["auto", "higher", "lower"] = "auto",
     alpha: float = ALPHA,
@@ -65,7 +65,7 @@ def compare(
 def compare_by_data(
     records: Iterable[RunRecord],
     axis: str | Sequence[str] = "optimizer",
-    objective: str = "best_val_accuracy",
+    objective: str = "best_epoch_val_accuracy",
     *,
     direction: Literal["auto", "higher", "lower"] = "auto",
     alpha: float = ALPHA,
@@ -115,7 +115,7 @@ def _compare(
         option_summary(name, group, keys, row, seeds, objective, targets, resamples)
         for (name, group), row in zip(groups.items(), scores, strict=True)
     ]
-    metric = objective.removeprefix("best_")
+    metric = curve_metric(objective)
     options = rank_options(summaries, groups, metric, direction)
     is_grid = not any(is_varied(records, key) for key in keys if key not in GRID_AXES)
     defaults = default_learning_rates
@@ -165,7 +165,7 @@ def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str)
 
 
 def _is_test_metric(name: str) -> bool:
-    return name.removeprefix("best_").startswith("test_")
+    return curve_metric(name).startswith("test_")
 
 
 def _verdict(options: Sequence[OptionSummary], answered: Answer, objective: str, grid: LearningRateGrid | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mnistlab.comparison import statistics
 from mnistlab.comparison.curves import diagnose_curves, time_to_target
+from mnistlab.comparison.metric_names import counterpart
 from mnistlab.comparison.records import RunRecord, option_values, outcome
 from mnistlab.comparison.results import CurveDiagnosis, Decision, Direction, OptionSummary, Pair, finite_or_none
 from mnistlab.comparison.sequential import Looks
@@ -48,6 +49,7 @@ def option_summary(
         test_accuracy=_mean_metric(trained, "test_accuracy"),
         train_seconds=_mean_metric(trained, "train_seconds"),
         targets=[time_to_target(group, target) for target in targets],
+        counterpart=_mean_metric(trained, counterpart(objective) or ""),
         reading=CurveDiagnosis(""),
         run_ids=[record.run_id for record in group],
     )

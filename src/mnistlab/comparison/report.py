@@ -172,7 +172,7 @@ def _section(
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
-        "options": tables.options_table(comparison),
+        "options": tables.with_counterpart(tables.options_table(comparison), comparison),
         "answer": answer_table(comparison),
         "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistlab.comparison.metric_names import curve_metric
 from mnistlab.comparison.records import RunRecord
 
 NUM_IMAGES = "num_validation_images"
@@ -24,7 +25,7 @@ def resolution(records: Sequence[RunRecord], objective: str) -> float:
     numbers = {record.metrics[NUM_IMAGES] for record in records if record.metrics.get(NUM_IMAGES, 0) >= 1}
     if numbers:
         return 1 / min(numbers)
-    name = objective.removeprefix("best_")
+    name = curve_metric(objective)
     values = [record.metrics.get(objective, np.nan) for record in records]
     values += [value for record in records for value in record.history.get(name, ())]
     number = number_of_images(np.array(values, dtype=float))

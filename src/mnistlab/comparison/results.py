@@ -50,6 +50,7 @@ class CurveDiagnosis:
 class OptionSummary:
     """One option over its seeds. mean, sd and interval: of the objective over trained runs.
 
+    counterpart: the mean of the metric that `metric_names.counterpart` names; None if the runs lack it.
     run_ids: of all its runs, by seed; "" for a job that failed before it had a run.
     """
 
@@ -68,6 +69,7 @@ class OptionSummary:
     test_accuracy: float | None
     train_seconds: float | None
     targets: list[TargetTime]
+    counterpart: float | None
     reading: CurveDiagnosis
     run_ids: list[str] = field(default_factory=list)
 

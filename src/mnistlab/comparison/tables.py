@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnistlab.comparison.interaction_wording import SharedLead
+from mnistlab.comparison.metric_names import counterpart
 from mnistlab.comparison.records import RunRecord, outcome
 from mnistlab.comparison.results import (
     Comparison,
@@ -35,6 +36,17 @@ def options_table(comparison: Comparison) -> Table:
     """The ranking: the objective over seeds, failures and, not ranked on, test accuracy."""
     header = ["option", comparison.objective, "95 % interval", "sd", "seeds", "failed", "test accuracy", "seconds"]
     return Table("Ranking", header, [_option_row(comparison, option) for option in comparison.options])
+
+
+def with_counterpart(table: Table, comparison: Comparison) -> Table:
+    """The ranking with a column more, where it differs from the objective: "max_val_accuracy" after
+    "best_epoch_val_accuracy", or the other way round."""
+    name, objective = counterpart(comparison.objective), comparison.objective
+    values = [format_value(objective, option.counterpart) for option in comparison.options]
+    if name is None or set(values) == {"-"} or values == [row[1] for row in table.rows]:
+        return table
+    rows = [[*row[:4], value, *row[4:]] for row, value in zip(table.rows, values, strict=True)]
+    return Table(table.title, [*table.header[:4], name, *table.header[4:]], rows)
 
 
 def pairs_table(comparison: Comparison) -> Table | None:
@@ -112,7 +124,7 @@ def options_csv(comparison: Comparison) -> str:
     targets = [f"{100 * target.target:g}" for target in comparison.options[0].targets]
     header = ["rank", "option", *comparison.axis, "objective", "mean", "sd", "interval_low", "interval_high"]
     header += ["num_seeds", "num_runs", "num_diverged", "num_failed", "num_unfinished", "failure_rate"]
-    header += ["test_accuracy", "train_seconds"]
+    header += ["counterpart", "counterpart_mean", "test_accuracy", "train_seconds"]
     header += [f"{part}_to_{level}" for level in targets for part in ("reached", "epochs", "steps", "seconds")]
     header += ["curve_reading", "data"]
     rows = [_csv_row(comparison, rank, option) for rank, option in enumerate(comparison.options, start=1)]
@@ -243,7 +255,8 @@ def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[o
     values = [option.values[key] for key in comparison.axis]
     row: list[object] = [rank, option.name, *values, comparison.objective, option.mean, option.sd, low, high]
     row += [len(option.seeds), option.num_runs, option.num_diverged, option.num_failed]
-    row += [option.num_unfinished, option.failure_rate, option.test_accuracy, option.train_seconds]
+    row += [option.num_unfinished, option.failure_rate, counterpart(comparison.objective), option.counterpart]
+    row += [option.test_accuracy, option.train_seconds]
     for target in option.targets:
         row += [target.num_reached, target.epochs, target.steps, target.seconds]
     return [*row, option.reading.words, comparison.data]

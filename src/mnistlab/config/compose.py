@@ -18,6 +18,7 @@ from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import COMPOSING_ERRORS, explain, known_keys, search_override
 from mnistlab.config.file_settings import as_overrides
+from mnistlab.config.objectives import resolve_objective
 from mnistlab.config.sweep_size import check_number_of_jobs, repeated_seeds
 from mnistlab.config.yaml_files import check_sizes
 
@@ -145,18 +146,17 @@ def checked(
         raise ConfigError(problems)
     config = typed(composed)
     config.config_dir = config_dir
-    given = [override.lstrip("+~").split("=", 1)[0] for override in overrides]
-    problems = [*apply_keras_names(config, given), *build.argument_problems(config)]
-    problems += build.trust_problems(config, {*trust.trusted(), *named})
+    problems = list(apply_keras_names(config, [override.lstrip("+~").split("=", 1)[0] for override in overrides]))
+    problems += [*build.argument_problems(config), *build.trust_problems(config, {*trust.trusted(), *named})]
     if problems:
         raise ConfigError(problems)
+    resolve_objective(config)
     config.overrides = [entry for entry in overrides if not entry.lstrip("+~").startswith("hydra.")]
     config.choices = {group: option for group, option in choices.items() if option and not group.startswith("hydra/")}
     # Hydra names no choice for a list of options, as in callbacks=[early_stopping,reduce_lr].
     config.choices.setdefault("callbacks", "+".join(config.callbacks))
-    for group, names in lists.items():
-        if names:
-            config.choices.setdefault(group, "+".join(names))
+    for group in filter(lists.get, lists):
+        config.choices.setdefault(group, "+".join(lists[group]))
     return config
 
 

@@ -71,7 +71,7 @@ def check(run: RecordedRun, dataset: Dataset, model: keras.Model) -> None:
     averaged = {
         name.split(".")[0].removeprefix("val_")
         for name in run.chosen.metrics
-        if "." in name and not name.startswith(("test_", "best_", "train_"))
+        if "." in name and not name.startswith(("test_", "best_epoch_", "train_"))
     }
     monitors = [run.config.save.monitor, *(str(node.get("monitor", "")) for node in run.config.callbacks.values())]
     for monitor in monitors:

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from mnistlab.config import ConfigError, trust
-from mnistlab.evaluation.summary import COLUMNS, metric_rows
+from mnistlab.evaluation.summary import COLUMNS, metric_rows, other_epochs
 from mnistlab.notebook import html
 from mnistlab.notebook.figures import Figures
 from mnistlab.runtime import files, startup
@@ -69,7 +69,7 @@ class Run:
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
-        """The final metrics: best_val_accuracy, test_accuracy, train_seconds, ...; without those of each epoch."""
+        """The final metrics: best_epoch_val_accuracy, test_accuracy, ...; without those of each epoch."""
         rows = sync.read_rows(self.folder / "metrics.jsonl")
         final = [row["metrics"] for row in rows if "epoch_seconds" not in row["metrics"]]
         return {name: float(value) for metrics in final for name, value in metrics.items()}
@@ -139,7 +139,7 @@ class Run:
     def __repr__(self) -> str:
         shown = [
             f"{name}={self.metrics[name]:.4f}"
-            for name in ("best_val_accuracy", "test_accuracy")
+            for name in ("best_epoch_val_accuracy", "test_accuracy")
             if name in self.metrics
         ]
         return f"Run({', '.join([repr(self.name), self.status, *shown, f'epochs={len(self.history)}'])})"
@@ -152,6 +152,7 @@ class Run:
         parts = [
             html.paragraph(f"{self.name} · {self.status} · {len(self.history)} epochs", bold=True),
             html.table(["", *COLUMNS], rows) if rows else "",
+            *map(html.paragraph, other_epochs(self.metrics)),
             html.paragraph(self.sentence),
             html.image(figures[FIRST_FIGURE]) if FIRST_FIGURE in figures else "",
             html.folded("More figures", others),

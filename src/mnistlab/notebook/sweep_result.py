@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from mnistlab.config.objectives import current_name
 from mnistlab.notebook import html
 from mnistlab.notebook.figures import Figures
 from mnistlab.notebook.run import Run
@@ -83,7 +84,7 @@ class SweepResult:
             ValueError: no run has finished.
         """
         question = files.read_json(self.folder / "sweep.json")
-        objective = question.get("objective", "")
+        objective = current_name(question.get("objective", ""))
         measured = [run for run in self.runs if math.isfinite(run.metrics.get(objective, math.nan))]
         if not measured:
             raise ValueError(f"no run of the sweep {self.id} has finished")

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 from mnistlab.config import ConfigError
+from mnistlab.config.objectives import BEST_EPOCH, USUAL_MONITOR, USUAL_OBJECTIVE, usual_objective
 from mnistlab.sweep.results import FILE_NAME, JobResult, SweepResults, read_results
 from mnistlab.tracking import history
 from mnistlab.tracking.history import StoredRun
@@ -65,4 +66,20 @@ def untracked_sweep(root: str, wanted: str | None = None) -> SweepResults | None
 
 def _recorded(title: str, axes: list[str], runs: list[StoredRun]) -> SweepResults:
     jobs = [JobResult(run.name, run.run_id, {}, {}, run.run_id, "trained", run.status) for run in runs]
-    return SweepResults(title, axes, "best_val_accuracy", "auto", None, jobs)
+    return SweepResults(title, axes, _objective(runs), "auto", None, jobs)
+
+
+def _objective(runs: list[StoredRun]) -> str:
+    """What `sweep.objective=auto` stands for in these runs, if it is the same for all, else the accuracy."""
+    found = {
+        usual_objective(run.params.get("save.monitor", USUAL_MONITOR), names)
+        for run in runs
+        if (names := _validation_metrics(run))
+    }
+    return found.pop() if len(found) == 1 else USUAL_OBJECTIVE
+
+
+def _validation_metrics(run: StoredRun) -> list[str]:
+    """The names of the metrics that a run has of its saved epoch: 'loss', 'accuracy'."""
+    start = f"{BEST_EPOCH}val_"
+    return [name.removeprefix(start) for name in run.metrics if name.startswith(start)]

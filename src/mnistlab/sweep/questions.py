@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnistlab.config import Config, SweepConfig, parameters, suggest
-from mnistlab.config.metric_names import metric_names
+from mnistlab.config.metric_names import metric_direction, metric_names
+from mnistlab.config.objectives import BEST_EPOCH, extreme_name
 from mnistlab.config.schema import FIRST_SEEDS
 from mnistlab.tracking import background
 
@@ -86,31 +87,29 @@ def _limit_problems(sweep: SweepConfig) -> Iterator[str]:
 
 
 def recorded_metrics(config: Config) -> list[str]:
-    """The metrics that a run will record and that may be an objective: of the best epoch, not of the test set."""
+    """The metrics that a run will record and that may be an objective: of the best epoch and the extremes over all
+    epochs, not of the test set."""
     names = ("loss", *metric_names(config.fit.metrics))
-    return [*(f"best_{prefix}{name}" for prefix in ("val_", "") for name in names), "train_seconds"]
+    over_epochs = filter(None, (extreme_name(f"val_{name}") for name in names))
+    return [*(f"{BEST_EPOCH}{part}{name}" for part in ("val_", "") for name in names), *over_epochs, "train_seconds"]
 
 
 def direction(config: Config) -> str | None:
     """Whether a 'higher' or a 'lower' objective is better; None if neither the setting nor the metric's name says."""
-    if config.sweep.direction != "auto":
-        return config.sweep.direction
-    known: str | None = background.call_or_run_here(_direction_by_name, config.sweep.objective)
-    return known
-
-
-def _direction_by_name(objective: str) -> str | None:
-    """Runs in the background process, which has SciPy."""
-    from mnistlab.comparison import metric_direction
-
-    return metric_direction(objective)
+    return config.sweep.direction if config.sweep.direction != "auto" else metric_direction(config.sweep.objective)
 
 
 def _objective_problems(configs: Sequence[Config]) -> Iterator[str]:
     objective = configs[0].sweep.objective
+    if others := sorted({config.sweep.objective for config in configs} - {objective}):
+        yield (
+            "sweep.objective must be the same in all jobs, and auto is not: by save.monitor and fit.metrics it is "
+            f"{' or '.join([objective, *others])}. Give one: sweep.objective={BEST_EPOCH}val_loss."
+        )
+        return
     known = [name for name in recorded_metrics(configs[0]) if all(name in recorded_metrics(one) for one in configs)]
-    if objective.removeprefix("best_").startswith("test_"):
-        hint = suggest(objective.removeprefix("best_").replace("test_", "best_val_"), known)
+    if (metric := objective.removeprefix(BEST_EPOCH)).startswith("test_"):
+        hint = suggest(metric.replace("test_", f"{BEST_EPOCH}val_"), known)
         yield (
             "sweep.objective must not be a metric of the test set: options that are chosen by the test set have seen "
             f"it, and their test values are then too good. Received: {objective}.{hint}"
@@ -118,12 +117,17 @@ def _objective_problems(configs: Sequence[Config]) -> Iterator[str]:
     elif objective not in known:
         some = any(objective in recorded_metrics(config) for config in configs)
         rule = "that every job records" if some else "that the runs record"
-        yield f"sweep.objective must be a metric {rule}. Received: {objective}.{suggest(objective, known)}"
+        yield f"sweep.objective must be a metric {rule}. Received: {objective}.{suggest(_longer(objective), known)}"
     elif direction(configs[0]) is None:
         yield (
             f"sweep.direction must be given: whether a higher or a lower {objective} is better is not known. "
             "Choices: higher, lower."
         )
+
+
+def _longer(objective: str) -> str:
+    """For the suggestion: 'val_acc' is nearer to 'best_epoch_val_accuracy' if it begins in the same way."""
+    return f"{BEST_EPOCH}{objective}" if objective.startswith("val_") else objective
 
 
 def _target_problems(configs: Sequence[Config]) -> Iterator[str]:

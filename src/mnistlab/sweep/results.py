@@ -10,10 +10,11 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mnistlab.config.objectives import current_name
 from mnistlab.runtime import files
 from mnistlab.tracking import pages
 
@@ -100,7 +101,7 @@ def why_diverged(tags: Mapping[str, str], metrics: Mapping[str, float], objectiv
 
 
 def read_results(file: Path) -> SweepResults:
-    """Read sweep.json.
+    """Read sweep.json; metrics get their present names.
 
     Raises:
         ValueError, KeyError, TypeError, OSError: the file is missing, damaged, or of an earlier version.
@@ -108,7 +109,8 @@ def read_results(file: Path) -> SweepResults:
     content = json.loads(file.read_text(encoding="utf-8"))
     shared = content.pop("settings")
     jobs = [JobResult(**{**job, "settings": {**shared, **job["settings"]}}) for job in content.pop("jobs")]
-    return SweepResults(**content, jobs=jobs)
+    jobs = [replace(job, metrics={current_name(name): job.metrics[name] for name in job.metrics}) for job in jobs]
+    return SweepResults(**{**content, "objective": current_name(content["objective"])}, jobs=jobs)
 
 
 def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

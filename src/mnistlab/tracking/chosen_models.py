@@ -13,7 +13,8 @@ from typing import Any
 
 import yaml
 
-from mnistlab.config import ConfigError, hide_secrets
+from mnistlab.config import ConfigError, hide_secrets, objectives
+from mnistlab.config.metric_names import metric_direction
 from mnistlab.runtime.files import read_json
 from mnistlab.tracking import history, initial_weights, mlflow_store, model_digests, stores, sync
 from mnistlab.tracking.history import StoredRun
@@ -21,7 +22,7 @@ from mnistlab.tracking.stores import StoreAddress
 
 SETTING = "run"
 LATEST, BEST = "latest", "best"
-OBJECTIVE = "best_val_accuracy"
+OBJECTIVE = objectives.USUAL_OBJECTIVE
 UNKNOWN_DIRECTION = "higher"
 NUM_LISTED = 5
 
@@ -163,11 +164,11 @@ def _run_of_folder(folder: Path, tags: dict[str, str]) -> StoredRun | None:
 
 def _best(candidates: Sequence[_Candidate], objective: str, place: str, store: StoreAddress, root: str) -> ChosenModel:
     """The run with the best objective among those that were validated on the same images as the latest."""
-    from mnistlab.comparison.metric_names import metric_direction
-
+    objective = objectives.current_name(objective)
     measured = [one for one in candidates if objective in one.run.metrics]
     if not measured:
-        known = sorted({name for one in candidates for name in one.run.metrics if name.startswith("best_val")})
+        chosen_by = (f"{objectives.BEST_EPOCH}val_", *objectives.EXTREMES)
+        known = sorted({name for one in candidates for name in one.run.metrics if name.startswith(chosen_by)})
         raise ConfigError(f"{place}: no finished run has the metric {objective}. Choices: {', '.join(known)}.")
     validation = measured[0].run.tags.get("hash.validation")
     same = [one for one in measured if one.run.tags.get("hash.validation") == validation]
@@ -176,7 +177,8 @@ def _best(candidates: Sequence[_Candidate], objective: str, place: str, store: S
     images = chosen.run.tags.get("source.used", "the same data")
     others = f"; {len(measured) - len(same)} with other validation images were not compared" if same != measured else ""
     among = f"of {len(same)} finished runs validated on the same images of {images}{others}"
-    reason = f"The best {objective}, {chosen.run.metrics[objective]:.4f}, {among}: {_described(chosen.run)}."
+    by = f"{objective} {chosen.run.metrics[objective]:.4f}"
+    reason = f"The best {among}; ranked by {by}: {_described(chosen.run)}."
     return _of_candidate(chosen, place, reason, store, root)
 
 

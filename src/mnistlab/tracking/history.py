@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
+from mnistlab.config import objectives
 from mnistlab.runtime.files import read_json
 from mnistlab.tracking import stored_names, sync
 from mnistlab.tracking.mlflow_store import open_store
@@ -135,11 +136,14 @@ def _record(
     tags: dict[str, str],
     files: Path | None,
 ) -> "RunRecord":
-    """A plain record with the predictions in the run's files."""
+    """A plain record with the predictions in the run's files. Runs of earlier versions get `max_val_accuracy` and so on
+    from their epochs."""
     from mnistlab.comparison import RunRecord
 
     params["seed"] = int(params.get("seed", 0))
     results = _test_results(files) if files else ()
+    if "best_epoch" in metrics:
+        metrics = {**objectives.extremes(history), **metrics}
     return RunRecord(run_id, name, status, params, history, metrics, tags, *results)
 
 

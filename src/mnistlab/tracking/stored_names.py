@@ -3,14 +3,16 @@
 A run's folder has everything under mnistlab's own names. In the store:
 
 - *Metrics* are in sections, which the UI sorts by name and folds. Those of every epoch come first: 'epoch/loss',
-  'epoch/val_loss', 'epoch/learning_rate'. Then those of one value: 'summary/best_val_accuracy', 'test/accuracy',
-  'test_f1/7', 'time/train_seconds'. Names without a section would come last.
+  'epoch/val_loss', 'epoch/learning_rate'. Then those of one value: 'summary/best_epoch_val_accuracy',
+  'summary/max_val_accuracy', 'test/accuracy', 'test_f1/7', 'time/train_seconds'. Names without a section would come
+  last.
 - *Tags* of the provenance have the prefix 'record.', and are few: 'record.fingerprint', and in JSON 'record.hash',
   'record.version', 'record.git' and so on, which hold 'hash.train', 'hash.test', ...
 - *Parameters* are the settings that describe the experiment and those that differ from their defaults. All others are
   in the tag 'record.settings' as JSON.
 
-Everything that reads runs from the store turns the names back: `metric_name`, `tags_of`, `parameters_of`.
+Everything that reads runs from the store turns the names back: `metric_name`, `tags_of`, `parameters_of`. So do the
+names of earlier versions become the present ones: 'best_val_accuracy' is 'best_epoch_val_accuracy'.
 """
 
 import functools
@@ -22,10 +24,12 @@ from typing import Any
 import yaml
 
 from mnistlab.config import conf_folder, flatten
+from mnistlab.config.objectives import BEST_EPOCH, EXTREMES, current_name
 from mnistlab.config.schema import KERAS_NAMES
 
 SECTIONS = ("test", "train", "validation", "all")
 EPOCH, SUMMARY = "epoch/", "summary/"
+OF_A_SWEEP = ("best_mean_", "best_child_")  # its parent run has the objective of the best option and of the best run
 TIMES = ("epoch_seconds", "train_seconds", "steps_per_epoch")
 PER_CLASS = re.compile(r"((?:test|train|validation|all)_(?:f1|precision|recall))\.(?!macro$)(.+)", re.DOTALL)
 STORED_PER_CLASS = re.compile(r"((?:test|train|validation|all)_(?:f1|precision|recall))/(.+)", re.DOTALL)
@@ -56,7 +60,7 @@ def stored_metric(name: str) -> str:
         return name
     if name in TIMES:
         return f"time/{name}"
-    if name.startswith("best_") or name == "num_validation_images":
+    if name.startswith((BEST_EPOCH, *EXTREMES, *OF_A_SWEEP)) or name in ("best_epoch", "num_validation_images"):
         return f"{SUMMARY}{name}"
     if found := PER_CLASS.fullmatch(name):
         return f"{found[1]}/{found[2]}"
@@ -65,13 +69,15 @@ def stored_metric(name: str) -> str:
 
 
 def metric_name(stored: str) -> str:
-    """The name that `stored_metric` was given; names without a section, as of earlier versions, stay."""
+    """The name that `stored_metric` was given, as it is called now; other names without a section stay."""
     if found := STORED_PER_CLASS.fullmatch(stored):
         return f"{found[1]}.{found[2]}"
     section, _, rest = stored.partition("/")
-    if f"{section}/" in (EPOCH, SUMMARY) or (section == "time" and rest in TIMES):
+    if f"{section}/" == SUMMARY:
+        return current_name(rest)
+    if f"{section}/" == EPOCH or (section == "time" and rest in TIMES):
         return rest
-    return f"{section}_{rest}" if section in SECTIONS and rest else stored
+    return f"{section}_{rest}" if section in SECTIONS and rest else current_name(stored)
 
 
 def stored_tag(name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mnistlab.config import hide_secrets, project_root
+from mnistlab.config.objectives import current_name
 from mnistlab.runtime import files, processes
 from mnistlab.runtime.files import read_json
 from mnistlab.tracking.stores import StoreAddress
@@ -86,7 +87,8 @@ def write_state(folder: Path, store: StoreAddress | None, run_id: str | None, re
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; a torn last line, of a process that was killed while it wrote, is left out."""
+    """The lines of metrics.jsonl, final metrics under their present names; a torn last line, of a process that was
+    killed while it wrote, is left out."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -97,6 +99,9 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and isinstance(row.get("metrics"), dict):
-            rows.append(row)
+        if isinstance(row, dict) and isinstance(metrics := row.get("metrics"), dict):
+            is_epoch = "epoch_seconds" in metrics
+            rows.append(
+                row if is_epoch else {**row, "metrics": {current_name(name): metrics[name] for name in metrics}}
+            )
     return rows

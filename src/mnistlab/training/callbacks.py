@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,16 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from mnistlab.config.metric_names import metric_direction
 from mnistlab.runtime import terminal
 from mnistlab.runtime.keras_internals import inner_optimizer, last_scheduled_rate
 
 log = logging.getLogger("mnistlab")
-
-# As in comparison/metric_names.py, which imports nothing of this package; a test keeps the two together.
-LOWER_IS_BETTER = re.compile(
-    r"(^|_)(loss|errors?|r?mse|mae|mape|msle|cross_?entropy|bce|kld|divergence|hinge|poisson|log_?cosh|huber|"
-    r"perplexity|log_likelihood|nll|seconds|false_(positive|negative|discovery)s?)(_(score|rate|mean))?$"
-)
 
 Logs = dict[str, Any] | None
 OnEpoch = Callable[[dict[str, float], int], dict[str, float] | None]
@@ -34,8 +28,7 @@ def is_better(metric: str, value: float, than: float) -> bool:
 
 def lower_is_better(metric: str) -> bool:
     """Whether a lower value of this metric is better, by Keras's names; an unknown metric counts as rising."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", metric)  # KLDivergence: KL_Divergence
-    return bool(LOWER_IS_BETTER.search(re.sub(r"_\d+$", "", words).lower()))
+    return metric_direction(metric) == "lower"
 
 
 class History(keras.callbacks.Callback):

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from mnistlab.config import objectives
 from mnistlab.training.engine.fused import NonFiniteLoss
 
 NOT_METRICS = ("learning_rate", "epoch_seconds")
@@ -24,12 +25,15 @@ class TrainingResult:
     reported: str = "best"
 
     def metrics(self) -> dict[str, float]:
-        """best_epoch, the metrics of that epoch as best_loss, best_val_accuracy and so on, and train_seconds."""
+        """best_epoch, the metrics of that epoch as best_epoch_loss, best_epoch_val_accuracy and so on, the best values
+        of any epoch as max_val_accuracy, min_val_loss and so on, and the times; only these without a best epoch."""
         best: dict[str, float] = {}
         if self.best_epoch is not None:
             row = self.history[self.best_epoch - 1]
             best = {"best_epoch": self.best_epoch}
-            best |= {f"best_{name}": value for name, value in row.items() if name not in NOT_METRICS}
+            best |= {f"{objectives.BEST_EPOCH}{name}": value for name, value in row.items() if name not in NOT_METRICS}
+            columns = {metric: [epoch[metric] for epoch in self.history if metric in epoch] for metric in row}
+            best |= objectives.extremes(columns)
         return {**best, "train_seconds": self.seconds, "steps_per_epoch": self.steps_per_epoch}
 
     def outcome(self, learned: bool) -> dict[str, Any]:

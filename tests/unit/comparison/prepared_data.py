@@ -28,11 +28,11 @@ def hashes(data, seed=0):
 
 
 def run_on(data, option, seed, accuracy=None, params=None, tags=None):
-    """One run of an option on a data set, with this best_val_accuracy."""
+    """One run of an option on a data set, with this best_epoch_val_accuracy."""
     params = {"optimizer": option, "data": data, **(params or {})}
     known = option if option in ("adam", "sgd", "momentum") else "adam"
     run_id = "-".join(str(value) for value in (*params.values(), seed))
-    metrics = {} if accuracy is None else {"best_val_accuracy": accuracy}
+    metrics = {} if accuracy is None else {"best_epoch_val_accuracy": accuracy}
     return make_run(known, seed, run_id=run_id, params=params, metrics=metrics, tags=tags or hashes(data, seed))
 
 
@@ -62,7 +62,7 @@ def by_model(means, seeds=3, noise=0.001):
             run_id=f"{model}-{option}-{seed}",
             params={"optimizer": option, "model": model},
             tags={"hash.initial_weights": f"{model}{seed}"},
-            metrics={"best_val_accuracy": float(mean + noise * rng.normal())},
+            metrics={"best_epoch_val_accuracy": float(mean + noise * rng.normal())},
         )
         for model, by_option in means.items()
         for option, mean in by_option.items()

@@ -70,8 +70,8 @@ def make_run(option, seed, *, epochs=3, labels=None, strategies=None, **changes)
         },
         "metrics": {
             "best_epoch": best + 1,
-            "best_val_loss": min(val_loss),
-            "best_val_accuracy": max(val_accuracy),
+            "best_epoch_val_loss": min(val_loss),
+            "best_epoch_val_accuracy": max(val_accuracy),
             "test_loss": val_loss[-1],
             "test_accuracy": test_accuracy,
             "train_seconds": sum(epoch_seconds),
@@ -128,7 +128,7 @@ def diverged(option, seed, **settings):
         "outcome.learning_rate": "0.01",
         "outcome.last_finite_loss": "8.1",
     }
-    return make_run(option, seed, **settings, history=history, tags=tags, metrics={"best_val_accuracy": 0.3})
+    return make_run(option, seed, **settings, history=history, tags=tags, metrics={"best_epoch_val_accuracy": 0.3})
 
 
 def failed(option, seed):
@@ -151,7 +151,7 @@ def flagship(labels=None):
     return list(records.values())
 
 
-def scores_as_runs(scores, objective="best_val_accuracy"):
+def scores_as_runs(scores, objective="best_epoch_val_accuracy"):
     """Runs of options "a", "b", … holding just these scores, shape (options, seeds); NaN: no run."""
     return [
         RunRecord(f"{row}-{seed}", params={"optimizer": chr(97 + row), "seed": seed}, metrics={objective: float(value)})

@@ -40,7 +40,7 @@ def test_cells_without_a_trained_run_are_named():
 def test_the_table_by_both_axes():
     found = across(cells({"default": {"adam": 0.97, "sgd": 0.96}, "imbalanced": {"adam": 0.95, "sgd": 0.965}}, noise=0))
     table = interaction_table(found.interaction)
-    assert table.title == "best_val_accuracy by optimizer and data (mean of 3 seeds)"
+    assert table.title == "best_epoch_val_accuracy by optimizer and data (mean of 3 seeds)"
     assert table.header == ["optimizer", "default", "imbalanced"]
     assert table.rows == [["adam", "97.00 % (best)", "95.00 %"], ["sgd", "96.00 %", "96.50 % (best)"]]
     assert leaders_table(found.interaction).rows == [
@@ -68,7 +68,7 @@ def test_the_csv_has_a_row_per_cell_with_unrounded_numbers():
     assert [(row["optimizer"], row["data"]) for row in rows] == list(
         itertools.product(("adam", "momentum"), ("default", "imbalanced"))
     )
-    values = [run.metrics["best_val_accuracy"] for run in records if run.params["data"] == "default"][:3]
+    values = [run.metrics["best_epoch_val_accuracy"] for run in records if run.params["data"] == "default"][:3]
     assert float(rows[0]["mean"]) == pytest.approx(np.mean(values), abs=1e-15)
     assert [row["is_best"] for row in rows] == ["1", "0", "0", "1"] and rows[0]["num_beaten"] == "1"
 
@@ -143,7 +143,7 @@ def test_the_terminal_summary_across_data_sets():
         "The order depends on data: adam leads on default, momentum on imbalanced (difference of differences 2.4 "
         "points [2.0, 2.8]). On default adam beats momentum; on imbalanced momentum beats adam.",
         "",
-        "best_val_accuracy by optimizer and data (mean of 3 seeds):",
+        "best_epoch_val_accuracy by optimizer and data (mean of 3 seeds):",
         "optimizer         default      imbalanced",
         "adam       96.92 % (best)         94.98 %",
         "momentum          96.06 %  96.52 % (best)",

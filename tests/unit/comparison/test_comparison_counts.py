@@ -52,12 +52,15 @@ def run(metrics: dict[str, float], history: list[float] = ()) -> RunRecord:
 
 
 def test_a_run_s_own_number_comes_first_and_the_coarsest_counts() -> None:
-    said = [run({"best_val_accuracy": 0.95, NUM_IMAGES: 400.0}), run({"best_val_accuracy": 0.9, NUM_IMAGES: 100.0})]
-    assert resolution(said, "best_val_accuracy") == 1 / 100
-    assert resolution(said, "best_val_loss") == 0.0
+    said = [
+        run({"best_epoch_val_accuracy": 0.95, NUM_IMAGES: 400.0}),
+        run({"best_epoch_val_accuracy": 0.9, NUM_IMAGES: 100.0}),
+    ]
+    assert resolution(said, "best_epoch_val_accuracy") == 1 / 100
+    assert resolution(said, "best_epoch_val_loss") == 0.0
     epochs = [count / 200 for count in range(150, 170)]
-    assert resolution([run({"best_val_accuracy": 0.85}, epochs)], "best_val_accuracy") == 1 / 200
-    assert resolution([run({"best_val_accuracy": 0.85})], "best_val_accuracy") == 0.0
+    assert resolution([run({"best_epoch_val_accuracy": 0.85}, epochs)], "best_epoch_val_accuracy") == 1 / 200
+    assert resolution([run({"best_epoch_val_accuracy": 0.85})], "best_epoch_val_accuracy") == 0.0
 
 
 def test_differences_that_coincide_do_not_look_noiseless() -> None:

@@ -93,7 +93,7 @@ def grid_runs(means, option="adam", seeds=2):
             seed,
             run_id=f"{option}{rate}{seed}",
             params={"optimizer.learning_rate": rate},
-            metrics={"best_val_accuracy": mean + 0.001 * seed},
+            metrics={"best_epoch_val_accuracy": mean + 0.001 * seed},
         )
         for rate, mean in zip(RATES, means, strict=True)
         for seed in range(seeds)
@@ -102,7 +102,7 @@ def grid_runs(means, option="adam", seeds=2):
 
 def test_a_grid_ranks_optimizers_at_default_and_at_best():
     records = grid_runs((0.90, 0.95, 0.93)) + grid_runs((0.80, 0.94, 0.96), "momentum")
-    grid = learning_rate_grid(records, "best_val_accuracy", defaults={"adam": 0.001, "momentum": 0.001})
+    grid = learning_rate_grid(records, "best_epoch_val_accuracy", defaults={"adam": 0.001, "momentum": 0.001})
     adam, momentum = grid.rows
     assert (adam.best, adam.rank_at_best, adam.rank_at_default) == (0.001, 2, 1)
     assert (momentum.best, momentum.rank_at_best, momentum.rank_at_default) == (0.01, 1, 2)
@@ -118,13 +118,13 @@ def test_a_rate_at_which_half_of_the_runs_fail_is_not_the_best():
     records[-1] = make_run(
         "adam", 1, run_id="x", params={"optimizer.learning_rate": 0.01}, tags={"outcome": "diverged"}
     )
-    assert learning_rate_grid(records, "best_val_accuracy").rows[0].best == 0.001
+    assert learning_rate_grid(records, "best_epoch_val_accuracy").rows[0].best == 0.001
 
 
 def test_two_rates_are_no_grid_and_losses_are_minimised():
     records = grid_runs((0.90, 0.95, 0.93))
-    assert learning_rate_grid(records[:4], "best_val_accuracy") is None
-    assert learning_rate_grid(records, "best_val_accuracy", "lower").rows[0].best == 0.0001
+    assert learning_rate_grid(records[:4], "best_epoch_val_accuracy") is None
+    assert learning_rate_grid(records, "best_epoch_val_accuracy", "lower").rows[0].best == 0.0001
 
 
 def test_the_default_rate_can_come_from_a_tag_and_may_lie_off_the_grid():
@@ -138,14 +138,14 @@ def test_the_default_rate_can_come_from_a_tag_and_may_lie_off_the_grid():
         )
         for run in grid_runs((0.9, 0.95, 0.93))
     ]
-    assert learning_rate_grid(records, "best_val_accuracy").rows[0].default == 0.001
-    assert learning_rate_grid(records, "best_val_accuracy", defaults={"adam": 0.5}).rows[0].default is None
+    assert learning_rate_grid(records, "best_epoch_val_accuracy").rows[0].default == 0.001
+    assert learning_rate_grid(records, "best_epoch_val_accuracy", defaults={"adam": 0.5}).rows[0].default is None
 
 
 def test_the_verdict_on_a_grid_is_at_the_best_rates():
     records = grid_runs((0.90, 0.95, 0.93), seeds=3) + grid_runs((0.80, 0.94, 0.96), "momentum", seeds=3)
     for index, run in enumerate(records):
-        run.metrics["best_val_accuracy"] += 0.0002 * (index % 5)
+        run.metrics["best_epoch_val_accuracy"] += 0.0002 * (index % 5)
     found = compare(records, ("optimizer", "optimizer.learning_rate"))
     assert found.verdict.startswith("Each at its best learning rate: momentum beats adam by 1.0 points")
     assert any("highest of the grid" in note.text for note in found.notes if note.level == "warning")

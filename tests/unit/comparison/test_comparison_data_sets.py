@@ -253,7 +253,7 @@ def sweeps(draw):
             if random.random() < 0.1:
                 continue
             run = make_run("adam", seed, run_id=f"{index}-{seed}", params=given_values, tags={"hash.data": key_hash})
-            run.metrics["best_val_accuracy"] = 0.9 + 0.01 * random.random()
+            run.metrics["best_epoch_val_accuracy"] = 0.9 + 0.01 * random.random()
             records.append(without_hashes(run) if random.random() < 0.15 else run)
     return keys, records
 
@@ -276,7 +276,7 @@ def test_any_sweep_has_every_run_in_one_comparison(sweep_and_keys):
         assert terminal_summary(one).startswith(heading + one.verdict)
         for option in one.options:
             runs = [run for run in group.records if all(run.params[key] == option.values[key] for key in one.axis)]
-            values = [run.metrics["best_val_accuracy"] for run in runs if run.status == "FINISHED"]
+            values = [run.metrics["best_epoch_val_accuracy"] for run in runs if run.status == "FINISHED"]
             assert option.num_runs == len(runs)
             assert option.mean == (pytest.approx(sum(values) / len(values)) if values else None)
 

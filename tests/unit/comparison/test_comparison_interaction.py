@@ -60,7 +60,7 @@ def test_an_effect_of_the_seed_on_all_runs_cancels():
     records = cells(CROSSED)
     before = across(records).interaction.contrasts[0]
     for run in records:
-        run.metrics["best_val_accuracy"] -= 0.05 * run.seed**2
+        run.metrics["best_epoch_val_accuracy"] -= 0.05 * run.seed**2
     after = across(records).interaction.contrasts[0]
     assert (after.low, after.high, after.p) == pytest.approx((before.low, before.high, before.p))
 
@@ -68,8 +68,8 @@ def test_an_effect_of_the_seed_on_all_runs_cancels():
 def test_losses_mirror_accuracies():
     records = cells(CROSSED)
     for run in records:
-        run.metrics["best_val_loss"] = 1 - run.metrics["best_val_accuracy"]
-    loss = across_data(compare_by_data(records, AXES, "best_val_loss", resamples=0)).interaction
+        run.metrics["best_epoch_val_loss"] = 1 - run.metrics["best_epoch_val_accuracy"]
+    loss = across_data(compare_by_data(records, AXES, "best_epoch_val_loss", resamples=0)).interaction
     accuracy = across(records).interaction
     assert [leader.leader for leader in loss.leaders] == [leader.leader for leader in accuracy.leaders]
     assert loss.contrasts[0].p == pytest.approx(accuracy.contrasts[0].p)

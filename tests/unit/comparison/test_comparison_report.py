@@ -101,7 +101,7 @@ def test_the_csv_holds_the_unrounded_numbers(written):
     assert [row["option"] for row in rows] == [option.name for option in comparison.options]
     momentum = next(row for row in rows if row["option"] == "momentum")
     runs = [make_run("momentum", seed, labels=LABELS) for seed in range(5)]
-    values = np.array([run.metrics["best_val_accuracy"] for run in runs])
+    values = np.array([run.metrics["best_epoch_val_accuracy"] for run in runs])
     assert float(momentum["mean"]) == pytest.approx(values.mean(), abs=1e-15)
     assert float(momentum["sd"]) == pytest.approx(values.std(ddof=1), abs=1e-15)
     assert float(momentum["test_accuracy"]) == pytest.approx(np.mean([r.metrics["test_accuracy"] for r in runs]))

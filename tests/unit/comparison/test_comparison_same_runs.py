@@ -71,11 +71,11 @@ def test_the_note():
 
 def test_a_leader_is_named_with_its_twin():
     assert compare(twins("adam")).verdict == (
-        "sgd (the same runs as minibatch_gd) beats adam by 1.1 points [0.9, 1.3] (sgd: 97.10 % best_val_accuracy; "
-        "3 seeds)."
+        "sgd (the same runs as minibatch_gd) beats adam by 1.1 points [0.9, 1.3] (sgd: 97.10 % "
+        "best_epoch_val_accuracy; 3 seeds)."
     )
     assert compare(twins("adam", "adagrad")).verdict.startswith(
-        "sgd (the same runs as minibatch_gd) is best with 97.10 % best_val_accuracy: it beats adam by "
+        "sgd (the same runs as minibatch_gd) is best with 97.10 % best_epoch_val_accuracy: it beats adam by "
     )
     assert " and the other option (3 seeds)." in compare(twins("adam", "adagrad")).verdict
 
@@ -132,7 +132,9 @@ def test_twins_of_a_learning_rate_grid_at_their_best_rates():
         for run in make_sweep(["sgd", "adam"], 3)
     ]
     for index, run in enumerate(records):
-        run.metrics["best_val_accuracy"] += 0.01 * (run.params["optimizer.learning_rate"] == 0.01) + 1e-5 * (index % 4)
+        run.metrics["best_epoch_val_accuracy"] += 0.01 * (run.params["optimizer.learning_rate"] == 0.01) + 1e-5 * (
+            index % 4
+        )
     found = compare(
         records + under_another_name(records, "minibatch_gd", "sgd"), ("optimizer", "optimizer.learning_rate")
     )

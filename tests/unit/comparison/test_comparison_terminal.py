@@ -39,7 +39,7 @@ def test_values_and_alignment():
     scores = [[0.97, 0.972, 0.974], [0.95, 0.951, 0.955]]
     lines = terminal_summary(compare(scores_as_runs(scores), resamples=0)).splitlines()
     assert lines == [
-        "a beats b by 2.0 points [1.8, 2.2] (a: 97.20 % best_val_accuracy; 3 seeds).",
+        "a beats b by 2.0 points [1.8, 2.2] (a: 97.20 % best_epoch_val_accuracy; 3 seeds).",
         "",
         "option     mean  95 % interval  sd, points  seeds  failed  test accuracy  seconds",
         "a       97.20 %              -        0.20      3       0              -        -",

@@ -21,7 +21,7 @@ SEED_EFFECT = np.array([0.95, 0.951, 0.949, 0.9505, 0.9492])
 
 def test_a_winner_of_two():
     found = compare(scores_as_runs(SEED_EFFECT + GAPS))
-    assert found.verdict == "a beats b by 0.4 points [0.4, 0.4] (a: 95.39 % best_val_accuracy; 5 seeds)."
+    assert found.verdict == "a beats b by 0.4 points [0.4, 0.4] (a: 95.39 % best_epoch_val_accuracy; 5 seeds)."
     assert found.pairs[0].advantage == pytest.approx(0.004)
 
 
@@ -51,7 +51,7 @@ def test_the_flagship_sweep():
     found = compare(flagship())
     assert [option.name for option in found.options][:2] == ["sgd", "momentum"]
     assert found.options[-1].name == "batch_gd"
-    assert found.verdict.startswith("sgd is best with 97.07 % best_val_accuracy: it beats momentum by 0.2 points")
+    assert found.verdict.startswith("sgd is best with 97.07 % best_epoch_val_accuracy: it beats momentum by 0.2 points")
     assert found.verdict.endswith("and all 5 others (4 to 5 seeds).")
     assert len(found.pairs) == 21
 
@@ -62,7 +62,7 @@ def test_failures_are_counted_and_not_averaged_in():
     assert (rmsprop.num_diverged, rmsprop.num_failed, rmsprop.failure_rate) == (1, 0, 0.2)
     assert (adam.num_diverged, adam.num_failed, adam.failure_rate) == (0, 1, 0.2)
     assert rmsprop.seeds == [0, 1, 2, 4] and adam.seeds == [0, 1, 2, 3]
-    values = [make_run("rmsprop", seed).metrics["best_val_accuracy"] for seed in (0, 1, 2, 4)]
+    values = [make_run("rmsprop", seed).metrics["best_epoch_val_accuracy"] for seed in (0, 1, 2, 4)]
     assert rmsprop.mean == pytest.approx(np.mean(values))
     assert rmsprop.sd == pytest.approx(np.std(values, ddof=1))
     assert rmsprop.test_accuracy == pytest.approx(
@@ -90,7 +90,7 @@ def test_nothing_trained():
 
 
 def test_a_nan_objective_is_a_divergence():
-    assert outcome(make_run("adam", 0, metrics={"best_val_loss": math.nan}), "best_val_loss") == "diverged"
+    assert outcome(make_run("adam", 0, metrics={"best_epoch_val_loss": math.nan}), "best_epoch_val_loss") == "diverged"
     assert outcome(make_run("adam", 0), "not_logged") == "unfinished"
 
 
@@ -150,10 +150,10 @@ def test_no_variance_makes_no_claim():
     found = compare(scores_as_runs([[0.755, 0.755], [0.5475, 0.5475]]))
     assert found.verdict == (
         "No claim: no test is possible between a and b: the same difference for every seed, so zero variance "
-        "(2 seeds); a has the best value, 75.50 % best_val_accuracy."
+        "(2 seeds); a has the best value, 75.50 % best_epoch_val_accuracy."
     )
     equal = compare(scores_as_runs([[0.755, 0.755], [0.755, 0.755]])).verdict
-    assert equal.endswith("(2 seeds); a and b share the best value, 75.50 % best_val_accuracy.")
+    assert equal.endswith("(2 seeds); a and b share the best value, 75.50 % best_epoch_val_accuracy.")
     one_seed = compare(scores_as_runs([[0.755], [0.755], [0.5]])).verdict
     assert one_seed.startswith("One seed: no claim; a and b share the best value, 75.50 %")
 
@@ -163,13 +163,13 @@ def test_pairs_without_variance_beside_tested_ones():
     a, b = np.array([0.950, 0.951, 0.952, 0.953]) + 3e-5, np.array([0.940, 0.941, 0.942, 0.943]) + 3e-5
     beaten, close = [0.900, 0.902, 0.901, 0.904], [0.9495, 0.9515, 0.953, 0.9515]
     assert compare(scores_as_runs([a, b, beaten])).verdict == (
-        "a leads with 95.15 % best_val_accuracy; no test is possible between a and b: the same difference for every "
-        "seed, so zero variance; it beats the other option (4 seeds)."
+        "a leads with 95.15 % best_epoch_val_accuracy; no test is possible between a and b: the same difference for "
+        "every seed, so zero variance; it beats the other option (4 seeds)."
     )
     verdict = compare(scores_as_runs([a, b, close])).verdict
     assert verdict.startswith("No winner: a and c are not distinguishable (4 seeds); ")
     assert "; no test is possible between a and b: the same difference" in verdict
-    assert verdict.endswith("; a has the best mean, 95.15 % best_val_accuracy.")
+    assert verdict.endswith("; a has the best mean, 95.15 % best_epoch_val_accuracy.")
 
 
 def test_with_unequal_seeds_the_leader_is_an_option_that_no_other_beats():
@@ -206,10 +206,13 @@ def test_several_runs_of_one_seed_are_one_replicate():
     ("arguments", "message"),
     [
         ({"objective": "test_accuracy"}, "never ranked on"),
-        ({"objective": "best_test_accuracy"}, "selected on the test set would be optimistic.*'best_test_accuracy'"),
+        (
+            {"objective": "best_epoch_test_accuracy"},
+            "selected on the test set would be optimistic.*'best_epoch_test_accuracy'",
+        ),
         (
             {"objective": "val_acuracy"},
-            "Received: 'val_acuracy'. Choices: best_val_accuracy, best_val_loss, train_seconds$",
+            "Received: 'val_acuracy'. Choices: best_epoch_val_accuracy, best_epoch_val_loss, train_seconds$",
         ),
         ({"axis": "optimiser"}, "no run has a setting 'optimiser'"),
         ({"axis": "seed"}, "seeds are replicates"),
