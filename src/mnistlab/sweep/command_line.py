@@ -54,7 +54,8 @@ def run(words: Sequence[str]) -> Ended:
     try:
         with trust.trusting(arguments.trust):
             if starts_jobs(arguments):
-                status, sweep = _run_jobs(arguments, run_hydra)
+                with hydra_internals.composing_files_once():
+                    status, sweep = _run_jobs(arguments, run_hydra)
             else:
                 run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
@@ -76,8 +77,8 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep
-    hydra_internals.start_jobs_quickly()
-    return run_sweep(command, run_hydra)
+    with hydra_internals.starting_jobs_quickly(job.known_value):
+        return run_sweep(command, run_hydra)
 
 
 def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> None:
