@@ -65,10 +65,19 @@ def run(words: Sequence[str]) -> Ended:
 
 def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[int, Sweep | None]":
     """Run the experiment or the sweep; returns the sweep and its status."""
-    from mnistlab.tracking import stores  # not for --help
+    from mnistlab.tracking import background, stores  # not for --help
 
-    command = check_command(arguments)
-    stores.check_writable(Path(command.configs[0].paths.root))
+    is_sweep = arguments.multirun or any(word.startswith("sweep=") for word in arguments.overrides)
+    starts_early = is_sweep and background.pid() is None
+    if starts_early:
+        background.start()  # its libraries load while the jobs are checked
+    try:
+        command = check_command(arguments)
+        stores.check_writable(Path(command.configs[0].paths.root))
+    except BaseException:
+        if starts_early:
+            background.abandon()
+        raise
     if not command.multirun:
         run_hydra()
         return 0, None
