@@ -278,7 +278,7 @@ def train_in_rounds(num_options: int, num_rounds: int, forget: bool) -> list[lis
     return losses
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_second_seed_of_many_options_compiles_nothing_and_gives_the_same_numbers(monkeypatch) -> None:
     traced: list[object] = []
     run_block = program.Program._run_block
