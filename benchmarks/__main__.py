@@ -23,6 +23,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "stages": stages.stages,
     "run": commands.default_run,
     "sweep": commands.sweep,
+    "sweep_stages": stages.sweep_stages,
     "help": commands.help_page,
     "folders": folders.folders,
     "memory": memory.memory,
@@ -32,7 +33,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "commands": checkouts.commands,
 }
 ALL = [name for name in SECTIONS if name != "commands"]  # it needs another checkout
-NEED_WARM_UP = {"stages", "run", "sweep", "help", "commands"}
+NEED_WARM_UP = {"stages", "run", "sweep", "sweep_stages", "help", "commands"}
 HERE = Path(__file__).resolve().parent
 
 

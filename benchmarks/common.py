@@ -52,7 +52,7 @@ class Bench:
 @dataclass
 class Section:
     """One table. figures: the numbers that the goals limit; samples: every measured second, for results.json;
-    seconds: how long the section took."""
+    seconds: how long the section took; pictures: file name -> PNG, written beside results.md."""
 
     title: str
     header: list[str]
@@ -61,6 +61,7 @@ class Section:
     figures: dict[str, float] = field(default_factory=dict)
     samples: dict[str, Any] = field(default_factory=dict)
     seconds: float = math.nan
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -79,9 +79,13 @@ def results(
         "mode": bench.scale.name,
         "seconds": round(seconds),
         "goals": check_goals(sections, bench.images.is_mnist),
-        "sections": {name: round_numbers(asdict(section)) for name, section in sections.items()},
+        "sections": {name: round_numbers(_without_pictures(section)) for name, section in sections.items()},
         "failed": dict(failed),
     }
+
+
+def _without_pictures(section: Section) -> dict[str, Any]:
+    return {name: value for name, value in asdict(section).items() if name != "pictures"}
 
 
 def check_goals(sections: Mapping[str, Section], is_mnist: bool) -> list[dict[str, str]]:
@@ -126,8 +130,13 @@ def section_text(section: Section) -> str:
     return "\n\n".join([f"## {section.title}", table, *section.notes]) + "\n"
 
 
+def _with_pictures(section: Section) -> str:
+    shown = [f"![{section.title}]({name})" for name in section.pictures]
+    return "\n\n".join([section_text(section).rstrip(), *shown])
+
+
 def write(content: Mapping[str, Any], sections: Mapping[str, Section], folder: Path) -> None:
-    """Write results.md and results.json into this folder."""
+    """Write results.md, its pictures and results.json into this folder."""
     folder.mkdir(parents=True, exist_ok=True)
     machine = content["machine"]
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
@@ -142,7 +151,10 @@ def write(content: Mapping[str, Any], sections: Mapping[str, Section], folder: P
         goals_table(content["goals"]).rstrip(),
         *(f"**{name} could not be measured:** {reason}" for name, reason in content["failed"].items()),
     ]
-    text = "\n\n".join([*head, *(section_text(section).rstrip() for section in sections.values())])
+    text = "\n\n".join([*head, *(_with_pictures(section) for section in sections.values())])
+    for section in sections.values():
+        for name, picture in section.pictures.items():
+            (folder / name).write_bytes(picture)
     (folder / "results.md").write_text(text + "\n", encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"Written: {folder / 'results.md'} and results.json")

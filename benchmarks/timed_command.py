@@ -31,6 +31,9 @@ STARTED = "MNISTLAB_BENCH_STARTED"  # time.time() of the parent when it started 
 # (module, function or method, stage). A test checks that they all exist.
 TIMED = (
     ("mnistlab.sweep.command_line", "check_command", "command line"),
+    ("hydra._internal.config_loader_impl", "ConfigLoaderImpl.load_configuration", "compose"),
+    ("mnistlab.sweep.conduct", "plan_sweep", "plan"),
+    ("mnistlab.sweep.conduct", "compare_jobs", "report"),
     ("mnistlab.data.loading", "load", "data"),
     ("mnistlab.training.fitting", "resident_of", "data"),
     ("mnistlab.experiment", "build_model", "model"),
@@ -51,6 +54,7 @@ TIMED = (
     ("mnistlab.experiment", "save", "save"),
 )
 JOB = ("mnistlab.experiment", "run")
+WHOLE = ("report",)  # stages inside one of these are not subtracted: it waits for the background process, which draws
 REST = "rest"
 # They execute modules, at once or, for `startup.DeferringFinder`, on first use.
 LOADERS = ((SourceFileLoader, "exec_module"), (ExtensionFileLoader, "create_module"))
@@ -72,7 +76,7 @@ class Stages:
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Charge the time inside to this stage."""
-        if threading.get_ident() != self._main:
+        if threading.get_ident() != self._main or self._stack[-1] in WHOLE:
             yield
             return
         self.charge()

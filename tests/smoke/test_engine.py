@@ -263,6 +263,52 @@ def test_jobs_of_one_shape_share_the_program_but_not_the_weights() -> None:
     assert losses[0] != losses[1]
 
 
+def train_in_rounds(num_options: int, num_rounds: int, forget: bool) -> list[list[float]]:
+    """Losses of options that need a program each, all of them once with each seed; forget: compile every job anew."""
+    program._programs.clear()
+    losses = []
+    for seed in range(num_rounds):
+        for option in range(num_options):
+            if forget:
+                program._programs.clear()
+            keras.utils.set_random_seed(seed)
+            network = compiled(Case(lambda option=option: optimizers.SGD(0.1, momentum=option / 100)))
+            result = fit(network, few_digits(), epochs=1, batch_size=32, seed=seed, engine="fused")
+            losses.append([*column(result, "loss"), *column(result, "val_loss")])
+    return losses
+
+
+@pytest.mark.long
+def test_the_second_seed_of_many_options_compiles_nothing_and_gives_the_same_numbers(monkeypatch) -> None:
+    traced: list[object] = []
+    run_block = program.Program._run_block
+
+    def count(self, *data):
+        traced.append(self)
+        return run_block(self, *data)
+
+    monkeypatch.setattr(program.Program, "_run_block", count)
+    num_options = program.FEW_PROGRAMS + 1
+    losses = train_in_rounds(num_options, 2, forget=False)
+    assert len(set(map(id, traced))) == num_options
+    num_traced = len(traced)
+    assert losses == train_in_rounds(num_options, 2, forget=True)
+    assert len(traced) == 3 * num_traced
+
+
+def test_few_programs_are_kept_of_large_networks(monkeypatch) -> None:
+    program._programs.clear()
+    monkeypatch.setattr(program, "KEPT_BYTES", 100_000)
+    networks = [
+        compiled(Case(lambda: optimizers.SGD(0.1), network=functools.partial(mlp, units=8 + n))) for n in range(10)
+    ]
+    assert all(program.program_for(network) for network in networks)
+    assert len(program._programs) == program.FEW_PROGRAMS
+    monkeypatch.setattr(program, "KEPT_BYTES", 10_000_000)
+    assert all(program.program_for(network) for network in networks)
+    assert len(program._programs) == 10
+
+
 def test_the_length_of_a_block_changes_no_number(monkeypatch) -> None:
     """It depends on the machine's speed."""
     results = []

@@ -31,6 +31,7 @@ from mnistlab.config import conf_folder, hydra_internals, register
 from mnistlab.runtime import keras_internals, startup
 from mnistlab.tracking import mlflow_internals
 
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
@@ -52,16 +53,34 @@ def check_composing(folder: Path) -> None:
         GlobalHydra.instance().hydra = None
 
 
-def check_start_jobs_quickly(folder: Path) -> None:
-    original = hydra_internals.Sweeper.validate_batch_is_legal  # a command in this process may have replaced it
-    method = Path(inspect.getfile(hydra_internals.Sweeper)).read_text().partition("def validate_batch_is_legal(")[2]
+def check_starting_jobs_quickly(folder: Path) -> None:
+    method = inspect.getsource(hydra_internals.Sweeper.validate_batch_is_legal)
     assert "load_sweep_config" in method  # what it costs: it composes each job
     sweeper = Plugins.instance()._instantiate(OmegaConf.create({"_target_": BASIC_SWEEPER, "max_batch_size": None}))
-    try:
-        hydra_internals.start_jobs_quickly()
+    launcher = Plugins.instance()._instantiate(OmegaConf.create({"_target_": BASIC_LAUNCHER}))
+    with hydra_internals.starting_jobs_quickly(lambda overrides: 0.5):
         sweeper.validate_batch_is_legal([["optimizer=sgd"]])  # with no configuration to compose from
-    finally:
-        hydra_internals.Sweeper.validate_batch_is_legal = original
+        (result,) = launcher.launch([["optimizer=sgd"]], initial_job_idx=0)
+        assert (result.overrides, result.return_value) == (["optimizer=sgd"], 0.5)
+    assert inspect.getsource(hydra_internals.Sweeper.validate_batch_is_legal) == method
+    with pytest.raises(AssertionError):  # it was not set up
+        launcher.launch([["optimizer=sgd"]], initial_job_idx=0)
+
+
+def check_composing_files_once(folder: Path) -> None:
+    names = (
+        (hydra_internals.ConfigRepository, "load_config"),
+        (hydra_internals.config_loader_impl, "create_defaults_list"),
+        (hydra_internals.ConfigLoaderImpl, "_compose_config_from_defaults_list"),
+    )
+    originals = [getattr(owner, name) for owner, name in names]
+    source = inspect.getsource(hydra_internals.ConfigLoaderImpl._load_configuration_impl)
+    assert "create_defaults_list(" in source
+    assert "_compose_config_from_defaults_list(" in source
+    with hydra_internals.composing_files_once(), hydra_internals.composing(str(conf_folder())):
+        assert [compose("train", overrides=[f"seed={seed}"]).seed for seed in (7, 8)] == [7, 8]
+        assert all(getattr(owner, name) is not one for (owner, name), one in zip(names, originals, strict=True))
+    assert [getattr(owner, name) for owner, name in names] == originals
 
 
 def check_list_options_quickly(folder: Path) -> None:
@@ -281,7 +300,8 @@ def check_global_seed_state(folder: Path) -> None:
 
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
-    "hydra.plugins.sweeper.Sweeper.validate_batch_is_legal": check_start_jobs_quickly,
+    "hydra.plugins.sweeper.Sweeper.validate_batch_is_legal, BasicLauncher.launch": check_starting_jobs_quickly,
+    "hydra._internal.config_loader_impl.create_defaults_list": check_composing_files_once,
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": check_list_options_quickly,
     "hydra.core.global_hydra.GlobalHydra.hydra": check_composing,
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,

@@ -7,7 +7,9 @@ import signal
 
 import pytest
 
+from mnistlab.config import ConfigError, secrets
 from mnistlab.runtime.child_process import ChildProcess, ChildProcessDied
+from mnistlab.sweep import command_line
 from mnistlab.tracking import background
 
 PATIENCE_SECONDS = 120
@@ -71,3 +73,35 @@ def test_detached_it_is_left_alone(child, tmp_path) -> None:
     assert not child.has_ended
     assert not background._started
     assert background.call(os.getpid) != child.submit(os.getpid).result(PATIENCE_SECONDS)
+
+
+def test_it_is_told_of_secrets_that_become_known_after_its_start(child, monkeypatch) -> None:
+    monkeypatch.setattr(secrets, "_known", {"first-secret"})
+    monkeypatch.setattr(background, "_told", set())
+    background.start()
+    secrets.remember(["second-secret"])
+    assert background.submit(secrets.hide_secrets, "first-secret, second-secret").result(PATIENCE_SECONDS) == (
+        f"{secrets.HIDDEN}, {secrets.HIDDEN}"
+    )
+
+
+def test_abandoned_it_ends_at_once_and_the_next_request_starts_another(child) -> None:
+    waiting = background.submit(signal.pause)
+    background.abandon()
+    assert child.has_ended
+    with pytest.raises(ChildProcessDied):
+        waiting.result(PATIENCE_SECONDS)
+    assert background.pid() is None
+    assert background.call(os.getpid) not in (child.pid, os.getpid())
+
+
+def test_a_sweep_with_a_mistake_leaves_no_process(child, monkeypatch) -> None:
+    monkeypatch.setattr(background, "_started", [])
+    started: list[ChildProcess] = []
+    start = background.start
+    monkeypatch.setattr(background, "start", lambda: started.append(start()) or started[-1])
+    with pytest.raises(ConfigError, match="Did you mean sgd?"):
+        command_line.run(["--multirun", "optimizer=sgdd,adam"])
+    (process,) = started
+    assert process.has_ended
+    assert background.pid() is None

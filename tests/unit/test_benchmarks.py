@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import mnistlab
 from mnistlab.runtime import startup
@@ -22,7 +23,7 @@ SOURCES = Path(mnistlab.__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import checkouts, epochs, machine, memory, report, timed_command  # noqa: E402
+from benchmarks import checkouts, epochs, machine, memory, report, stages, timed_command  # noqa: E402
 from benchmarks.common import Bench, ImageFile, Section, format_ratio, format_seconds, median, run_python  # noqa: E402
 from benchmarks.scale import DEFAULT, QUICK  # noqa: E402
 
@@ -59,6 +60,16 @@ def test_a_stage_is_charged_without_the_stages_inside_it(monkeypatch: pytest.Mon
     timers.end_job()
     assert timers.jobs == [{timed_command.REST: 1.25, "outer": 2.5, "inner": 7.0}]
     assert not timers.seconds
+
+
+def test_a_report_is_charged_with_its_waiting_for_the_background_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 4.0, 4.5])
+    monkeypatch.setattr(timed_command.time, "perf_counter", lambda: next(clock))
+    timers = timed_command.Stages()
+    with timers.stage("report"), timers.stage("background"):
+        pass
+    timers.charge()
+    assert timers.seconds == {timed_command.REST: 1.5, "report": 3.0}
 
 
 @pytest.mark.parametrize("deferred", [False, True])
@@ -129,6 +140,26 @@ def test_the_report_has_the_figures_and_no_path(tmp_path: Path) -> None:
     assert "run could not be measured" in text
     assert "A note." in text
     assert read["sections"]["batch32"]["samples"] == {"it": [1.0, None]}
+
+
+def test_the_stages_of_a_sweep_are_a_table_and_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs = [{"imports": 2.0, "compile": 1.0, "train": 3.0}, *[{"compile": 0.5, "train": 1.5}] * 6, {"report": 1.0}]
+    monkeypatch.setattr(stages, "stage_seconds", lambda bench, root, *overrides: jobs)
+    section = stages.sweep_stages(bench_at(tmp_path))
+    assert yaml.safe_load((PROJECT / "conf" / "sweep" / "optimizers.yaml").read_text())["hydra"]["sweeper"][
+        "params"
+    ] == {"optimizer": ",".join(section.header[1:8])}
+    rows = {row[0]: row[1:] for row in section.rows}
+    assert rows["imports"] == ["2.00", *[""] * 7, "2.00", "11%"]
+    assert rows["compile"] == ["1.00", *["0.50"] * 6, "", "4.00", "21%"]
+    assert rows["**all**"] == ["**6.00**", *["**2.00**"] * 6, "**1.00**", "**19.0**", ""]
+    assert section.figures["sweep.beyond_training_share"] == pytest.approx(7 / 19)
+    content = report.results(machine.facts(), bench_at(tmp_path), {"sweep_stages": section}, {}, 61.0)
+    report.write(content, {"sweep_stages": section}, tmp_path / "out")
+    assert "![Where the seconds" in (tmp_path / "out" / "results.md").read_text()
+    assert (tmp_path / "out" / "sweep_stages.png").read_bytes().startswith(b"\x89PNG")
+    (picture,) = section.pictures.values()
+    assert picture != stages.draw_stages(section.header[1:9], jobs[::-1], ["imports", "compile", "train", "report"])
 
 
 def test_memory_is_read_from_both_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,17 @@
 """The private names of Hydra that mnistlab uses, each with its reason. A test fails when Hydra renames one."""
 
 import contextlib
+import copy
+import dataclasses
+import importlib
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core import utils as hydra_utils
@@ -16,10 +20,13 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
 from mnistlab.config import secrets
+
+config_loader_impl: Any = importlib.import_module(ConfigLoaderImpl.__module__)  # the module, whose names are replaced
 
 
 def argument_parser() -> ArgumentParser:
@@ -68,9 +75,85 @@ def only_these_jobs(jobs: Sequence[Sequence[str]]) -> Iterator[None]:
         sweeper.split_arguments = original
 
 
-def start_jobs_quickly() -> None:
-    """Let a sweeper start jobs without composing each of them to see whether it can: mnistlab has checked them."""
+@contextlib.contextmanager
+def starting_jobs_quickly(known_value: Callable[[Sequence[str]], float | None]) -> Iterator[None]:
+    """While this lasts, jobs are not composed to see whether they can be: mnistlab has checked them.
+
+    known_value: overrides of a job -> its objective, if the job is not to be run; else None. Hydra's own launcher then
+    does not compose the job; the numbers of the others stay. Other launchers start it.
+    """
+    launcher: Any = next(one for one in Plugins.instance().discover(Launcher) if one.__name__ == "BasicLauncher")
+    original, validate = launcher.launch, Sweeper.validate_batch_is_legal
+
+    def launch(self: Any, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[hydra_utils.JobReturn]:
+        results: list[hydra_utils.JobReturn] = []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            if (value := known_value(overrides)) is None:
+                results += original(self, [overrides], number)
+            else:
+                done = hydra_utils.JobStatus.COMPLETED
+                results.append(hydra_utils.JobReturn(overrides, status=done, _return_value=value))
+        return results
+
+    launcher.launch = launch
     Sweeper.validate_batch_is_legal = lambda self, batch: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        launcher.launch = original
+        Sweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
+
+
+@contextlib.contextmanager
+def composing_files_once() -> Iterator[None]:
+    """While this lasts, each file is read once, and the files of equal choices are put together once.
+
+    The jobs of a sweep that differ in values only, such as the seed, then share that work, and so do the check of a
+    job and its start by Hydra's launcher in this process. A file that is edited meanwhile changes no job: what was
+    checked is what runs.
+    """
+    files: dict[tuple, Any] = {}
+    lists: dict[tuple, Any] = {}
+    composed: dict[int, Any] = {}
+    load, list_defaults = ConfigRepository.load_config, config_loader_impl.create_defaults_list
+    put_together = ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def load_once(self: Any, config_path: str) -> Any:
+        key = (*_places(self), config_path)
+        if key not in files:
+            files[key] = load(self, config_path)
+        return copy.deepcopy(files[key])  # Hydra puts the nodes of a file into the configuration
+
+    def list_defaults_once(
+        repo: Any, config_name: str | None, overrides_list: list[Override], prepend_hydra: bool, skip_missing: bool
+    ) -> Any:
+        given = [override for override in overrides_list if not override.is_sweep_override()]
+        values = [one for one in given if isinstance(one.value(), dict) or not repo.group_exists(one.key_or_group)]
+        choices = tuple(override.input_line for override in given if override not in values)
+        key = (*_places(repo), config_name, prepend_hydra, skip_missing, choices)
+        if key not in lists:
+            lists[key] = list_defaults(repo, config_name, overrides_list, prepend_hydra, skip_missing)
+        return dataclasses.replace(lists[key], config_overrides=values)
+
+    def put_together_once(self: Any, defaults: Any, repo: Any) -> Any:
+        if id(defaults) not in composed:  # `lists` keeps it, so no other has this id
+            composed[id(defaults)] = put_together(self, defaults, repo)
+        return copy.deepcopy(composed[id(defaults)])
+
+    ConfigRepository.load_config = load_once  # type: ignore[method-assign]
+    config_loader_impl.create_defaults_list = list_defaults_once
+    ConfigLoaderImpl._compose_config_from_defaults_list = put_together_once  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigRepository.load_config = load  # type: ignore[method-assign]
+        config_loader_impl.create_defaults_list = list_defaults
+        ConfigLoaderImpl._compose_config_from_defaults_list = put_together  # type: ignore[method-assign]
+
+
+def _places(repository: Any) -> list[tuple[str, str]]:
+    """Where a repository looks for files, in this order."""
+    return [(source.provider, source.path) for source in repository.get_sources()]
 
 
 def list_options_quickly() -> None:

@@ -54,7 +54,8 @@ def run(words: Sequence[str]) -> Ended:
     try:
         with trust.trusting(arguments.trust):
             if starts_jobs(arguments):
-                status, sweep = _run_jobs(arguments, run_hydra)
+                with hydra_internals.composing_files_once():
+                    status, sweep = _run_jobs(arguments, run_hydra)
             else:
                 run_hydra()
     except (HydraException, OmegaConfBaseException) as error:
@@ -64,10 +65,19 @@ def run(words: Sequence[str]) -> Ended:
 
 def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[int, Sweep | None]":
     """Run the experiment or the sweep; returns the sweep and its status."""
-    from mnistlab.tracking import stores  # not for --help
+    from mnistlab.tracking import background, stores  # not for --help
 
-    command = check_command(arguments)
-    stores.check_writable(Path(command.configs[0].paths.root))
+    is_sweep = arguments.multirun or any(word.startswith("sweep=") for word in arguments.overrides)
+    starts_early = is_sweep and background.pid() is None
+    if starts_early:
+        background.start()  # its libraries load while the jobs are checked
+    try:
+        command = check_command(arguments)
+        stores.check_writable(Path(command.configs[0].paths.root))
+    except BaseException:
+        if starts_early:
+            background.abandon()
+        raise
     if not command.multirun:
         run_hydra()
         return 0, None
@@ -76,8 +86,8 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
     job.prepare_process(command.configs[0], close_orphans=False)
     with startup.loading():
         from mnistlab.sweep.conduct import run_sweep
-    hydra_internals.start_jobs_quickly()
-    return run_sweep(command, run_hydra)
+    with hydra_internals.starting_jobs_quickly(job.known_value):
+        return run_sweep(command, run_hydra)
 
 
 def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ import logging
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
         planned = _read_plan(config, announce=not isolated)
         if not planned.get("runs", True):
             _remove_if_unused(folder)
-            return math.nan if planned["objective"] is None else float(planned["objective"])
+            return _objective(planned)
         return _run_planned(config, composed, isolated)
     except KeyboardInterrupt as error:
         if config is None or not _runs_for_another_process(config):
@@ -161,12 +162,8 @@ def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
         return {}
     from mnistlab.sweep.results import job_key
 
-    file = Path(config.sweep.plan)
-    plan = json.loads(file.read_text(encoding="utf-8"))
     key = job_key(config.overrides)
-    entry: dict[str, Any] = plan["jobs"].get(key, {})
-    if outcomes.has_ended(file.parent, key):  # listed twice: optimizer=adam,adam; or before a launcher's worker died
-        entry |= {"runs": False}
+    plan, entry = _entry(Path(config.sweep.plan), key)
     tags = {"sweep.id": plan["sweep"], "sweep.kind": "job", "sweep.job": key, "sweep.start": plan["start"]}
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
@@ -176,6 +173,31 @@ def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
     if entry.get("runs") and announce:
         log.info("\n%s", entry["line"])
     return entry
+
+
+def known_value(overrides: Sequence[str]) -> float | None:
+    """The objective of a job that the sweep's plan does not let run, NaN if it has none; None: the job has to run."""
+    files = [Path(word.partition("=")[2]) for word in overrides if word.startswith("sweep.plan=")]
+    if not files or not files[-1].is_file():  # outside a sweep, or Hydra has escaped the file's name
+        return None
+    from mnistlab.sweep.results import job_key
+
+    _, entry = _entry(files[-1], job_key(overrides))
+    return None if entry.get("runs", True) else _objective(entry)
+
+
+def _entry(file: Path, key: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sweep's plan, and a job's entry in it."""
+    plan = json.loads(file.read_text(encoding="utf-8"))
+    entry: dict[str, Any] = plan["jobs"].get(key, {})
+    if outcomes.has_ended(file.parent, key):  # listed twice: optimizer=adam,adam; or before a launcher's worker died
+        entry |= {"runs": False}
+    return plan, entry
+
+
+def _objective(entry: dict[str, Any]) -> float:
+    """The objective of a job that does not run, NaN if it has none."""
+    return math.nan if entry.get("objective") is None else float(entry["objective"])
 
 
 def _remove_if_unused(folder: Path) -> None:

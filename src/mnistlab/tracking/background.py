@@ -18,6 +18,7 @@ LOADED_FIRST = ("mlflow", "mlflow.store.tracking.sqlalchemy_store")
 LOADED_NEXT = ("sklearn.metrics", "mnistlab.evaluation.figures", "mlflow.pyfunc", "mnistlab.comparison.report")
 
 _started: list[ChildProcess] = []
+_told: set[str] = set()  # the secrets that the last of them knows
 
 
 def start() -> ChildProcess:
@@ -27,8 +28,10 @@ def start() -> ChildProcess:
         exits.when_stopped(detach)
     if not _started or _started[-1].has_ended:
         _started.append(ChildProcess("background", LOADED_FIRST, LOADED_NEXT))
-        if secrets.known():
-            _started[-1].submit(secrets.remember, secrets.known())  # it reports errors of its own
+        _told.clear()
+    if new := set(secrets.known()) - _told:
+        _told.update(new)
+        _started[-1].submit(secrets.remember, sorted(new))  # it reports errors of its own
     return _started[-1]
 
 
@@ -75,6 +78,12 @@ def submit_or_run_here(function: Callable[..., None], *arguments: Any) -> Callab
             function(*arguments)
 
     return complete
+
+
+def abandon() -> None:
+    """End the process at once: nothing will be asked of it."""
+    while _started:
+        _started.pop().kill()
 
 
 def detach() -> None:

@@ -24,7 +24,8 @@ BLOCK_SECONDS = 0.4  # the longest that Ctrl-C, the progress bar and the NaN che
 BLOCK_IMAGES = 65_536  # the most predictions that are held for the metrics
 EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once; where that changes variables, chunks are
 KERAS_EVALUATION_IMAGES = 1000  # as in plain Keras, so that as many random numbers are drawn
-PROGRAMS_KEPT = 8  # compiled programs that a process caches for later jobs of the same shape
+# Compiled programs cached for later jobs of the same shape, as a sweep's next seed; while they are small, more of them.
+PROGRAMS_KEPT, FEW_PROGRAMS, KEPT_BYTES = 24, 8, 2**28
 
 # On a CPU, XLA runs these layers 2 to 10 times faster than TensorFlow's kernels. All other layers run on the kernels:
 # in XLA convolutions take 40 times as long, random numbers 20 times (and differ from Keras's), some do not compile.
@@ -286,7 +287,9 @@ def program_for(network: keras.Model) -> Program:
 
 def _keep(signature: str | int, program: Program) -> Program:
     _programs[signature] = program
-    while len(_programs) > PROGRAMS_KEPT:
+    num_bytes = sum(int(np.prod(one.shape)) * one.dtype.size for kept in _programs.values() for one in kept.state)
+    limit = PROGRAMS_KEPT if num_bytes <= KEPT_BYTES and isinstance(signature, str) else FEW_PROGRAMS
+    while len(_programs) > limit:
         _programs.popitem(last=False)
     return program
 
