@@ -1,5 +1,6 @@
 """The sentences of an answer."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from mnistlab.comparison.question import Question
@@ -8,6 +9,7 @@ from mnistlab.comparison.results import OptionSummary, Pair
 from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import MODERATION_MIN_OPTIONS
 from mnistlab.comparison.wording import (
+    describe_beaten,
     describe_failures,
     describe_seeds,
     format_difference,
@@ -92,21 +94,15 @@ def describe_winner(
     """The verdict on a winner of the search for the best. found: its pairs, that with the closest option first."""
     option = next(option for option in options if option.name == winner)
     value = f"{format_value(objective, option.mean)} {objective}"
-    seeds = describe_seeds(found)
-    direct = [pair for pair in found if pair.first == winner and pair.decision == "better"]
-    start = f"{_full_name(winner, options, pairs)} is best with {value}"
-    failures = describe_failures(option)
-    if not direct:
-        return f"{start}: every other option is beaten by another one ({seeds}){failures}."
-    closest = direct[0]
-    difference = ""
-    if closest.advantage is not None and closest.low is not None and closest.high is not None:
-        difference = f" by {format_difference(objective, closest.advantage, closest.low, closest.high)}"
-    num_others = len(found) - 1
-    others = {0: "", 1: " and the other option"}.get(num_others, f" and all {num_others} others")
-    if len(direct) < len(found):
-        others = "; the others are beaten by it or by one that it beats"
-    return f"{start}: it beats {_full_name(closest.second, options, pairs)}{difference}{others} ({seeds}){failures}."
+    failures, name = describe_failures(option), _full_name(winner, options, pairs)
+    others = [pair.second if pair.first == winner else pair.first for pair in found]
+    if not all(pair.first == winner and pair.decision == "better" for pair in found):
+        beaten = "the other option" if len(others) == 1 else f"all {len(others)} others"
+        by = "it or by an option that it beats"
+        return f"{name} is best with {value}: {beaten} were beaten by {by} ({describe_seeds(found)}){failures}."
+    full = [_full_name(other, options, pairs) for other in others]
+    renamed = [dataclasses.replace(pair, first=name, second=other) for pair, other in zip(found, full, strict=True)]
+    return f"{describe_beaten(name, value, dict(zip(full, renamed, strict=True)), objective)}{failures}."
 
 
 def describe_open_race(options: Sequence[OptionSummary], race: Race, pairs: Sequence[Pair], objective: str) -> str:

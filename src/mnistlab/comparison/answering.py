@@ -43,9 +43,11 @@ class Scores:
         return self.values if self.direction == "higher" else -self.values
 
 
-def distinct(names: Sequence[str], values: Floats, pairs: Sequence[Pair]) -> tuple[list[str], Floats]:
-    """The options without those that have the same runs as another one."""
-    kept = [group[0] for group in group_same_runs(names, pairs)]
+def distinct(
+    options: Sequence[OptionSummary], names: Sequence[str], values: Floats, pairs: Sequence[Pair]
+) -> tuple[list[str], Floats]:
+    """The options without those that have the same runs as another one. names: of the rows of the values."""
+    kept = [group[0] for group in group_same_runs([option.name for option in options], pairs)]
     return kept, values[[list(names).index(name) for name in kept]]
 
 

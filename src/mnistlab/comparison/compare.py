@@ -121,8 +121,8 @@ def _compare(
     defaults = default_learning_rates
     grid = learning_rate_grid(records, objective, direction, defaults, alpha, step) if is_grid else None
     notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
-    names, values = distinct(list(groups), scores, pairs)
     pairs = _sort_pairs(pairs, options)
+    names, values = distinct(options, list(groups), scores, pairs)
     answered = answer(question, Scores(names, values, objective, direction, alpha, step, looks), options, pairs)
     has_own_table = grid is not None and set(GRID_AXES) <= set(keys)
     return Comparison(

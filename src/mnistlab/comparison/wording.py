@@ -80,7 +80,7 @@ def verdict(options: Sequence[OptionSummary], pairs: Sequence[Pair], objective: 
     against = {option.name: against[option.name] for option in trained if option is not leader}
     tied = [name for name, pair in against.items() if pair.decision != "better" or pair.first != leader.name]
     if not tied:
-        return f"{_describe_winner(leader.name, value, against, objective)}{failures}."
+        return f"{describe_beaten(leader.name, value, against, objective)}{failures}."
     if len(tied) == len(against):
         return f"{_describe_no_winner(leader.name, value, against)}{failures}."
     return f"{_describe_shared_lead(leader.name, value, against, tied)}{failures}."
@@ -122,7 +122,7 @@ def _without_repeats(
     )
 
 
-def _describe_winner(leader: str, value: str, beaten: Mapping[str, Pair], objective: str) -> str:
+def describe_beaten(leader: str, value: str, beaten: Mapping[str, Pair], objective: str) -> str:
     """The leader beats every other option; the difference to the closest one is given."""
     closest, pair = next(iter(beaten.items()))
     sentence, seeds = describe_pair(pair, objective), describe_seeds(beaten.values())
