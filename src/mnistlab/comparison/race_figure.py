@@ -30,8 +30,8 @@ def rounds_figure(comparison: Comparison) -> Figure | None:
     height = 1.25 * num_rows + 0.95
     unit = "points" if scale == 100 else comparison.objective
     title = f"Behind the leader after each round, in {unit}"
-    footnote = "Dot: difference to the round's leader; bar: interval, below 0 where the option is out"
-    figure = layout.new_figure(height, title, footnote)
+    footnote = "dot: difference to the round's leader; bar: its interval, below 0 where the option is out"
+    figure = layout.new_figure(height, title, [footnote])
     width, _ = figure.get_size_inches()
     panel = (width - 0.55) / num_columns
     seeds = [found.num_seeds for found in answer.rounds]

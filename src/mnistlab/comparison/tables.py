@@ -50,7 +50,10 @@ def with_counterpart(table: Table, comparison: Comparison) -> Table:
 
 
 def pairs_table(comparison: Comparison) -> Table | None:
-    """Pairs with Holm-corrected p values; if there are many, those with the leader; None for one seed."""
+    """Pairs with Holm-corrected p values; if there are many, those with the leader; None for one seed, and for a sweep
+    until a verdict, which has withheld seeds from some of them (pairs.csv has them)."""
+    if comparison.answer and comparison.answer.rounds:
+        return None
     if {pair.decision for pair in comparison.pairs} <= {"one seed", "same runs"}:
         return None
     pairs, title = comparison.pairs, "All pairs of options"
