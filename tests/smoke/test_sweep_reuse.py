@@ -67,16 +67,16 @@ def test_a_reused_run_has_the_label_that_this_sweep_asked_for(trainer: Trainer) 
 def test_a_sweep_of_one_seed_ends_with_the_command_for_more(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=momentum,adam", "data.keep={3: 0.5}")
     ended = trainer(*words)
-    (line,) = [line for line in ended.out.splitlines() if line.endswith("sweep.seeds=5")]
+    (line,) = [line for line in ended.out.splitlines() if line.endswith("sweep.until=verdict")]
     start, *command = shlex.split(line)
-    assert (start, command) == ("python", ["-m", "mnistlab.train", *words, "sweep.seeds=5"])
+    assert (start, command) == ("python", ["-m", "mnistlab.train", *words, "sweep.until=verdict"])
     listed = trainer(*command[2:], "sweep.dry_run=true").out
-    assert "10 jobs, 2 of them done" in listed
-    assert "sweep.seeds=5" not in trainer("--multirun", *BASE, "optimizer=momentum,adam", "sweep.seeds=2").out
+    assert "6 jobs, 2 of them done" in listed
+    assert "sweep.until" not in trainer("--multirun", *BASE, "optimizer=momentum,adam", "sweep.seeds=2").out
     (parent,) = [run for run in trainer.runs() if run.tags.get("sweep.num_jobs") == "2"]
     assert f"Repeat: `python -m mnistlab.train {shlex.join(words)}`" in parent.tags["mlflow.note.content"]
     trusting = trainer("--multirun", *BASE, "optimizer=momentum,adam", "trust=[my_code]", "fit.epochs=3").out
-    assert "fit.epochs=3 'trust=[my_code]' sweep.seeds=5" in trusting
+    assert "fit.epochs=3 'trust=[my_code]' sweep.until=verdict" in trusting
 
 
 def test_finished_jobs_are_not_run_again(trainer: Trainer) -> None:

@@ -30,7 +30,6 @@ from mnistlab.tracking.sync import sync_command, unsynced_run
 
 MAX_DESCRIPTION_LENGTH = 7500  # MLflow keeps 8,000 characters of a tag
 MAX_REPEAT_LENGTH = 2000
-NUM_SEEDS = 5  # with fewer, few differences can be told from luck
 LINKED = {
     "report": "report.html",
     "final values": "figures/final_values.png",
@@ -124,7 +123,7 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
     write_results(results, sweep.folder)
     if sweep.parent is None:
         return
-    sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results)})
+    sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results), "sweep.num_jobs": str(len(sweep.jobs))})
     _record_data(sweep)
     for name in FILE_NAMES:
         sweep.parent.submit("log_file", (sweep.folder / name).resolve())
@@ -219,12 +218,11 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
 
 
 def command_until_verdict(sweep: Sweep) -> str:
-    """The command that repeats the jobs of a sweep with as many seeds as a verdict takes; with Hydra's other sweepers,
-    which choose the jobs themselves, with five. It names the packages that the user has trusted."""
+    """The command that repeats the jobs of a sweep with as many seeds as a verdict takes. It names the packages that
+    the user has trusted."""
     kept = [word for word in sweep.words if not word.startswith("sweep.seeds=")]
     trust = [f"trust=[{','.join(sweep.trusted)}]"] if sweep.trusted else []
-    is_listed = any(word.startswith("seed=") and "," in word for word in kept)
-    return train_command([*kept, *trust, f"sweep.seeds={NUM_SEEDS}" if is_listed else "sweep.until=verdict"])
+    return train_command([*kept, *trust, "sweep.until=verdict"])
 
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:
