@@ -16,6 +16,19 @@ def problems(
     return list(question_problems(Command(True, configs, list(swept), [], sweeper=sweeper), swept))
 
 
+def test_a_time_to_target_needs_the_accuracy_and_has_a_direction() -> None:
+    assert problems("sweep.objective=seconds_to_0.97") == []
+    assert direction(compose_config(["sweep.objective=seconds_to_0.97"])) == "lower"
+    (problem,) = problems("sweep.objective=seconds_to_0.97", "fit.metrics=[]", "sweep.targets=[]")
+    assert "must be a metric that the runs record. Received: seconds_to_0.97" in problem
+
+
+def test_rounds_do_not_answer_which_option_is_the_fastest() -> None:
+    assert problems("sweep.question=fastest_within:0.5") == []
+    (problem,) = problems("sweep.question=fastest_within:0.5", "sweep.until=verdict")
+    assert problem.endswith("Received: sweep.question=fastest_within:0.5; give sweep.seeds instead.")
+
+
 @pytest.mark.parametrize("question", ["best", "better_than:adam", "equivalent:0.2"])
 def test_the_questions_that_a_sweep_can_answer(question: str) -> None:
     assert problems(f"sweep.question={question}", "sweep.until=verdict") == []
@@ -57,7 +70,7 @@ def test_the_usual_question_has_no_problems() -> None:
         ("sweep.axes=[model]", "Received: model, which is mlp in every job. This sweep varies: optimizer."),
         ("sweep.axes=[optimizer,optimizer]", "each setting once. Received twice: optimizer."),
         ("sweep.axes=[paths.root]", "must list settings. Received: paths.root."),
-        ("sweep.question=fastest", "must be best, better_than:OPTION (better_than:adam) or equivalent:MARGIN"),
+        ("sweep.question=fastest", "must be best, better_than:OPTION (better_than:adam), equivalent:MARGIN or"),
         ("sweep.question=better_than:adma", "Did you mean adam? Choices: adam, sgd."),
         ("sweep.question=equivalent:-1", "a number above 0, for accuracies in points (equivalent:0.2)"),
         ("sweep.max_seconds=60", "the limit of a job is sweep.job_max_seconds. Received: 60."),

@@ -22,6 +22,8 @@ def _title(answer: Answer) -> str:
     kind, _, argument = answer.question.partition(":")
     if kind == "better_than":
         return f"which options differ from {argument}"
+    if kind == "fastest_within":
+        return f"which option is the fastest within {argument} of the best"
     return f"which options are equivalent within {argument}" if kind == "equivalent" else "which option is best"
 
 

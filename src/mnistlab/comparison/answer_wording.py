@@ -75,6 +75,11 @@ def _describe_question(question: Question, level: str) -> str:
             "The question: which options are equivalent; two one-sided t tests against the margin (Schuirmann 1987), "
             "Holm-corrected over all pairs; the interval has the confidence that matches them."
         )
+    if question.kind == "fastest_within":
+        return (
+            "The question: which option is the fastest of those within the margin of the best mean; one-sided t tests "
+            "against the margin, Holm-corrected; then the search for the best by the logarithms of the seconds."
+        )
     return (
         "The question: which option is best. An option is beaten if a candidate is better at the one-sided level "
         f"{level} / m, with m candidates left; beaten ones are excluded, and the only one left is best. The "

@@ -21,13 +21,17 @@ from mnistlab.comparison.race import Race, find_pair, half_width, race_for_best,
 from mnistlab.comparison.results import Answer, Decision, Direction, OptionSummary, Pair, finite_or_none
 from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs
+from mnistlab.comparison.trade import Trade, find_fastest
 from mnistlab.comparison.wording import describe_pair, group_same_runs, verdict
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What an answer is computed from. names: of the distinct options; values: shape (options, seeds), NaN where none
-    trained, columns in the order of the seeds; looks: None unless the options were compared after every seed."""
+    """What an answer is computed from.
+
+    names: of the distinct options; values: shape (options, seeds), NaN where none trained, columns in the order of the
+    seeds; looks: None unless the options were compared after every seed; seconds: of the trainings, as the values.
+    """
 
     names: Sequence[str]
     values: Floats
@@ -36,6 +40,7 @@ class Scores:
     alpha: float = statistics.ALPHA
     resolution: float = 0.0
     looks: Looks | None = None
+    seconds: Floats | None = None
 
     @property
     def signed(self) -> Floats:
@@ -59,6 +64,8 @@ def answer(question: Question, scores: Scores, options: Sequence[OptionSummary],
     """
     if question.kind == "better_than":
         return _compare_with_baseline(question, scores, options, pairs)
+    if question.kind == "fastest_within":
+        return _find_fastest(question, scores, options)
     if question.kind == "equivalent":
         return _find_equivalent(question, scores, options, pairs)
     return _search_best(question, scores, options, pairs)
@@ -182,6 +189,18 @@ def _baseline_pairs(baseline: int, scores: Scores) -> dict[int, Pair]:
             pair = dataclasses.replace(pair, p_holm=float(p_holm), decision="better" if is_better else "undecided")
         found[row] = dataclasses.replace(pair, words=describe_pair(pair, scores.objective))
     return found
+
+
+def _find_fastest(question: Question, scores: Scores, options: Sequence[OptionSummary]) -> Answer:
+    trained = [option for option in options if option.name in scores.names and option.mean is not None]
+    if len(trained) < 2 or scores.seconds is None:
+        return Answer(str(question), "Fewer than two options trained: nothing to compare.", [])
+    leader, margin = trained[0], margin_in_units(question.margin, scores.objective)
+    names = list(scores.names)
+    rest = (scores.objective, scores.alpha, scores.resolution)
+    trade = Trade(names, names.index(leader.name), leader.mean or 0.0, scores.signed, scores.seconds, margin, *rest)
+    words, found, winner = find_fastest(trade, question.margin)
+    return Answer(str(question), words, found, winner)
 
 
 def _find_equivalent(

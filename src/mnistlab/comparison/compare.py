@@ -6,7 +6,7 @@ from typing import Literal
 
 from mnistlab.comparison.answer_wording import describe_method
 from mnistlab.comparison.answering import Scores, answer, distinct
-from mnistlab.comparison.curves import TARGETS, describe_convergence
+from mnistlab.comparison.curves import TARGETS, describe_convergence, missed_targets, with_time_to_target
 from mnistlab.comparison.data_sets import data_identity, group_by_data, is_data_comparison, split_by_data
 from mnistlab.comparison.fairness import fairness_notes
 from mnistlab.comparison.grid import GRID_AXES, at_best_rates, learning_rate_grid
@@ -50,7 +50,7 @@ def compare(
     an objective of unknown direction, and for a `test_` objective: options selected on the test set would make its
     scores optimistic.
     """
-    records, keys = list(records), axis_keys(axis)
+    records, keys = with_time_to_target(records, objective), axis_keys(axis)
     _validate(records, keys, objective)
     data = split_by_data(records)
     if len(data) > 1 and not is_data_comparison(records, keys):
@@ -81,7 +81,7 @@ def compare_by_data(
     others distinguish its options. If all that vary change the data, the data sets are the options of a single
     comparison, with a note on what differs.
     """
-    records, keys = list(records), axis_keys(axis)
+    records, keys = with_time_to_target(records, objective), axis_keys(axis)
     _validate(records, keys, objective)
     settings = (_resolve_direction(objective, direction), alpha, targets, resamples, default_learning_rates)
     asked = (parse_question(question), looks)
@@ -120,10 +120,16 @@ def _compare(
     is_grid = not any(is_varied(records, key) for key in keys if key not in GRID_AXES)
     defaults = default_learning_rates
     grid = learning_rate_grid(records, objective, direction, defaults, alpha, step) if is_grid else None
-    notes = fairness_notes(records, keys) + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    notes = (
+        fairness_notes(records, keys)
+        + missed_targets(groups, objective)
+        + [Note("warning", text) for text in (grid.warnings if grid else [])]
+    )
     pairs = _sort_pairs(pairs, options)
     names, values = distinct(options, list(groups), scores, pairs)
-    answered = answer(question, Scores(names, values, objective, direction, alpha, step, looks), options, pairs)
+    _, seconds = score_matrix({name: groups[name] for name in names}, "train_seconds", seeds)
+    asked = Scores(names, values, objective, direction, alpha, step, looks, seconds)
+    answered = answer(question, asked, options, pairs)
     has_own_table = grid is not None and set(GRID_AXES) <= set(keys)
     return Comparison(
         verdict=_verdict(options, answered, objective, grid),

@@ -1,13 +1,15 @@
 """Learning curves: time to a target, diagnosis (Part 8 of the guide), and which option converges first."""
 
+import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from mnistlab.comparison.metric_names import TIME_TO_TARGET
 from mnistlab.comparison.records import RunRecord, outcome
-from mnistlab.comparison.results import CurveDiagnosis, Direction, TargetTime, finite_or_none
+from mnistlab.comparison.results import CurveDiagnosis, Direction, Note, TargetTime, finite_or_none
 from mnistlab.comparison.wording import join_names
 
 TARGETS = (0.95, 0.97, 0.98)
@@ -51,6 +53,42 @@ def time_to_target(
         censored_median([epoch * run.metrics.get("steps_per_epoch", math.nan) for run, epoch in reached], missing),
         censored_median([_seconds_until(run, epoch) for run, epoch in reached], missing),
     )
+
+
+def with_time_to_target(records: Iterable[RunRecord], objective: str) -> list[RunRecord]:
+    """The records, for an objective such as "seconds_to_0.97" with that number among their metrics.
+
+    Seconds, steps or epochs of the training until the validation accuracy is at least that; infinite, so that the run
+    counts as one without a result, if it never is. The seconds are those without compilation, `training_seconds`.
+    """
+    asked = TIME_TO_TARGET.fullmatch(objective)
+    if asked is None:
+        return list(records)
+    unit, target = asked[1], float(asked[2])
+    return [_with_time(record, objective, unit, target) for record in records]
+
+
+def _with_time(record: RunRecord, objective: str, unit: str, target: float) -> RunRecord:
+    if outcome(record) != "trained" or not record.history.get("val_accuracy"):
+        return record
+    found = time_to_target([record], target)
+    value = {"seconds": found.seconds, "steps": found.steps, "epochs": found.epochs}[unit]
+    metrics = {**record.metrics, objective: math.inf if value is None else value}
+    return dataclasses.replace(record, metrics=metrics)
+
+
+def missed_targets(groups: Mapping[str, Sequence[RunRecord]], objective: str) -> list[Note]:
+    """A warning for each option of which some runs have missed the target of a time to target."""
+    asked = TIME_TO_TARGET.fullmatch(objective)
+    if asked is None:
+        return []
+    notes = []
+    for name, group in groups.items():
+        times = [record.metrics[objective] for record in group if objective in record.metrics]
+        if missed := sum(math.isinf(time) for time in times):
+            counted = f"{missed} of {len(times)} runs of {name} did not reach {100 * float(asked[2]):g} %"
+            notes.append(Note("warning", f"{counted}: they count as diverged, and the mean of the others flatters it"))
+    return notes
 
 
 def censored_median(values: Sequence[float], num_missing: int) -> float | None:

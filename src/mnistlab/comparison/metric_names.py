@@ -12,6 +12,7 @@ BEST_EPOCH = "best_epoch_"
 PREFIXES = ("best_epoch_", "best_", "max_", "min_", "val_", "test_", "train_")
 OF_EPOCHS = re.compile(r"(?:best_epoch_|(?:max|min)_(?=val_)|best_(?!epoch$))(.+)")  # best_: of earlier versions
 IGNORED_ENDINGS = re.compile(r"_(\d+|score|rate|mean)$")  # auc_1, r2_score, true_positive_rate
+TIME_TO_TARGET = re.compile(r"(seconds|steps|epochs)_to_(0?\.\d+|1|1\.0)")  # seconds_to_0.97: a validation accuracy
 LOWER = re.compile(
     r"(^|_)(loss|errors?|r?mse|mae|mape|msle|cross_?entropy|bce|kld|divergence|hinge|poisson|log_?cosh|huber|"
     r"perplexity|log_likelihood|nll|seconds|false_(positive|negative|discovery)s?)$"
@@ -32,6 +33,8 @@ def metric_direction(objective: str) -> Direction | None:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", objective).lower()
     while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
         name = name.removeprefix(prefix)
+    if TIME_TO_TARGET.fullmatch(name):
+        return "lower"
     if re.match(r"neg(ated)?_", name):  # scikit-learn's neg_mean_squared_error: higher is better, but ask
         return None
     while not (LOWER.search(name) or HIGHER.search(name)):

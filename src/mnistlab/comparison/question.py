@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["best", "better_than", "equivalent"]
+Kind = Literal["best", "better_than", "equivalent", "fastest_within"]
 Stopped = Literal["", "clear", "hopeless", "max_seeds"]
 
 
@@ -13,7 +13,8 @@ class Question:
     """What is asked of the options.
 
     kind: "best": which one is best; "better_than": which differ from the baseline, an option; "equivalent": which do
-    not differ by more than the margin, in points for accuracies, else in the objective's unit.
+    not differ by more than the margin, in points for accuracies, else in the objective's unit; "fastest_within": which
+    is the fastest of those within the margin of the best.
     """
 
     kind: Kind = "best"
@@ -38,11 +39,11 @@ def parse_question(text: str) -> Question:
         return Question()
     if kind == "better_than" and argument:
         return Question("better_than", baseline=argument)
-    if kind == "equivalent" and _is_positive(argument):
-        return Question("equivalent", margin=float(argument))
+    if kind in ("equivalent", "fastest_within") and _is_positive(argument):
+        return Question("equivalent" if kind == "equivalent" else "fastest_within", margin=float(argument))
     raise ValueError(
-        "the question must be best, better_than:OPTION (better_than:adam) or equivalent:MARGIN, a number above 0, for "
-        f"accuracies in points (equivalent:0.2). Received: {text}"
+        "the question must be best, better_than:OPTION (better_than:adam), equivalent:MARGIN or fastest_within:MARGIN, "
+        f"a number above 0, for accuracies in points (equivalent:0.2). Received: {text}"
     )
 
 

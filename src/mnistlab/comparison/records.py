@@ -120,12 +120,15 @@ def group_by_option(records: Iterable[RunRecord], keys: Sequence[str]) -> dict[s
     return dict(sorted(groups.items()))
 
 
-def score_matrix(groups: Mapping[str, Sequence[RunRecord]], objective: str) -> tuple[list[int], NDArray[np.float64]]:
+def score_matrix(
+    groups: Mapping[str, Sequence[RunRecord]], objective: str, seeds: Sequence[int] = ()
+) -> tuple[list[int], NDArray[np.float64]]:
     """All seeds, and the objective of trained runs, shape (options, seeds); NaN where no run trained.
 
-    Trained runs of the same option and seed are averaged: they count as one replicate.
+    Trained runs of the same option and seed are averaged: they count as one replicate. seeds: of the columns, if they
+    are known.
     """
-    seeds = sorted({record.seed for group in groups.values() for record in group})
+    seeds = list(seeds) or sorted({record.seed for group in groups.values() for record in group})
     matrix = np.full((len(groups), len(seeds)), np.nan)
     for row, group in enumerate(groups.values()):
         cells: dict[int, list[float]] = defaultdict(list)

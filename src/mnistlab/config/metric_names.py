@@ -13,6 +13,7 @@ OTHER_NAMES = {"FBetaScore": "fbeta_score", "LogCoshError": "logcosh"}
 # As in comparison/metric_names.py, which imports nothing of mnistlab; a test keeps the two together.
 PREFIXES = ("best_epoch_", "best_", "max_", "min_", "val_", "test_", "train_")
 IGNORED_ENDINGS = re.compile(r"_(\d+|score|rate|mean)$")  # auc_1, r2_score, true_positive_rate
+TIME_TO_TARGET = re.compile(r"(seconds|steps|epochs)_to_(0?\.\d+|1|1\.0)")  # seconds_to_0.97: a validation accuracy
 LOWER = re.compile(
     r"(^|_)(loss|errors?|r?mse|mae|mape|msle|cross_?entropy|bce|kld|divergence|hinge|poisson|log_?cosh|huber|"
     r"perplexity|log_likelihood|nll|seconds|false_(positive|negative|discovery)s?)$"
@@ -53,6 +54,8 @@ def metric_direction(metric: str) -> Literal["higher", "lower"] | None:
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", metric).lower()  # KLDivergence
     while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), ""):
         name = name.removeprefix(prefix)
+    if TIME_TO_TARGET.fullmatch(name):
+        return "lower"
     if re.match(r"neg(ated)?_", name):  # scikit-learn's neg_mean_squared_error: higher is better, but ask
         return None
     while not (LOWER.search(name) or HIGHER.search(name)):

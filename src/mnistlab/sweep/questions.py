@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mnistlab.config import Config, SweepConfig, parameters, suggest
-from mnistlab.config.metric_names import metric_direction, metric_names
+from mnistlab.config.metric_names import TIME_TO_TARGET, metric_direction, metric_names
 from mnistlab.config.objectives import BEST_EPOCH, extreme_name
 from mnistlab.config.schema import FIRST_SEEDS
 from mnistlab.tracking import background
@@ -66,6 +66,11 @@ def _until_problems(command: "Command") -> Iterator[str]:
                 f"sweep.job_max_seconds. Received: {sweep.max_seconds:g}."
             )
         return
+    if sweep.question.startswith("fastest_within"):
+        yield (
+            "sweep.until=verdict answers the questions best, better_than and equivalent. "
+            f"Received: sweep.question={sweep.question}; give sweep.seeds instead."
+        )
     first_seeds = len({config.seed for config in command.configs})
     if sweep.max_seeds < first_seeds:
         yield (
@@ -91,7 +96,9 @@ def recorded_metrics(config: Config) -> list[str]:
     epochs, not of the test set."""
     names = ("loss", *metric_names(config.fit.metrics))
     over_epochs = filter(None, (extreme_name(f"val_{name}") for name in names))
-    return [*(f"{BEST_EPOCH}{part}{name}" for part in ("val_", "") for name in names), *over_epochs, "train_seconds"]
+    times = filter(TIME_TO_TARGET.fullmatch, [config.sweep.objective] if "accuracy" in names else [])
+    of_epoch = (f"{BEST_EPOCH}{part}{name}" for part in ("val_", "") for name in names)
+    return [*of_epoch, *over_epochs, "train_seconds", *times]
 
 
 def direction(config: Config) -> str | None:

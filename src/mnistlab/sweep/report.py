@@ -55,12 +55,14 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
         return None
 
     from mnistlab import comparison
+    from mnistlab.comparison.curves import with_time_to_target
     from mnistlab.comparison.report import write_report
     from mnistlab.comparison.sequential import Looks
 
     question: dict[str, Any] = {"direction": results.direction}
     if results.targets is not None:
         question["targets"] = results.targets
+    records = with_time_to_target(records, results.objective)
     question["question"] = results.question
     if results.looks:
         question["looks"] = Looks(*results.looks)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from mnistlab.config.metric_names import TIME_TO_TARGET
 from mnistlab.sweep.report import records_of
 from mnistlab.sweep.results import SweepResults
 from mnistlab.tracking.stores import StoreAddress
@@ -26,7 +27,7 @@ def look(store: StoreAddress | None, results: SweepResults) -> RoundState:
     from mnistlab.comparison.records import group_by_option
     from mnistlab.comparison.sequential import Looks
 
-    records = records_of(store, results.jobs, curves=False)
+    records = records_of(store, results.jobs, curves=TIME_TO_TARGET.fullmatch(results.objective) is not None)
     if not any(record.status == "FINISHED" for record in records):
         return RoundState([], "No run has finished.", "")
     direction: Any = results.direction

@@ -1,11 +1,14 @@
 """The questions a sweep can be asked: best of all, better than one, equivalent within a margin."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 from synthetic_runs import make_sweep, scores_as_runs
 
 from mnistlab.comparison import compare, terminal_summary
+from mnistlab.comparison.curves import training_seconds
 from mnistlab.comparison.question import Question, parse_question
 from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import holm
@@ -15,7 +18,7 @@ GENERATOR = np.random.default_rng(5)
 SCORES = np.array([[0.960], [0.955], [0.9602], [0.93]]) + 0.001 * GENERATOR.normal(size=(4, SEEDS))  # a, b, c, d
 
 
-@pytest.mark.parametrize("text", ["best", "better_than:adam lr=0.01", "equivalent:0.2"])
+@pytest.mark.parametrize("text", ["best", "better_than:adam lr=0.01", "equivalent:0.2", "fastest_within:1"])
 def test_a_question_is_written_as_it_is_read(text):
     assert str(parse_question(text)) == text
 
@@ -97,6 +100,53 @@ def test_every_question_has_rounds(question):
     settled = {one.option for one in found.answer.rounds[-1].standings if not one.open}
     assert "batch_gd" in settled
     assert len(found.answer.rounds) <= 6
+
+
+def timed_runs(scores, seconds):
+    """Runs with these scores and training seconds, both of shape (options, seeds)."""
+    runs = scores_as_runs(scores)
+    flat = np.asarray(seconds).ravel()
+    return [
+        dataclasses.replace(run, metrics={**run.metrics, "train_seconds": float(value)})
+        for run, value in zip(runs, flat, strict=True)
+    ]
+
+
+def test_the_fastest_within_a_margin_of_the_best():
+    """b is fast and 0.5 points behind, d is faster and too far behind, c is as good as a and as slow."""
+    seconds = np.array([[10.0], [4.0], [10.2], [1.0]]) * np.exp(0.02 * np.random.default_rng(1).normal(size=(4, SEEDS)))
+    records = timed_runs(SCORES, seconds)
+    found = compare(records, question="fastest_within:0.8", resamples=0)
+    behind = SCORES[2] - SCORES[1]
+    p = stats.ttest_1samp(behind, 0.008, alternative="less").pvalue
+    pair = next(pair for pair in found.answer.pairs if pair.second == "b")
+    assert pair.p == pytest.approx(p) and pair.decision == "equivalent"
+    assert found.answer.winner == "b"
+    ratio = np.exp(np.log(seconds[1] / seconds[2]).mean())
+    assert found.verdict.startswith(
+        "b is the fastest of the 3 options within 0.8 points of c, which has the best mean (95.98 %"
+    )
+    assert f"and takes {ratio:.2g} [" in found.verdict
+    narrow = compare(records, question="fastest_within:0.2", resamples=0)
+    assert "The fastest of the 2 options within 0.2 points of c" in narrow.verdict
+    assert compare(records, question="fastest_within:0.01", resamples=0).verdict.startswith("No other option is shown")
+
+
+def test_a_time_to_target_is_an_objective():
+    records = make_sweep(["sgd", "momentum", "adagrad"], 5)
+    found = compare(records, objective="seconds_to_0.95", resamples=0)
+    assert found.direction == "lower"
+    assert found.options[0].name == "momentum"
+    reached = [
+        sum(training_seconds(run)[: next(i for i, value in enumerate(run.history["val_accuracy"], 1) if value >= 0.95)])
+        for run in records
+        if run.params["optimizer"] == "momentum"
+    ]
+    assert found.options[0].scores == pytest.approx(reached)
+    (warning,) = [note.text for note in found.notes if "did not reach" in note.text]
+    assert warning.startswith("5 of 5 runs of adagrad did not reach 95 %: they count as diverged")
+    epochs = compare(records, objective="epochs_to_0.95", resamples=0)
+    assert {score for option in epochs.options for score in option.scores} <= {1.0, 2.0, 3.0}
 
 
 def test_the_question_best_is_the_default():
