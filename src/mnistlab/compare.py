@@ -27,7 +27,8 @@ __all__ = ["RunRecord", "compare", "compare_by_data", "fairness", "load_runs", "
 USAGE = """Compare finished runs and write a report.
 
 Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=optimizer] [objective=METRIC]
-                                  [direction=auto] [paths.root=FOLDER] [tracking.uri=STORE] [tracking.experiment=NAME]
+                                  [direction=auto] [question=best] [paths.root=FOLDER] [tracking.uri=STORE]
+                                  [tracking.experiment=NAME]
 
   sweep=ID      a sweep, by the id of its parent run or its own id; without it and without a filter: the latest
   filter=...    any runs, as MLflow's search_runs takes it: filter="params.model = 'cnn'"
@@ -35,12 +36,13 @@ Usage: python -m mnistlab.compare [sweep=ID] [filter="MLFLOW FILTER"] [axis=opti
   objective=M   the metric to rank by: best_epoch_val_loss, max_val_accuracy, ..., never of the test; without it: of a
                 sweep what it ranked by, of other runs what save.monitor names, or best_epoch_val_accuracy
   direction=D   higher or lower, whichever is better; auto: known for Keras's metrics
+  question=Q    best, better_than:adam, equivalent:0.2, fastest_within:0.5; without it: what the sweep asked
 
 Examples
   python -m mnistlab.compare
   python -m mnistlab.compare filter="params.`fit.epochs` = '3'" axis=model
 """
-SETTINGS = ("sweep", "filter", "axis", "objective", "direction", *stores.SETTING_NAMES)
+SETTINGS = ("sweep", "filter", "axis", "objective", "direction", "question", *stores.SETTING_NAMES)
 DIRECTIONS = ("auto", "higher", "lower")
 
 
@@ -108,6 +110,8 @@ def _asked(results: SweepResults, settings: dict[str, str]) -> SweepResults:
     changes: dict[str, Any] = {"direction": settings["direction"]} if "direction" in settings else {}
     if "objective" in settings:
         changes = {"direction": "auto", **changes, "objective": current_name(settings["objective"])}
+    if "question" in settings:
+        changes["question"] = settings["question"]
     if "axis" in settings:
         changes["axes"] = [name.strip() for name in settings["axis"].split(",")]
     if changes.get("direction", "auto") not in DIRECTIONS:

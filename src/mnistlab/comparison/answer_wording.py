@@ -28,7 +28,7 @@ def margin_in_units(margin: float, objective: str) -> float:
 
 def format_margin(margin: float, objective: str) -> str:
     """The margin of a question with its unit: "0.2 points"."""
-    return f"{margin:g} points" if is_fraction(objective) else f"{margin:g}"
+    return f"{margin:g} point{'' if margin == 1 else 's'}" if is_fraction(objective) else f"{margin:g}"
 
 
 def describe_method(num_options: int, alpha: float, resolution: float, question: Question, looks: Looks | None) -> str:

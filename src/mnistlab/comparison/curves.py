@@ -87,7 +87,8 @@ def missed_targets(groups: Mapping[str, Sequence[RunRecord]], objective: str) ->
         times = [record.metrics[objective] for record in group if objective in record.metrics]
         if missed := sum(math.isinf(time) for time in times):
             counted = f"{missed} of {len(times)} runs of {name} did not reach {100 * float(asked[2]):g} %"
-            notes.append(Note("warning", f"{counted}: they count as diverged, and the mean of the others flatters it"))
+            flatters = ", and the mean of the others flatters it" if missed < len(times) else ""
+            notes.append(Note("warning", f"{counted}: they count as diverged{flatters}"))
     return notes
 
 
