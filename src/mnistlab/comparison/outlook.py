@@ -51,9 +51,12 @@ def _nearest(comparison: Comparison, trained: Sequence[OptionSummary]) -> Pair |
     """The pair of the leader with the best other option that was tested against it."""
     if len(trained) < 2:
         return None
-    leader = comparison.answer.winner if comparison.answer and comparison.answer.winner else trained[0].name
+    answer = comparison.answer
+    winner = answer.winner if answer is not None and answer.question == "best" else None
+    leader = winner or trained[0].name
     others = [option.name for option in trained if option.name != leader]
-    found = {frozenset((pair.first, pair.second)): pair for pair in comparison.pairs if pair.p is not None}
+    pairs = answer.pairs if answer is not None and winner else comparison.pairs
+    found = {frozenset((pair.first, pair.second)): pair for pair in pairs if pair.p is not None}
     return next((found[key] for name in others if (key := frozenset((leader, name))) in found), None)
 
 
