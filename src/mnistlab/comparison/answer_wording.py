@@ -38,7 +38,7 @@ def describe_method(num_options: int, alpha: float, resolution: float, question:
         "Options are ranked by their mean on validation data, never on test data. Pairs of options: t test of the "
         f"differences between runs with the same seed, {_describe_variance(num_options, looks)}; p values corrected by"
         f' Holm (1979) over all pairs, so the family-wise error rate is at most {level}. A claim, "beats", is a '
-        "significant difference; it is about new seeds on the same validation images, not about new images."
+        "significant difference; it is about new seeds on the same validation images, unless it says new images."
     ]
     if resolution:
         sentences.append(

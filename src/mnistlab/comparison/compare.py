@@ -12,6 +12,7 @@ from mnistlab.comparison.fairness import fairness_notes
 from mnistlab.comparison.grid import GRID_AXES, at_best_rates, learning_rate_grid
 from mnistlab.comparison.interaction import interaction_of_axes
 from mnistlab.comparison.metric_names import curve_metric, metric_direction
+from mnistlab.comparison.new_images import on_new_images
 from mnistlab.comparison.options import compare_groups, option_summary, rank_options
 from mnistlab.comparison.question import Question, parse_question
 from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_by_option, is_varied, score_matrix
@@ -151,7 +152,29 @@ def _compare(
         else interaction_of_axes(options, pairs, keys, objective, direction, alpha, step),
         resolution=step,
         answer=answered,
+        new_images=_on_new_images(groups, answered, pairs, options, objective, alpha),
     )
+
+
+def _on_new_images(
+    groups: Mapping[str, Sequence[RunRecord]],
+    answered: Answer,
+    pairs: Sequence[Pair],
+    options: Sequence[OptionSummary],
+    objective: str,
+    alpha: float,
+) -> str:
+    """The leader and the next option on new images, for the accuracy of the saved epoch; "" if the runs cannot tell."""
+    if objective != "best_epoch_val_accuracy":
+        return ""
+    leader = answered.winner or options[0].name
+    against = answered.pairs if answered.winner else pairs
+    pair = next((pair for pair in against if leader in (pair.first, pair.second) and pair.p is not None), None)
+    if pair is None:
+        return ""
+    level = alpha if pair.confidence is None else 1 - pair.confidence
+    found = on_new_images(groups[pair.first], groups[pair.second], (pair.first, pair.second), level)
+    return found.words if found else ""
 
 
 def _validate(records: Sequence[RunRecord], keys: Sequence[str], objective: str) -> None:

@@ -25,7 +25,8 @@ class RunRecord:
     tags: "outcome" is "trained" or "diverged"; hashes start with "hash.": "hash.data" of all images, "hash.train",
     "hash.validation" and "hash.test" of the splits, which older runs lack. confusion: counts, shape
     (classes, classes), rows are true classes. predictions: "predicted" int (n,), "confidence" float (n,),
-    for the test images in their stored order.
+    for the test images in their stored order; "validation_correct", the bits of `numpy.packbits`, for the validation
+    images.
     """
 
     run_id: str

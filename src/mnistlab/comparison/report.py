@@ -263,6 +263,7 @@ def _markdown(context: dict[str, Any]) -> str:
         if comparison.interaction:
             lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
         lines += _markdown_of(section)
+        lines += [f"{_escaped(comparison.new_images)}.", ""] if comparison.new_images else []
         lines += [section.outlook, ""] if section.outlook else []
         lines += ["### For a paper", "", _escaped(section.paragraph), ""] if section.paragraph else []
         lines += ["### Method", "", comparison.method, ""]

@@ -243,7 +243,7 @@ class Comparison:
     axis: the settings that distinguish the options; data_axis: those that selected the data set. num_data_sets: how
     many `compare_by_data` found. interaction: of the axes with each other, if there are several. resolution: the step
     between two scores that are possible, 1 / n for an accuracy on n images, 0 for a continuous score. answer: to the
-    question that was asked.
+    question that was asked; new_images: whether the leader's difference to the next option holds for new images, too.
     """
 
     verdict: str
@@ -265,6 +265,7 @@ class Comparison:
     interaction: Interaction | None = None
     resolution: float = 0.0
     answer: Answer | None = None
+    new_images: str = ""
 
 
 @dataclass(frozen=True)

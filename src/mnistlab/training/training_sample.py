@@ -1,4 +1,5 @@
-"""Measures a trained model on training images in the way that validation images are measured."""
+"""Measures a trained model beside its training: on training images in the way that validation images are measured, and
+on which validation images it is right."""
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
 from mnistlab.training.array_metrics import scalar_metrics
 from mnistlab.training.engine import fused
-from mnistlab.training.fitting import evaluation_batch_size, resident_of
+from mnistlab.training.fitting import evaluation_batch_size, predict, resident_of
 
 MAX_IMAGES = 10_000
 MAX_FILES = 2_000  # images that have to be decoded again
@@ -34,3 +35,16 @@ def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) 
             batches = file_batches.evaluation_batches(dataset, sample)
             metrics = model.evaluate(batches, verbose=0, return_dict=True)
     return scalar_metrics(metrics, dataset.class_names, model), len(rows)
+
+
+def correct_on_validation(model: keras.Model, dataset: Dataset, engine: str) -> dict[str, np.ndarray]:
+    """On which validation images the model is right: {"validation_correct": bits of `numpy.packbits`, uint8}.
+
+    It lets a comparison tell what depends on the seeds from what depends on the images. Empty for images in files,
+    which would have to be decoded again.
+    """
+    if not dataset.validation.resident:
+        return {}
+    _, probabilities = predict(model, dataset, "validation", engine)
+    correct = probabilities.argmax(axis=1) == np.asarray(dataset.validation.labels)
+    return {"validation_correct": np.packbits(correct)}
