@@ -138,7 +138,7 @@ def _rates_notes(grid: LearningRateGrid, scale: Scale) -> list[str]:
     return [
         "band: ± one standard deviation" if any(point.sd is not None for point in points) else "",
         "circle: best",
-        "square: default" if any(row.default is not None for row in grid.rows) else "",
+        "tick: default" if any(row.default is not None for row in grid.rows) else "",
         "cross at the edge: every run failed" if any(point.mean is None for point in points) else "",
         COMPRESSED_NOTE if scale.edge is not None else "",
     ]
@@ -212,7 +212,7 @@ def _draw_rates(axes: Axes, curve: Floats, style: OptionStyle, best: float, defa
     axes.plot([best], means[rates == best], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
     if default is not None and rates[0] <= default <= rates[-1]:
         height = np.interp(np.log(default), np.log(rates), means)
-        axes.plot([default], [height], "s", markersize=9, markerfacecolor="none", markeredgecolor=style.colour)
+        axes.plot([default], [height], "|", markersize=18, markeredgewidth=2.5, color=style.colour)
 
 
 def _mark_failures(axes: Axes, grid: LearningRateGrid, styles: Mapping[str, OptionStyle], direction: str) -> None:

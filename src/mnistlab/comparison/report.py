@@ -177,6 +177,7 @@ def _section(
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
         "options": tables.with_counterpart(tables.options_table(comparison), comparison),
+        "rates": tuned.rates_table(comparison),
         "answer": answer_table(comparison),
         "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),
@@ -185,7 +186,6 @@ def _section(
         "interaction": tables.interaction_table(comparison.interaction) if comparison.interaction else None,
         "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
-        "rates": tuned.rates_table(comparison),
         "tuning": tuned.tuning_table(comparison),
         "failures": tables.failures_table(records, comparison.objective),
     }

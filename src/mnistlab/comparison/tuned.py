@@ -10,7 +10,7 @@ from mnistlab.comparison.grid import LEARNING_RATE, grid_points
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import Comparison, GridRow, LearningRateGrid, Note, OptionSummary, Tuned
 from mnistlab.comparison.tables import Table, csv_text
-from mnistlab.comparison.wording import format_value, join_names
+from mnistlab.comparison.wording import format_value, is_fraction, join_names
 
 SOURCES = (
     "Schneider, Balles and Hennig (2019), DeepOBS: a deep learning optimizer benchmark suite, ICLR, arXiv 1903.05499",
@@ -107,7 +107,7 @@ def tuning_table(comparison: Comparison) -> Table | None:
         for point in row.points:
             rate = point.learning_rate
             marks = {"chosen": rate == row.best, "default": rate == row.default}
-            cells = [f"{rate:g}", format_value(objective, point.mean), _number(point.sd), str(point.num_runs)]
+            cells = [f"{rate:g}", format_value(objective, point.mean), _sd(point.sd, objective), str(point.num_runs)]
             rows.append([row.optimizer, *cells, str(point.num_failed), ", ".join(filter(marks.get, marks))])
     seeds = join_names([str(seed) for seed in tuned.seeds])
     header = ["option", "learning rate", objective, "sd", "runs", "failed", ""]
@@ -138,7 +138,7 @@ def _edge_warning(row: GridRow) -> str:
     edge, more = ("highest", "higher") if row.best == _last(row) else ("lowest", "lower")
     return (
         f"{row.optimizer}: the best learning rate, {row.best:g}, is the {edge} that was tried, also after the grid was "
-        f"extended; a {more} one may be better: give another range, sweep.learning_rates, in its file"
+        f"extended; a {more} one may be better: give another range, sweep.tune_range, in its file"
     )
 
 
@@ -171,7 +171,11 @@ def _difference(first: float | None, second: float | None) -> float | None:
 
 
 def _signed(value: float, objective: str) -> str:
-    return f"{100 * value:+.2f} points" if "accuracy" in objective else f"{value:+.4g}"
+    return f"{100 * value:+.2f} points" if is_fraction(objective) else f"{value:+.4g}"
+
+
+def _sd(value: float | None, objective: str) -> str:
+    return "-" if value is None else f"{100 * value:.2g} points" if is_fraction(objective) else f"{value:.2g}"
 
 
 def _number(value: float | None) -> str:

@@ -134,7 +134,7 @@ class SweepConfig:
     max_seconds: float | None = _number("value > 0", lambda value: value > 0)
     tune: int | None = _number("value >= 5", lambda value: value >= 5)
     tune_seeds: int = _number("value >= 1", lambda value: value >= 1)
-    learning_rates: Any = _list_of("numbers")
+    tune_range: Any = _list_of("numbers")
     diverged: str = _choice("ok", "fail")
     isolate: bool
     memory_gigabytes: float | None = _number("value > 0", lambda value: value > 0)

@@ -37,7 +37,7 @@ def _print_tuning(tuning: Tuning) -> None:
     for option in tuning.options:
         if not option.has_range:
             print(
-                f"{option.name} names no sweep.learning_rates: a factor of {WITHOUT_RANGE} around its own, "
+                f"{option.name} names no sweep.tune_range: a factor of {WITHOUT_RANGE} around its own, "
                 f"{option.low:g} to {option.high:g}."
             )
 

@@ -85,7 +85,7 @@ def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
     sweep = command.configs[0].sweep
     given = {override.lstrip("+~").partition("=")[0] for override in command.configs[0].overrides}
     if sweep.tune is None:
-        for name in sorted(given & {"sweep.tune_seeds", "sweep.learning_rates"}):
+        for name in sorted(given & {"sweep.tune_seeds", "sweep.tune_range"}):
             yield f"{name} is about a sweep that tunes learning rates: add sweep.tune=7, or sweep=tuned."
         return
     if sweep.until is not None:
@@ -101,11 +101,11 @@ def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
         received = command.sweeper.rpartition(".")[2]
         yield f"sweep.tune chooses its jobs itself: it needs hydra/sweeper=basic. Received: {received}."
     for name, config in {config.choices["optimizer"]: config for config in command.configs}.items():
-        rate, limits = config.optimizer.get("learning_rate"), config.sweep.learning_rates
+        rate, limits = config.optimizer.get("learning_rate"), config.sweep.tune_range
         if not isinstance(rate, int | float) or rate <= 0:
             yield f"sweep.tune needs an optimizer.learning_rate > 0 in the file of {name}. Received: {rate}."
         if limits is not None and not (len(limits) == 2 and 0 < limits[0] < limits[1]):
-            yield f"sweep.learning_rates of {name} must be [lowest,highest], 0 < lowest < highest. Received: {limits}."
+            yield f"sweep.tune_range of {name} must be [lowest,highest], 0 < lowest < highest. Received: {limits}."
 
 
 def _limit_problems(sweep: SweepConfig) -> Iterator[str]:

@@ -51,8 +51,8 @@ def plan_tuning(configs: Sequence[Config]) -> Tuning:
 
 def _option(config: Config) -> TunedOption:
     default = float(config.optimizer["learning_rate"])
-    low, high = config.sweep.learning_rates or (default / WITHOUT_RANGE, default * WITHOUT_RANGE)
-    return TunedOption(config.choices["optimizer"], default, low, high, bool(config.sweep.learning_rates))
+    low, high = config.sweep.tune_range or (default / WITHOUT_RANGE, default * WITHOUT_RANGE)
+    return TunedOption(config.choices["optimizer"], default, low, high, bool(config.sweep.tune_range))
 
 
 def first_rates(option: TunedOption, num_rates: int) -> list[float]:
