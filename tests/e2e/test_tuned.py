@@ -31,7 +31,7 @@ def folder_of(root: Path) -> Path:
 
 
 def jobs_of(root: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader((folder_of(root) / "jobs.csv").open()))
+    return list(csv.DictReader((folder_of(root) / "jobs.csv").read_text().splitlines()))
 
 
 def chosen_rates(root: Path) -> dict[str, float]:

@@ -68,11 +68,12 @@ def with_tuning(comparison: Comparison, records: Sequence[RunRecord], rates: Rat
         for name, why in rates.problems.items()
         if name in names
     ]
-    words = _describe_orders(comparison.options, at_default)
+    words = _describe_orders(comparison.options, at_default) if any(map(rates.best.get, names)) else ""
     tuned = Tuned(rates.num_rates, list(rates.seeds), LearningRateGrid(rows, warnings, []), at_default, words)
     notes = [*comparison.notes, *(Note("warning", text) for text in warnings)]
     method = f"{comparison.method} {_describe_method(tuned)}"
-    return dataclasses.replace(comparison, tuned=tuned, notes=notes, method=method)
+    verdict = f"{_at_which_rates(comparison.options, rates)}: {comparison.verdict}"
+    return dataclasses.replace(comparison, verdict=verdict, tuned=tuned, notes=notes, method=method)
 
 
 def rates_table(comparison: Comparison) -> Table | None:
@@ -123,6 +124,13 @@ def tuning_csv(tuned: Tuned) -> str:
         for point in row.points
     ]
     return csv_text(header, rows)
+
+
+def _at_which_rates(options: Sequence[OptionSummary], rates: Rates) -> str:
+    without = [option.name for option in options if rates.best.get(option.name) is None]
+    if len(without) == len(options):
+        return "At the default learning rates"
+    return "Each at its best learning rate" + (f", {join_names(without)} at the default" if without else "")
 
 
 def _ranks(options: Sequence[OptionSummary]) -> dict[str, int]:

@@ -47,7 +47,7 @@ def test_only_fresh_seeds_at_the_best_rates_are_compared(records, comparison) ->
     assert compared == {("adam", 0.001), ("momentum", 0.1), ("sgd", 0.01)}
     assert comparison.seeds == [0, 1, 2]
     assert [option.name for option in comparison.options] == ["adam", "momentum", "sgd"]
-    assert comparison.verdict.startswith("adam is best")
+    assert comparison.verdict.startswith("Each at its best learning rate, sgd at the default: adam is best")
 
 
 def test_best_and_default_rates_stand_side_by_side(comparison) -> None:
@@ -94,6 +94,15 @@ def test_the_tunings_scores_and_the_method_are_in_the_report(comparison, records
         assert text in page
     assert (tmp_path / "figures" / "learning_rates.png").is_file()
     assert (tmp_path / "tuning.csv").is_file()
+
+
+def test_a_tuning_that_has_not_ended_is_a_comparison_at_the_default_rates(records) -> None:
+    why = dict.fromkeys(RATES.defaults, "its tuning has not ended")
+    begun = Rates(3, RATES.seeds, RATES.defaults, dict.fromkeys(RATES.defaults), why)
+    found = with_tuning(compare([one for one in records if begun.at_best(one)], "optimizer"), records, begun)
+    assert found.verdict.startswith("At the default learning rates: ")
+    assert found.tuned is not None and found.tuned.words == ""
+    assert sum("its tuning has not ended" in note.text for note in found.notes) == 3
 
 
 def test_an_ordinary_comparison_has_no_tuning(records) -> None:
