@@ -94,8 +94,8 @@ def run(config: Config) -> Result:
             evaluated = evaluate_on_test(model, dataset, plan.engine)
             reading = read_curves(trained, dataset, plan, on_training, num_measured, evaluated.metrics())
             metrics |= {f"train_{name}": value for name, value in on_training.items()} | evaluated.metrics()
-            on_validation = training_sample.correct_on_validation(model, dataset, plan.engine)
-            write_reports(record, evaluated.reports(on_validation), evaluated.table())
+            on_validation = training_sample.validation_report(model, dataset, plan.engine)
+            write_reports(record, evaluated.reports() | on_validation, evaluated.table())
             model_address = save(record, config, model, dataset)
             draw_figures(record, dataset, trained, evaluated)
             metrics |= explain(record, model, dataset, evaluated) if config.explain else {}

@@ -37,7 +37,7 @@ COMMANDS = list(
 SMALL = ["source=mnist_5k", "data.limit=256", "fit.epochs=1"]
 # Swept again elsewhere at this cost; here the whole suite would take too long.
 SWEPT_ELSEWHERE = (
-    *("sweep=optimizers", "sweep=learning_rate", "sweep.seeds=5", "sweep.until=verdict"),
+    *("sweep=optimizers", "sweep=learning_rate", "sweep=tuned", "sweep.seeds=5", "sweep.until=verdict"),
     "schedule=constant,cosine,one_cycle",
 )
 NOT_RUN = re.compile("--help|model=pretrained")  # the weights of a pretrained model would be downloaded

@@ -46,6 +46,39 @@ def test_a_sweep_until_a_verdict_needs_hydras_basic_sweeper_and_room_for_its_fir
     assert sweeper.endswith("it needs hydra/sweeper=basic. Received: OptunaSweeper.")
 
 
+def test_a_tuned_sweep_has_no_problems_if_only_optimizers_vary() -> None:
+    assert problems("sweep.tune=5") == []
+    assert problems("sweep=tuned", "sweep.axes=[optimizer]", "sweep.question=better_than:adam") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("sweep.until=verdict",), "sweep.tune has a fixed number of runs, so it cannot be combined with sweep.until."),
+        (("optimizer.learning_rate=0.1",), "only optimizer and seed may vary. Received: optimizer.learning_rate."),
+        (("sweep.tune_range=[0.1,0.01]",), "sweep.tune_range of sgd must be [lowest,highest]"),
+        (("sweep.tune_range=[0,0.01]",), "0 < lowest < highest. Received: [0.0, 0.01]."),
+        (("sweep.tune_range=0.1",), "0 < lowest < highest. Received: [0.1]."),
+        (("sweep.axes=[fit.batch_size]",), "sweep.axes must be [optimizer] with sweep.tune."),
+    ],
+)
+def test_tuned_sweeps_that_cannot_work(settings: tuple[str, ...], message: str) -> None:
+    found = problems("sweep.tune=7", *settings)
+    assert message in found[0]
+    assert len(found) <= 2  # one for each of the two optimizers at most
+
+
+def test_a_tuned_sweep_varies_optimizers_only_and_needs_hydras_basic_sweeper() -> None:
+    (others,) = problems("sweep.tune=7", swept=("model",), jobs=("mlp", "cnn"))
+    assert others.endswith("only optimizer and seed may vary. Received: model.")
+    configs = [compose_config(["sweep.tune=7", f"optimizer={name}"]) for name in ("sgd", "adam")]
+    command = Command(True, configs, ["optimizer"], [], sweeper="hydra_plugins.optuna_sweeper.OptunaSweeper")
+    (sweeper,) = question_problems(command, ["optimizer"])
+    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: OptunaSweeper.")
+    (unused,) = problems("sweep.tune_range=[0.001,0.1]")
+    assert unused.endswith("add sweep.tune=7, or sweep=tuned.")
+
+
 def test_the_usual_question_has_no_problems() -> None:
     assert problems() == []
     assert problems("sweep.axes=[optimizer]", "sweep.objective=best_epoch_val_loss", "sweep.targets=[0.5]") == []

@@ -90,9 +90,11 @@ def time_to_target_figure(comparison: Comparison) -> Figure | None:
 
 
 def learning_rate_figure(comparison: Comparison) -> Figure | None:
-    """The objective over the learning rate, a line per optimizer, its best rate circled; None without a grid."""
+    """The objective over the learning rate, a line per optimizer, its best and its default rate marked; None without a
+    grid."""
     grid, objective, direction = comparison.grid, comparison.objective, comparison.direction
     best = {row.optimizer: row.best for row in grid.rows if row.best is not None} if grid else {}
+    default = {row.optimizer: row.default for row in grid.rows} if grid else {}
     if grid is None or not best:
         return None
     curves = {
@@ -114,7 +116,7 @@ def learning_rate_figure(comparison: Comparison) -> Figure | None:
     set_scale(axes, scale, objective)
     for name, curve in curves.items():
         axes.fill_between(curve[0], drawn[name][0], drawn[name][2], color=styles[name].colour, alpha=0.16, linewidth=0)
-        _draw_rates(axes, curve, styles[name], best[name])
+        _draw_rates(axes, curve, styles[name], best[name], default[name])
     _mark_failures(axes, grid, styles, direction)
     ends = {name: (float(curve[0, -1]), float(curve[1, -1])) for name, curve in curves.items()}
     axes.set_xlim(*axes.get_xlim())
@@ -136,6 +138,7 @@ def _rates_notes(grid: LearningRateGrid, scale: Scale) -> list[str]:
     return [
         "band: ± one standard deviation" if any(point.sd is not None for point in points) else "",
         "circle: best",
+        "tick: default" if any(row.default is not None for row in grid.rows) else "",
         "cross at the edge: every run failed" if any(point.mean is None for point in points) else "",
         COMPRESSED_NOTE if scale.edge is not None else "",
     ]
@@ -201,11 +204,15 @@ def _half_width(targets: Sequence[str]) -> float:
     return layout.text_inches([", ".join(targets)], 7.5) / 2 + 0.03
 
 
-def _draw_rates(axes: Axes, curve: Floats, style: OptionStyle, best: float) -> None:
-    """One optimizer. curve: learning rates, means and standard deviations, shape (3, rates)."""
+def _draw_rates(axes: Axes, curve: Floats, style: OptionStyle, best: float, default: float | None) -> None:
+    """One optimizer. curve: learning rates, means and standard deviations, shape (3, rates). A default that was not
+    tried is marked on the line between its neighbours."""
     rates, means, _ = curve
     axes.plot(rates, means, color=style.colour, marker=style.marker, linestyle=style.line)
     axes.plot([best], means[rates == best], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+    if default is not None and rates[0] <= default <= rates[-1]:
+        height = np.interp(np.log(default), np.log(rates), means)
+        axes.plot([default], [height], "|", markersize=18, markeredgewidth=2.5, color=style.colour)
 
 
 def _mark_failures(axes: Axes, grid: LearningRateGrid, styles: Mapping[str, OptionStyle], direction: str) -> None:

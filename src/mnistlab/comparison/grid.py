@@ -52,6 +52,14 @@ def at_best_rates(options: Sequence[OptionSummary], grid: LearningRateGrid) -> l
     return [option for option in options if (option.values.get("optimizer"), option.values.get(LEARNING_RATE)) in best]
 
 
+def grid_points(records: Sequence[RunRecord], objective: str) -> dict[str, list[GridPoint]]:
+    """Optimizer -> its learning rates, ascending, with what their runs came to."""
+    runs = _runs(records)
+    return {
+        name: [_grid_point(rate, group, objective) for rate, group in rates.items()] for name, rates in runs.items()
+    }
+
+
 def _runs(records: Sequence[RunRecord]) -> dict[str, dict[float, list[RunRecord]]]:
     """Records by optimizer and by learning rate, ascending; runs with a schedule are excluded."""
     runs: dict[str, dict[float, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))

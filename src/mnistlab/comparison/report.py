@@ -1,5 +1,6 @@
 """The report of a comparison: a self-contained HTML page, Markdown, CSV, JSON and PNG figures in a folder."""
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mnistlab.comparison import tables
+from mnistlab.comparison import tables, tuned
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.answer_tables import answer_table, rounds_table
 from mnistlab.comparison.curve_figures import curves_figure, learning_rates_figure
@@ -105,7 +106,8 @@ def write_report(
     verdict = across.across.verdict if across else sections[0].comparison.verdict
     context: dict[str, Any] = {"sections": sections, "verdict": verdict, "across": across}
     context["interaction_method"] = METHOD if across or any(one.interaction for one in comparisons) else ""
-    context |= {"sources": SOURCES, "diagnosis_rule": DIAGNOSIS_RULE}
+    sources = SOURCES + (tuned.SOURCES if any(one.tuned for one in comparisons) else ())
+    context |= {"sources": sources, "diagnosis_rule": DIAGNOSIS_RULE}
     html = TEMPLATES.get_template("report.html.j2").render(context)
     files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
     files |= _across_files(across) if across else {}
@@ -133,6 +135,8 @@ def _section_files(section: Section) -> dict[str, bytes]:
     }
     if comparison.interaction:
         files[f"{section.prefix}interaction.csv"] = tables.interaction_csv(comparison.interaction)
+    if comparison.tuned:
+        files[f"{section.prefix}tuning.csv"] = tuned.tuning_csv(comparison.tuned)
     figures = {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
     return {name: text.encode() for name, text in files.items()} | figures
 
@@ -173,6 +177,7 @@ def _section(
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
         "options": tables.with_counterpart(tables.options_table(comparison), comparison),
+        "rates": tuned.rates_table(comparison),
         "answer": answer_table(comparison),
         "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),
@@ -181,6 +186,7 @@ def _section(
         "interaction": tables.interaction_table(comparison.interaction) if comparison.interaction else None,
         "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
+        "tuning": tuned.tuning_table(comparison),
         "failures": tables.failures_table(records, comparison.objective),
     }
     return Section(
@@ -231,7 +237,7 @@ def _render_figures(
             "rounds": ("How the verdict came about", rounds_figure(comparison)),
             "interaction": ("Options by both axes", _interaction_figure(comparison)),
             "time_to_target": ("Time to target", time_to_target_figure(comparison)),
-            "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(comparison)),
+            "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(_with_grid(comparison))),
             "confusions": ("Confusion matrices", confusions_figure(*both)),
         }
         if test_set is not None:
@@ -242,6 +248,11 @@ def _render_figures(
             for name, (caption, figure) in figures.items()
             if figure is not None
         }
+
+
+def _with_grid(comparison: Comparison) -> Comparison:
+    """With the grid of the tuning, if there is one."""
+    return dataclasses.replace(comparison, grid=comparison.tuned.grid) if comparison.tuned else comparison
 
 
 def _interaction_figure(comparison: Comparison) -> Figure | None:

@@ -149,6 +149,18 @@ class LearningRateGrid:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """How the options of a tuned sweep got their learning rates. grid: the tuning's runs, with the chosen rates, and
+    ranks on the comparison's seeds; at_default: the options there; words: whether the ranking depends on the tuning."""
+
+    num_rates: int
+    seeds: list[int]
+    grid: LearningRateGrid
+    at_default: list[OptionSummary]
+    words: str
+
+
+@dataclass(frozen=True)
 class InteractionCell:
     """One row in one column: mean, sd and 95 % bootstrap interval of the objective over its trained seeds."""
 
@@ -266,6 +278,7 @@ class Comparison:
     resolution: float = 0.0
     answer: Answer | None = None
     new_images: str = ""
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True)

@@ -131,14 +131,14 @@ def options_csv(comparison: Comparison) -> str:
     header += [f"{part}_to_{level}" for level in targets for part in ("reached", "epochs", "steps", "seconds")]
     header += ["curve_reading", "data"]
     rows = [_csv_row(comparison, rank, option) for rank, option in enumerate(comparison.options, start=1)]
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def pairs_csv(comparison: Comparison) -> str:
     """Every pair with unrounded numbers; advantage is positive where `first` is better."""
     header = ["first", "second", "num_seeds", "advantage", "low", "high", "confidence", "p", "p_holm"]
     header += ["decision", "more_seeds", "words"]
-    return _csv(header, [[getattr(pair, name) for name in header] for pair in comparison.pairs])
+    return csv_text(header, [[getattr(pair, name) for name in header] for pair in comparison.pairs])
 
 
 def interaction_table(found: Interaction) -> Table:
@@ -191,7 +191,7 @@ def interaction_csv(found: Interaction) -> str:
         beaten = [leader.num_beaten, leader.num_others] if cell.row == leader.leader else [None, None]
         numbers = [cell.mean, cell.sd, *(cell.interval or (None, None)), cell.num_seeds]
         rows.append([cell.row, cell.column, found.objective, *numbers, int(is_best), *beaten])
-    return _csv(header, rows)
+    return csv_text(header, rows)
 
 
 def is_leader(found: Interaction, cell: InteractionCell) -> bool:
@@ -265,7 +265,8 @@ def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[o
     return [*row, option.reading.words, comparison.data]
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A header and rows as CSV."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([header, *rows])
     return buffer.getvalue()

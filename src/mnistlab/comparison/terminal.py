@@ -79,7 +79,8 @@ def _print(console: "Console", comparison: Comparison) -> None:
     if num_hidden:
         console.print(f"and {num_hidden} more options in the report")
     interaction = [comparison.interaction.sentence] if comparison.interaction else []
-    for lines in filter(None, (pairs, interaction, warnings)):
+    tuned = [comparison.tuned.words] if comparison.tuned and comparison.tuned.words else []
+    for lines in filter(None, (pairs, interaction, tuned, warnings)):
         console.print()
         for line in lines:
             text = Text(line)

@@ -223,7 +223,7 @@ def _list_problems(config: Any, prefix: str = "") -> Iterator[str]:
         value, name = getattr(config, entry.name), f"{prefix}{entry.name}"
         if dataclasses.is_dataclass(value):
             yield from _list_problems(value, f"{name}.")
-        elif "items" in entry.metadata and (value is not None or entry.name != "axes"):
+        elif "items" in entry.metadata and (value is not None or entry.name not in ("axes", "tune_range")):
             items = value if isinstance(value, list) else [] if value is None else [value]
             types, rule = ITEMS[entry.metadata["items"]]
             if not all(isinstance(item, types) and not isinstance(item, bool) for item in items):

@@ -132,6 +132,9 @@ class SweepConfig:
     until: str | None = _choice("verdict")
     max_seeds: int = _number("value >= 3", lambda value: value >= 3)
     max_seconds: float | None = _number("value > 0", lambda value: value > 0)
+    tune: int | None = _number("value >= 5", lambda value: value >= 5)
+    tune_seeds: int = _number("value >= 1", lambda value: value >= 1)
+    tune_range: Any = _list_of("numbers")
     diverged: str = _choice("ok", "fail")
     isolate: bool
     memory_gigabytes: float | None = _number("value > 0", lambda value: value > 0)

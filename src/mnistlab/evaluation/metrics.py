@@ -36,16 +36,13 @@ class Evaluation:
             for key in short
         }
 
-    def reports(self, more_predictions: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """File name -> content of the reports: classification report, confusion matrix, predictions.
-
-        more_predictions: further arrays for the file of the predictions.
-        """
+    def reports(self) -> dict[str, Any]:
+        """File name -> content of the reports: classification report, confusion matrix, predictions."""
         return {
             "classification_report.txt": self.text,
             "classification_report.json": self.report,
             "confusion_matrix.json": {"class_names": list(self.class_names), "counts": self.confusion.tolist()},
-            "predictions.npz": {"predicted": self.predicted, "confidence": self.confidence, **(more_predictions or {})},
+            "predictions.npz": {"predicted": self.predicted, "confidence": self.confidence},
         }
 
     def table(self) -> dict[str, list[Any]]:

@@ -21,6 +21,7 @@ from mnistlab.sweep.plan_text import print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
 from mnistlab.sweep.rounds import run_rounds
+from mnistlab.sweep.tuned import run_tuned
 from mnistlab.tracking import background, pages, servers
 from mnistlab.tracking.description import SOURCE_TAGS, repeat_words, train_command
 from mnistlab.tracking.recorder import Recorder, markdown_text
@@ -62,6 +63,8 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     try:
         if sweep.looks:
             run_rounds(sweep, command, launch)
+        elif sweep.tuning:
+            run_tuned(sweep, command, launch, sweep.tuning)
         elif not all(job.is_done for job in sweep.jobs):
             launch_jobs(sweep, lambda plan: launch([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
@@ -247,7 +250,7 @@ def close_parent(sweep: Sweep, status: str, error: str) -> None:
     else:
         sweep.parent.submit("remove_tag", "error")  # of an earlier start of the same sweep
     sweep.parent.end(status, files=not (sweep.folder / "report_error.txt").exists())  # no half of a report
-    num_unsynced = sum(unsynced_run(folder) is not None for folder in (sweep.folder, *sweep.run_folders))
+    num_unsynced = sum(unsynced_run(folder) is not None for folder in {sweep.folder, *sweep.run_folders})
     if num_unsynced:
         reason = f" ({sweep.parent.store_error})" if sweep.parent.store_error else ""
         print(f"\n  not synced: {num_unsynced} runs of this sweep{reason}")

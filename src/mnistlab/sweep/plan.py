@@ -13,6 +13,7 @@ from mnistlab.config.secrets import hidden
 from mnistlab.data import loading
 from mnistlab.runtime import errors, space
 from mnistlab.sweep import questions
+from mnistlab.sweep.rates import LABELS, Tuning, first_rates, plan_tuning, with_rate
 from mnistlab.sweep.results import job_key
 from mnistlab.tracking import background, fingerprint, history, orphans, servers, stores
 from mnistlab.tracking.history import EarlierRuns, StoredRun
@@ -61,7 +62,7 @@ class Sweep:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; looks,
-    ended: as in `SweepResults`.
+    ended, tuning: as in `SweepResults`.
     """
 
     jobs: list[SweepJob]
@@ -80,6 +81,7 @@ class Sweep:
     run_folders: list[Path] = field(default_factory=list)
     looks: tuple[int, int] | None = None
     ended: str = ""
+    tuning: Tuning | None = None
 
     def find(self, condition: str) -> list[StoredRun]:
         """Runs in the store, the newest first; empty without tracking, and from now on if the store fails."""
@@ -118,12 +120,18 @@ def plan_sweep(command: Command) -> Sweep:
     direction = questions.direction(first) or "higher"
     asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
     question = [] if first.sweep.question == "best" else [first.sweep.question]
-    looks = None
+    looks, tuning = None, None
+    if first.sweep.tune:
+        tuning = plan_tuning(command.configs)
+        jobs += _first_tuning_jobs(command, tuning)
+        question += ["tuned", str(tuning)]
     if first.sweep.until == "verdict":
         looks = (len({job.config.seed for job in jobs}), first.sweep.max_seeds)
         question += ["until a verdict", *map(str, looks)]
     key = fingerprint.hash_of([asked, axes, first.sweep.objective, direction, *question])[:12]
-    sweep = Sweep(jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key, looks=looks)
+    sweep = Sweep(
+        jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key, looks=looks, tuning=tuning
+    )
     if first.tracking.backend == "mlflow":
         sweep.address = stores.checked_address(first.tracking, first.paths.root)
         _look_into_store(sweep, sweep.address, first)
@@ -132,8 +140,9 @@ def plan_sweep(command: Command) -> Sweep:
 
 
 def add_jobs(sweep: Sweep, command: Command, configs: Sequence[Config]) -> None:
-    """Add jobs that differ from earlier ones in the seed only, and find out which of them are done or the same."""
-    added = [_job(config, _swept(command)) for config in configs]
+    """Add jobs that differ from earlier ones in the seed or the learning rate only, and find out which of them are done
+    or the same."""
+    added = [_job(config, _labels(command)) for config in configs]
     sweep.jobs += added
     if sweep.store is not None:
         _find_done(sweep, added, sweep.store, force=added[0].config.sweep.force)
@@ -148,11 +157,27 @@ def check_jobs(command: Command) -> list[SweepJob]:
     """
     swept = _swept(command)
     problems = list(questions.question_problems(command, swept)) if command.multirun else []
-    return _jobs(command.configs, swept, problems)
+    return _jobs(command.configs, _labels(command), problems)
 
 
 def _swept(command: Command) -> list[str]:
     return [key.lstrip("+~").split("@")[0] for key in command.swept]
+
+
+def _labels(command: Command) -> list[str]:
+    """The settings that name the jobs."""
+    return list(LABELS) if command.multirun and command.configs[0].sweep.tune else _swept(command)
+
+
+def _first_tuning_jobs(command: Command, tuning: Tuning) -> list[SweepJob]:
+    bases = {config.choices["optimizer"]: config for config in reversed(command.configs)}
+    configs = [
+        with_rate(command, bases[option.name], rate, seed)
+        for option in tuning.options
+        for rate in first_rates(option, tuning.num_rates)
+        for seed in tuning.seeds
+    ]
+    return [_job(config, LABELS) for config in configs]
 
 
 def check_space(sweep: Sweep) -> None:

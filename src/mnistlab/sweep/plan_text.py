@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from mnistlab.config.run_names import option_settings
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob, name_of_value
+from mnistlab.sweep.rates import WITHOUT_RANGE, Tuning
 
 MAX_LISTED_JOBS = 60
 
@@ -14,6 +15,8 @@ def print_plan(sweep: Sweep) -> None:
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
     print(f"Sweep over {' x '.join(sweep.axes)}: {len(sweep.jobs)} jobs, {num_done} of them done.")
+    if sweep.tuning:
+        _print_tuning(sweep.tuning)
     listed = sweep.jobs if sweep.jobs[0].config.sweep.dry_run else missing
     for job in listed[:MAX_LISTED_JOBS]:
         print(f"  {job.name:32} {_plan_of(job)}")
@@ -23,6 +26,20 @@ def print_plan(sweep: Sweep) -> None:
         print(sentence)
     _print_expected_time(sweep, [job for job in missing if job.same_as is None])
     print(flush=True)
+
+
+def _print_tuning(tuning: Tuning) -> None:
+    seeds = ", ".join(map(str, tuning.seeds))
+    print(
+        f"Each optimizer gets {tuning.num_rates} learning rates, two of them chosen when the others are done, on seeds "
+        f"{seeds}. Then it is compared at its best rate and at its default."
+    )
+    for option in tuning.options:
+        if not option.has_range:
+            print(
+                f"{option.name} names no sweep.tune_range: a factor of {WITHOUT_RANGE} around its own, "
+                f"{option.low:g} to {option.high:g}."
+            )
 
 
 def _plan_of(job: SweepJob) -> str:

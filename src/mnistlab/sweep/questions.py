@@ -7,6 +7,7 @@ from mnistlab.config import Config, SweepConfig, parameters, suggest
 from mnistlab.config.metric_names import TIME_TO_TARGET, metric_direction, metric_names
 from mnistlab.config.objectives import BEST_EPOCH, extreme_name
 from mnistlab.config.schema import FIRST_SEEDS
+from mnistlab.sweep.rates import LEARNING_RATE
 from mnistlab.tracking import background
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def question_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]
     configs = command.configs
     yield from _asked_problems(configs, swept)
     yield from _until_problems(command)
+    yield from _tune_problems(command, swept)
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
@@ -82,6 +84,33 @@ def _until_problems(command: "Command") -> Iterator[str]:
             "sweep.until=verdict chooses its jobs itself: it needs hydra/sweeper=basic. "
             f"Received: {command.sweeper.rpartition('.')[2]}."
         )
+
+
+def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
+    sweep = command.configs[0].sweep
+    given = {override.lstrip("+~").partition("=")[0] for override in command.configs[0].overrides}
+    if sweep.tune is None:
+        for name in sorted(given & {"sweep.tune_seeds", "sweep.tune_range"}):
+            yield f"{name} is about a sweep that tunes learning rates: add sweep.tune=7, or sweep=tuned."
+        return
+    if sweep.until is not None:
+        yield "sweep.tune has a fixed number of runs, so it cannot be combined with sweep.until. Use sweep.seeds."
+    if others := [name for name in swept if name not in ("optimizer", "seed")] or list(given & {LEARNING_RATE}):
+        yield (
+            "sweep.tune chooses optimizer.learning_rate itself and compares optimizers only: of all settings, only "
+            f"optimizer and seed may vary. Received: {', '.join(others)}."
+        )
+    if sweep.axes not in (None, ["optimizer"]):
+        yield f"sweep.axes must be [optimizer] with sweep.tune. Received: {list(sweep.axes)}."
+    if not command.sweeper.endswith(".BasicSweeper"):
+        received = command.sweeper.rpartition(".")[2]
+        yield f"sweep.tune chooses its jobs itself: it needs hydra/sweeper=basic. Received: {received}."
+    for name, config in {config.choices["optimizer"]: config for config in command.configs}.items():
+        rate, limits = config.optimizer.get("learning_rate"), config.sweep.tune_range
+        if not isinstance(rate, int | float) or rate <= 0:
+            yield f"sweep.tune needs an optimizer.learning_rate > 0 in the file of {name}. Received: {rate}."
+        if limits is not None and not (len(limits) == 2 and 0 < limits[0] < limits[1]):
+            yield f"sweep.tune_range of {name} must be [lowest,highest], 0 < lowest < highest. Received: {limits}."
 
 
 def _limit_problems(sweep: SweepConfig) -> Iterator[str]:

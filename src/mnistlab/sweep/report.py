@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mnistlab.runtime.files import write_bytes
+from mnistlab.sweep.rates import Tuning
 from mnistlab.sweep.results import JobResult, SweepResults
 from mnistlab.tracking import history
 from mnistlab.tracking.stores import StoreAddress
 
 if TYPE_CHECKING:
     from mnistlab.comparison import AcrossData, Comparison, RunRecord
+    from mnistlab.comparison.tuned import Rates
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,10 @@ class SweepComparison:
 def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     """Compare the runs and write the report; None if no run has finished."""
     results = request.results
-    records = records_of(request.store, results.jobs)
+    every = records = records_of(request.store, results.jobs)
+    rates = _rates(results.tuning) if results.tuning else None
+    if rates is not None:
+        records = [record for record in every if rates.at_best(record)]
     if not any(record.status == "FINISHED" for record in records):
         return None
 
@@ -58,6 +63,7 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     from mnistlab.comparison.curves import with_time_to_target
     from mnistlab.comparison.report import write_report
     from mnistlab.comparison.sequential import Looks
+    from mnistlab.comparison.tuned import with_tuning
 
     question: dict[str, Any] = {"direction": results.direction}
     if results.targets is not None:
@@ -69,6 +75,8 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     compared = comparison.compare_by_data(records, results.axes, results.objective, **question)
     if results.ended:
         compared = [_ended(one, results.ended) for one in compared]
+    if rates is not None:
+        compared = [with_tuning(one, every, rates) for one in compared]
     write_report(compared, records, request.folder, request.images, request.labels, write_bytes)
     across = comparison.across_data(compared) if len(compared) > 1 else None
     width = request.terminal_width
@@ -103,6 +111,15 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult], curves: bo
         elif job.status == "FAILED":
             records.append(RunRecord("", job.name, "FAILED", job.settings, tags={"error": job.error}))
     return records
+
+
+def _rates(tuning: Tuning) -> "Rates":
+    from mnistlab.comparison.tuned import Rates
+
+    options = tuning.options
+    best = {option.name: option.best for option in options}
+    problems = {option.name: option.why for option in options if option.best is None}
+    return Rates(tuning.num_rates, tuning.seeds, {option.name: option.default for option in options}, best, problems)
 
 
 def _ended(compared: "Comparison", why: str) -> "Comparison":

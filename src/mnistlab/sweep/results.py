@@ -16,6 +16,7 @@ from typing import Any
 
 from mnistlab.config.objectives import current_name
 from mnistlab.runtime import files
+from mnistlab.sweep.rates import TunedOption, Tuning
 from mnistlab.tracking import pages
 
 FILE_NAME = "sweep.json"
@@ -49,7 +50,8 @@ class SweepResults:
 
     direction: 'higher', 'lower', or 'auto', by the objective's name; targets: None: the comparison's own; question:
     as `sweep.question`; looks: of a sweep until a verdict, the seeds of its first round and those that it may have;
-    ended: why such a sweep ended before its question was answered, if the comparison cannot know it.
+    ended: why such a sweep ended before its question was answered, if the comparison cannot know it; tuning: of a
+    tuned sweep.
     """
 
     sweep: str
@@ -61,6 +63,7 @@ class SweepResults:
     question: str = "best"
     looks: tuple[int, int] | None = None
     ended: str = ""
+    tuning: Tuning | None = None
 
     @property
     def failures(self) -> dict[str, str]:
@@ -110,6 +113,9 @@ def read_results(file: Path) -> SweepResults:
     shared = content.pop("settings")
     jobs = [JobResult(**{**job, "settings": {**shared, **job["settings"]}}) for job in content.pop("jobs")]
     jobs = [replace(job, metrics={current_name(name): job.metrics[name] for name in job.metrics}) for job in jobs]
+    if tuning := content.get("tuning"):
+        options = [TunedOption(**option) for option in tuning["options"]]
+        content["tuning"] = Tuning(**{**tuning, "options": options})
     return SweepResults(**{**content, "objective": current_name(content["objective"])}, jobs=jobs)
 
 

@@ -27,7 +27,7 @@ def run_rounds(sweep: Sweep, command: Command, launch: Callable[[list[str]], obj
     first = sweep.jobs[0].config
     limit = first.sweep.max_seconds
     while True:
-        _run_missing(sweep, launch)
+        run_missing(sweep, launch)
         results = find_results(sweep)
         state: RoundState = background.call_or_run_here(look, sweep.store, results)
         print(f"\n{state.text}", flush=True)
@@ -45,8 +45,8 @@ def run_rounds(sweep: Sweep, command: Command, launch: Callable[[list[str]], obj
         check_space(sweep)
 
 
-def _run_missing(sweep: Sweep, launch: Callable[[list[str]], object]) -> None:
-    """Launch the jobs that have no result yet."""
+def run_missing(sweep: Sweep, launch: Callable[[list[str]], object]) -> None:
+    """Launch the jobs that have no result yet. launch: as for `run_rounds`."""
 
     def start(plan: Path) -> object:
         left = [job for job in missing if not outcomes.has_ended(sweep.folder, job.key)]

@@ -170,12 +170,13 @@ def record_of_folder(folder: Path) -> "RunRecord":
 def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], dict[str, np.ndarray] | None]:
     """The confusion matrix, the class names and the predictions in a run's files, as far as they exist."""
     confusion = read_json(folder / "reports" / "confusion_matrix.json")
-    predictions = None
-    file = folder / "reports" / "predictions.npz"
-    if file.is_file():
-        with np.load(file, allow_pickle=False) as arrays:
-            predictions = dict(arrays)
-    return confusion.get("counts"), confusion.get("class_names", ()), predictions
+    predictions: dict[str, np.ndarray] = {}
+    for name in ("predictions.npz", "validation_images.npz"):
+        file = folder / "reports" / name
+        if file.is_file():
+            with np.load(file, allow_pickle=False) as arrays:
+                predictions |= dict(arrays)
+    return confusion.get("counts"), confusion.get("class_names", ()), predictions or None
 
 
 def _files(client: Any, run: StoredRun) -> Path:

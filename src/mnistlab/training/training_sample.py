@@ -37,8 +37,9 @@ def evaluate_training_sample(model: keras.Model, dataset: Dataset, engine: str) 
     return scalar_metrics(metrics, dataset.class_names, model), len(rows)
 
 
-def correct_on_validation(model: keras.Model, dataset: Dataset, engine: str) -> dict[str, np.ndarray]:
-    """On which validation images the model is right: {"validation_correct": bits of `numpy.packbits`, uint8}.
+def validation_report(model: keras.Model, dataset: Dataset, engine: str) -> dict[str, dict[str, np.ndarray]]:
+    """A file of the reports with the validation images that the model has right: file name -> {"validation_correct":
+    bits of `numpy.packbits`, uint8}.
 
     It lets a comparison tell what depends on the seeds from what depends on the images. Empty for images in files,
     which would have to be decoded again.
@@ -47,4 +48,4 @@ def correct_on_validation(model: keras.Model, dataset: Dataset, engine: str) -> 
         return {}
     _, probabilities = predict(model, dataset, "validation", engine)
     correct = probabilities.argmax(axis=1) == np.asarray(dataset.validation.labels)
-    return {"validation_correct": np.packbits(correct)}
+    return {"validation_images.npz": {"validation_correct": np.packbits(correct)}}
