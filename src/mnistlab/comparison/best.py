@@ -61,7 +61,8 @@ def find_best(
     """
     left = list(range(len(scores)) if candidates is None else candidates)
     own = statistics.compare_pairs(scores, alpha, resolution, looks, moderated=False)
-    shared = _guarded(own, scores, alpha, resolution) if looks is None else own
+    is_shared = looks is None and len(left) >= statistics.MODERATION_MIN_OPTIONS
+    shared = _guarded(own, scores, alpha, resolution) if is_shared else own
     excluded: list[Exclusion] = []
     while True:
         tests = shared if len(left) >= statistics.MODERATION_MIN_OPTIONS else own
