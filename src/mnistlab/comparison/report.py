@@ -128,6 +128,7 @@ def _section_files(section: Section) -> dict[str, bytes]:
     comparison = section.comparison
     files = {
         f"{section.prefix}table.csv": tables.options_csv(comparison),
+        f"{section.prefix}scores.csv": tables.scores_csv(comparison),
         f"{section.prefix}pairs.csv": tables.pairs_csv(comparison),
         f"{section.prefix}comparison.json": to_json(comparison),
     }
@@ -263,7 +264,7 @@ def _markdown(context: dict[str, Any]) -> str:
         if comparison.interaction:
             lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
         lines += _markdown_of(section)
-        lines += [section.outlook, ""] if section.outlook else []
+        lines += [_escaped(section.outlook), ""] if section.outlook else []
         lines += ["### For a paper", "", _escaped(section.paragraph), ""] if section.paragraph else []
         lines += ["### Method", "", comparison.method, ""]
     lines += [context["interaction_method"], ""] if context["interaction_method"] else []
