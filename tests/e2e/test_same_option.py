@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import run_command
 
+from mnistlab.comparison.race import race_for_best
+from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import compare_pairs
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.verdict_errors import winner
 
 pytestmark = pytest.mark.long
 
-SEEDS, SWEEPS, SIZE = 20, 100, 5
+SEEDS, SIZE = 20, 5
+SWEEPS, RACES = 1000, 300
+OBJECTIVES = [("best_epoch_val_accuracy", 1 / 400), ("best_epoch_val_loss", 0.0)]
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +42,36 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     return {name: np.array(values) for name, values in found.items()}
 
 
-@pytest.mark.parametrize(
-    ("objective", "resolution"), [("best_epoch_val_accuracy", 1 / 400), ("best_epoch_val_loss", 0.0)]
-)
-@pytest.mark.parametrize("names", [2, 4])
+def allowed(sweeps: int) -> float:
+    """5 % and three standard errors."""
+    return 0.05 + 3 * (0.05 * 0.95 / sweeps) ** 0.5
+
+
+@pytest.mark.parametrize(("objective", "resolution"), OBJECTIVES)
+@pytest.mark.parametrize("names", [2, 4, 8])
 def test_sweeps_of_one_option_under_several_names_claim_nothing(scores, objective, resolution, names) -> None:
-    """100 sweeps of 5 seeds, drawn from the 40 runs; three standard errors are allowed."""
-    generator, claims = np.random.default_rng(0), 0
+    """Sweeps of 5 seeds, drawn from the 40 runs."""
+    generator, claims, winners = np.random.default_rng(0), 0, 0
     for _ in range(SWEEPS):
         drawn = generator.permutation(scores[objective])[: names * SIZE].reshape(names, SIZE)
-        claims += compare_pairs(drawn, resolution=resolution).significant.any()
-    assert claims / SWEEPS <= 0.05 + 3 * (0.05 * 0.95 / SWEEPS) ** 0.5
+        tests = compare_pairs(drawn, resolution=resolution)
+        claims += tests.significant.any()
+        winners += winner(drawn, tests, resolution) is not None
+    print(f"{objective}, {names} names: {claims} of {SWEEPS} sweeps with a significant pair, {winners} with a winner")
+    assert claims / SWEEPS <= allowed(SWEEPS)
+    assert winners / SWEEPS <= allowed(SWEEPS)
+
+
+@pytest.mark.parametrize(("objective", "resolution"), OBJECTIVES)
+@pytest.mark.parametrize("names", [2, 4])
+def test_sweeps_until_a_verdict_of_one_option_under_several_names_have_no_winner(
+    scores, objective, resolution, names
+) -> None:
+    """Sweeps with a look after each seed, from the third to the last: 20 seeds of two names, 10 of four."""
+    generator, winners, last = np.random.default_rng(1), 0, 2 * SEEDS // names
+    for _ in range(RACES):
+        drawn = generator.permutation(scores[objective]).reshape(names, last)
+        race = race_for_best("abcd"[:names], drawn, Looks(3, 20), 0.05, resolution)
+        winners += len(race.open) == 1
+    print(f"{objective}, {names} names: {winners} of {RACES} sweeps until a verdict with a winner")
+    assert winners / RACES <= allowed(RACES)

@@ -13,7 +13,10 @@ def answer_table(comparison: Comparison) -> Table | None:
         return None
     if answer.question == "best" and answer.winner is None:
         return None  # its tests exclude options; only the claim on a winner holds as a whole
-    rows = [[pair.words, interval_cell(comparison, pair), p_cell(pair.p), _level_cell(pair)] for pair in answer.pairs]
+    rows = [
+        [pair.words, interval_cell(comparison, pair), p_cell(pair.p), _level_cell(pair, answer.question)]
+        for pair in answer.pairs
+    ]
     title = f"The question: {_title(answer)}"
     return Table(title, ["pair", "difference and interval", "p", "tested at"], rows)
 
@@ -27,8 +30,13 @@ def _title(answer: Answer) -> str:
     return f"which options are equivalent within {argument}" if kind == "equivalent" else "which option is best"
 
 
-def _level_cell(pair: Pair) -> str:
-    return "-" if pair.confidence is None else f"{100 * (1 - pair.confidence):.2g} %"
+def _level_cell(pair: Pair, question: str) -> str:
+    """The level that the p value is compared with. Of the two one-sided tests of equivalence it is half of that of the
+    interval."""
+    if pair.confidence is None or pair.p is None:
+        return "-"
+    is_one_sided = question.startswith("equivalent") and pair.decision != "better"
+    return f"{100 * (1 - pair.confidence) / (2 if is_one_sided else 1):.2g} %"
 
 
 def rounds_table(comparison: Comparison) -> Table | None:

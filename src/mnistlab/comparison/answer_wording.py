@@ -102,8 +102,8 @@ def describe_winner(
     failures, name = describe_failures(option), _full_name(winner, options, pairs)
     others = [pair.second if pair.first == winner else pair.first for pair in found]
     if not all(pair.first == winner and pair.decision == "better" for pair in found):
-        beaten = "the other option" if len(others) == 1 else f"all {len(others)} others"
-        by = "it or by an option that it beats"
+        beaten = "both others" if len(others) == 2 else f"all {len(others)} others"
+        by = "it or by options that were beaten in turn"
         return f"{name} is best with {value}: {beaten} were beaten by {by} ({describe_seeds(found)}){failures}."
     full = [_full_name(other, options, pairs) for other in others]
     renamed = [dataclasses.replace(pair, first=name, second=other) for pair, other in zip(found, full, strict=True)]

@@ -78,7 +78,8 @@ def _search_best(question: Question, scores: Scores, options: Sequence[OptionSum
     if len(scores.names) < 2:
         return Answer(str(question), words, [])
     race = race_for_best(scores.names, scores.signed, scores.looks, *settings) if scores.looks else Race()
-    search = race.search or find_best(scores.signed, *settings)
+    trained = np.flatnonzero(np.isfinite(scores.values).any(axis=1)).tolist()
+    search = race.search or find_best(scores.signed, *settings, candidates=trained or None)
     search = dataclasses.replace(search, excluded=race.excluded or search.excluded)
     ranked = [option.name for option in options if option.name in scores.names and option.mean is not None]
     candidates = [scores.names[row] for row in search.candidates]
@@ -87,16 +88,23 @@ def _search_best(question: Question, scores: Scores, options: Sequence[OptionSum
     winner = leader if len(candidates) == 1 and len(ranked) > 1 else None
     is_direct = all(pair.first == leader and pair.decision == "better" for pair in found)
     is_won_by_pairs = len(ranked) > 1 and all(_beats(leader, name, pairs) for name in ranked if name != leader)
-    if winner and (is_direct or not is_won_by_pairs):
+    by_search = bool(winner) and (is_direct or not is_won_by_pairs)
+    if by_search:
         words = describe_winner(options, leader, found, pairs, scores.objective)
     elif race.rounds and not is_won_by_pairs:
-        words = describe_open_race(options, race, pairs, scores.objective)
-    winner = leader if is_won_by_pairs else winner
-    return Answer(str(question), words, found, winner, race.rounds, race.stopped, race.why)
+        words, by_search = describe_open_race(options, race, pairs, scores.objective), True
+    if is_won_by_pairs and not by_search:
+        winner, found = leader, [_between(leader, name, pairs) for name in ranked if name != leader]
+    return Answer(str(question), words, found, winner, by_search, race.rounds, race.stopped, race.why)
 
 
 def _beats(leader: str, name: str, pairs: Sequence[Pair]) -> bool:
-    return any((pair.first, pair.second, pair.decision) == (leader, name, "better") for pair in pairs)
+    pair = _between(leader, name, pairs)
+    return pair.first == leader and pair.decision == "better"
+
+
+def _between(one: str, other: str, pairs: Sequence[Pair]) -> Pair:
+    return next(pair for pair in pairs if {pair.first, pair.second} == {one, other})
 
 
 def _against(leader: str, ranked: Sequence[str], scores: Scores, search: Search) -> list[Pair]:
@@ -165,7 +173,7 @@ def _compare_with_baseline(
         race = race_to_settle(scores.names, scores.signed, scores.looks, scores.alpha, scores.resolution, settle)
     found = _baseline_pairs(baseline, scores)
     words = describe_baseline(question.baseline, list(found.values()), scores.objective)
-    return Answer(str(question), words, list(found.values()), None, race.rounds, race.stopped, race.why)
+    return Answer(str(question), words, list(found.values()), None, False, race.rounds, race.stopped, race.why)
 
 
 def _unsigned(signed: Floats, scores: Scores) -> Floats:
@@ -218,7 +226,7 @@ def _find_equivalent(
         race = race_to_settle(scores.names, scores.signed, scores.looks, scores.alpha, scores.resolution, settle)
     found = _equivalent_pairs(margin, scores)
     words = describe_equivalence(question.margin, scores.names, found, scores.objective)
-    return Answer(str(question), words, found, None, race.rounds, race.stopped, race.why)
+    return Answer(str(question), words, found, None, False, race.rounds, race.stopped, race.why)
 
 
 def _equivalent_pairs(margin: float, scores: Scores) -> list[Pair]:
@@ -241,10 +249,9 @@ def _equivalent_pairs(margin: float, scores: Scores) -> list[Pair]:
             different: Decision = "better" if tests.significant[index] else "undecided"
             decision = "equivalent" if p_holm[index] < scores.alpha else different
             pair = dataclasses.replace(pair, p=float(p[index]), p_holm=float(p_holm[index]), decision=decision)
-        if decision == "better":  # the interval of the test that found it
-            low, high = sorted((tests.low[index], tests.high[index]), key=abs)
-            pair = dataclasses.replace(
-                pair, low=abs(float(low)), high=abs(float(high)), confidence=1 - float(tests.level[index])
-            )
+        if decision == "better":  # the numbers of the test that found it
+            low, high = sorted((abs(float(tests.low[index])), abs(float(tests.high[index]))))
+            confidence, numbers = 1 - float(tests.level[index]), (float(tests.p[index]), float(tests.p_holm[index]))
+            pair = dataclasses.replace(pair, low=low, high=high, confidence=confidence, p=numbers[0], p_holm=numbers[1])
         found.append(dataclasses.replace(pair, words=describe_pair(pair, scores.objective)))
     return found

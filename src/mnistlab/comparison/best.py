@@ -7,7 +7,8 @@ options that are excluded, as in Holm's (1979) procedure; the last two candidate
 
 Variances are those of the pair alone, except that with six candidates or more they are shrunk towards the typical one
 (Smyth 2004, `statistics`), unless the pair's own is more than twice as large: with a noisy option among many, shrinking
-would make false claims. `python -m benchmarks.verdict_errors` has the simulation.
+would make false claims. Two seeds do not show which pair is noisy, so their variances are not shrunk.
+`python -m benchmarks.verdict_errors` has the simulation.
 
 Related: Hsu (1984), "Constrained simultaneous confidence intervals for multiple comparisons with the best", Ann. Stat.
 12; Maron and Moore (1993), "Hoeffding races", NIPS 6 (excluding options while data comes in).
@@ -61,7 +62,8 @@ def find_best(
     """
     left = list(range(len(scores)) if candidates is None else candidates)
     own = statistics.compare_pairs(scores, alpha, resolution, looks, moderated=False)
-    shared = _guarded(own, scores, alpha, resolution) if looks is None else own
+    is_shared = looks is None and len(left) >= statistics.MODERATION_MIN_OPTIONS
+    shared = _guarded(own, scores, alpha, resolution) if is_shared else own
     excluded: list[Exclusion] = []
     while True:
         tests = shared if len(left) >= statistics.MODERATION_MIN_OPTIONS else own
@@ -91,7 +93,7 @@ def _guarded(own: PairTests, scores: Floats, alpha: float, resolution: float) ->
     prior_degrees = shrunk.degrees_of_freedom - own.degrees_of_freedom
     with np.errstate(invalid="ignore", divide="ignore"):
         prior = (shrunk.degrees_of_freedom * shrunk.sd**2 - own.degrees_of_freedom * own.sd**2) / prior_degrees
-        is_noisy = (prior_degrees <= 1e-6) | (own.sd**2 > NOISY * prior)
+        is_noisy = (prior_degrees <= 1e-6) | (own.sd**2 > NOISY * prior) | (own.degrees_of_freedom < 2)
     parts = ("p", "sd", "degrees_of_freedom")
     chosen = {part: np.where(is_noisy, getattr(own, part), getattr(shrunk, part)) for part in parts}
     return dataclasses.replace(own, **chosen)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from mnistlab.comparison.best import Exclusion, Search, find_best
 from mnistlab.comparison.question import Round, Standing, Stopped
@@ -142,7 +142,7 @@ def half_width(tests: PairTests, index: int, nominal_level: float) -> float:
     if not np.isfinite(tests.p[index]):
         return float("nan")
     standard_error = tests.sd[index] / np.sqrt(tests.num_seeds[index])
-    return float(stats.t.isf(nominal_level / 2, tests.degrees_of_freedom[index]) * standard_error)
+    return float(-special.stdtrit(tests.degrees_of_freedom[index], nominal_level / 2) * standard_error)
 
 
 def _look_ahead(race: Race, search: Search, names: Sequence[str], looks: Looks) -> None:

@@ -130,6 +130,7 @@ def _section_files(section: Section) -> dict[str, bytes]:
     comparison = section.comparison
     files = {
         f"{section.prefix}table.csv": tables.options_csv(comparison),
+        f"{section.prefix}scores.csv": tables.scores_csv(comparison),
         f"{section.prefix}pairs.csv": tables.pairs_csv(comparison),
         f"{section.prefix}comparison.json": to_json(comparison),
     }
@@ -275,7 +276,7 @@ def _markdown(context: dict[str, Any]) -> str:
             lines += [f"{_escaped(comparison.interaction.sentence)}.", ""]
         lines += _markdown_of(section)
         lines += [f"{_escaped(comparison.new_images)}.", ""] if comparison.new_images else []
-        lines += [section.outlook, ""] if section.outlook else []
+        lines += [_escaped(section.outlook), ""] if section.outlook else []
         lines += ["### For a paper", "", _escaped(section.paragraph), ""] if section.paragraph else []
         lines += ["### Method", "", comparison.method, ""]
     lines += [context["interaction_method"], ""] if context["interaction_method"] else []

@@ -103,14 +103,16 @@ class Answer:
     """The answer to a comparison's question.
 
     words: in a sentence; pairs: those that it rests on, each with the interval of its test; winner: of the question
-    "best", None without one. rounds: how it came about, of a sweep that compared after every seed; stopped, why: the
-    reason why such a sweep ended or can end, "" and "" if it has to go on.
+    "best", None without one; by_search: whether the words are those of the search for the best, not of all pairs.
+    rounds: how it came about, of a sweep that compared after every seed; stopped, why: the reason why such a sweep
+    ended or can end, "" and "" if it has to go on.
     """
 
     question: str
     words: str
     pairs: list[Pair]
     winner: str | None = None
+    by_search: bool = False
     rounds: list[Round] = field(default_factory=list)
     stopped: Stopped = ""
     why: str = ""

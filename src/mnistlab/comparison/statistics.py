@@ -164,8 +164,8 @@ def paired_tests(
     present = np.isfinite(differences)
     num_seeds = present.sum(axis=1)
     filled = np.where(present, differences, 0.0)
-    mean = np.where(num_seeds > 0, filled.sum(axis=1) / np.maximum(num_seeds, 1), np.nan)
-    residuals = np.where(present, filled - np.nan_to_num(mean)[:, None], 0.0)
+    mean = filled.sum(axis=1) / np.maximum(num_seeds, 1)
+    residuals = np.where(present, filled - mean[:, None], 0.0)
     variance = (residuals**2).sum(axis=1) / np.maximum(num_seeds - 1, 1)
     variance = np.maximum(_without_rounding_error(variance, scores), least)
     degrees = np.maximum(num_seeds - 1, 0).astype(float)
@@ -174,15 +174,16 @@ def paired_tests(
     testable = (num_seeds >= 2) & (variance > 0)
     standard_error = np.sqrt(np.where(testable, variance, 1.0) / np.maximum(num_seeds, 1))
     safe_degrees = np.where(testable, degrees, 1.0)
-    p = np.where(testable, 2 * stats.t.sf(np.abs(np.nan_to_num(mean)) / standard_error, safe_degrees), np.nan)
+    p = np.where(testable, 2 * special.stdtr(safe_degrees, -np.abs(mean) / standard_error), np.nan)
     p = looks.overall(p) if looks else p
     p_holm = holm(p, family)
     level = significance_levels(p, p_holm, alpha, family)
     at_this_look = looks.nominal(level) if looks else level
-    margin = stats.t.isf(np.where(testable, at_this_look, 0.5) / 2, safe_degrees) * standard_error
+    margin = -special.stdtrit(safe_degrees, np.where(testable, at_this_look, 0.5) / 2) * standard_error
     margin = np.where(testable, margin, np.nan)
+    mean = np.where(num_seeds > 0, mean, np.nan)
     sd = np.where(num_seeds >= 2, np.sqrt(variance), np.nan)
-    significant = np.nan_to_num(p_holm, nan=1.0) < alpha
+    significant = p_holm < alpha
     return PairTests(
         first, second, num_seeds, mean, sd, degrees, p, p_holm, level, mean - margin, mean + margin, significant
     )

@@ -123,15 +123,26 @@ def failure_cause(record: RunRecord, objective: str) -> str:
 
 
 def options_csv(comparison: Comparison) -> str:
-    """The ranking with unrounded numbers, a row per option; missing numbers are empty."""
+    """The ranking with unrounded numbers, a row per option; missing numbers are empty. resolution: the step between two
+    possible scores, 0 for continuous ones."""
     targets = [f"{100 * target.target:g}" for target in comparison.options[0].targets]
     header = ["rank", "option", *comparison.axis, "objective", "mean", "sd", "interval_low", "interval_high"]
     header += ["num_seeds", "num_runs", "num_diverged", "num_failed", "num_unfinished", "failure_rate"]
     header += ["counterpart", "counterpart_mean", "test_accuracy", "train_seconds"]
     header += [f"{part}_to_{level}" for level in targets for part in ("reached", "epochs", "steps", "seconds")]
-    header += ["curve_reading", "data"]
+    header += ["curve_reading", "data", "resolution"]
     rows = [_csv_row(comparison, rank, option) for rank, option in enumerate(comparison.options, start=1)]
     return csv_text(header, rows)
+
+
+def scores_csv(comparison: Comparison) -> str:
+    """The objective of each option and seed, unrounded: what all tests are computed from; no row without a score."""
+    rows = [
+        [option.name, seed, score]
+        for option in comparison.options
+        for seed, score in zip(option.seeds, option.scores, strict=True)
+    ]
+    return _csv(["option", "seed", "score"], rows)
 
 
 def pairs_csv(comparison: Comparison) -> str:
@@ -262,7 +273,7 @@ def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[o
     row += [option.test_accuracy, option.train_seconds]
     for target in option.targets:
         row += [target.num_reached, target.epochs, target.steps, target.seconds]
-    return [*row, option.reading.words, comparison.data]
+    return [*row, option.reading.words, comparison.data, comparison.resolution]
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -51,7 +51,7 @@ def test_all_files_are_written_and_listed(written):
     names = {str(path.relative_to(folder)) for path in paths}
     figures = ["final_values", "val_loss", "val_accuracy", "val_loss_seconds", "val_accuracy_seconds"]
     figures += ["loss_by_option", "accuracy_by_option", "time_to_target", "confusions", "disagreement"]
-    assert names == {"report.html", "report.md", "table.csv", "pairs.csv", "comparison.json"} | {
+    assert names == {"report.html", "report.md", "table.csv", "scores.csv", "pairs.csv", "comparison.json"} | {
         f"figures/{name}.png" for name in figures
     }
     assert all(path.stat().st_size > 200 for path in paths)
