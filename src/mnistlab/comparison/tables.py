@@ -142,7 +142,7 @@ def scores_csv(comparison: Comparison) -> str:
         for option in comparison.options
         for seed, score in zip(option.seeds, option.scores, strict=True)
     ]
-    return _csv(["option", "seed", "score"], rows)
+    return csv_text(["option", "seed", "score"], rows)
 
 
 def pairs_csv(comparison: Comparison) -> str:
