@@ -461,7 +461,7 @@ def test_the_question_which_options_are_equivalent(case: str, margin: float, tmp
     for _, _, p, level in cells(tmp_path, "The question: which options are equivalent"):
         assert float(level.removesuffix(" %")) <= 5
         assert p
-    unit = " points" if sweep.is_accuracy else ""
+    unit = (" point" if margin == 1 else " points") if sweep.is_accuracy else ""
     verdict = markdown(tmp_path).splitlines()[0]
     assert f"within {margin:g}{unit}" in verdict
     for decision, title in (("equivalent", "quivalent"), ("better", "Different: "), ("undecided", "Undecided: ")):
