@@ -33,18 +33,14 @@ def allowed(sweeps: int) -> float:
 
 
 def check_shape(noise: str, options: int, seeds: int, all_images: tuple[int, ...] = IMAGES) -> None:
-    """All numbers of images: each with its own simulation error, and all together with a smaller one.
-
-    The pairs of 3 to 5 seeds have fewer significant differences than exact tests would have, so on average they stay
-    below 5 %.
-    """
+    """All numbers of images: each with its own simulation error, and all together with a smaller one."""
     found = [rates(noise, images, options, seeds, SWEEPS) for images in all_images]
     for name in ("winners", "tied_winners", "wrong", "claims"):
         shares = [getattr(now, name) for _, now in found]
         assert max(shares) <= allowed(SWEEPS), (name, shares)
         assert np.mean(shares) <= allowed(SWEEPS * len(all_images)), (name, shares)
     for before, now in found:
-        if max(before.claims, before.winners, before.tied_winners) <= 0.05:  # else it finds more because it errs more
+        if max(before.claims, before.winners, before.tied_winners) <= 0.035:  # with more it finds more because it errs
             assert now.won >= before.won - 0.02
             assert now.found >= before.found - 0.03
 
@@ -131,7 +127,7 @@ def test_a_race_finds_the_better_option_more_often_and_with_fewer_runs_than_all_
 
 def claims(question: str, decision: str, means: list[float], seeds: int, looks: Looks | None, sweeps: int) -> float:
     """The share of sweeps with a pair of this decision in the answer; scores are losses with a spread of 1."""
-    generator, found = np.random.default_rng([len(means), seeds]), 0
+    generator, found = np.random.default_rng([len(means), seeds, sweeps]), 0
     for _ in range(sweeps):
         scores = np.array(means)[:, None] + generator.normal(size=(len(means), seeds))
         records = scores_as_runs(scores, "val_loss")
@@ -144,7 +140,8 @@ def claims(question: str, decision: str, means: list[float], seeds: int, looks: 
 @pytest.mark.parametrize("options", [2, 4])
 @pytest.mark.parametrize(("seeds", "looks"), [(3, None), (10, None), (12, Looks(3, 12))])
 def test_no_option_differs_from_an_equal_baseline(options: int, seeds: int, looks: Looks | None) -> None:
-    assert claims("better_than:a", "better", [0.0] * options, seeds, looks, RACES) <= allowed(RACES)
+    sweeps = RACES if looks else 3 * RACES
+    assert claims("better_than:a", "better", [0.0] * options, seeds, looks, sweeps) <= allowed(sweeps)
 
 
 @pytest.mark.long
@@ -153,8 +150,8 @@ def test_no_option_differs_from_an_equal_baseline(options: int, seeds: int, look
 def test_no_pair_that_differs_by_the_margin_is_called_equivalent(options: int, seeds: int, looks: Looks | None) -> None:
     """The margin is 2.5 spreads, so that ten seeds would show equivalence if there were a smaller difference. Four
     options: each differs by the margin, or by a multiple of it, from every other one."""
-    means = [2.5 * number for number in range(options)]
-    assert claims("equivalent:2.5", "equivalent", means, seeds, looks, RACES) <= allowed(RACES)
+    means, sweeps = [2.5 * number for number in range(options)], RACES if looks else 3 * RACES
+    assert claims("equivalent:2.5", "equivalent", means, seeds, looks, sweeps) <= allowed(sweeps)
 
 
 def test_equal_options_are_found_equivalent_and_those_that_differ_by_the_margin_are_not() -> None:
