@@ -223,7 +223,9 @@ def test_a_panel_per_column_with_the_means_of_its_options():
             assert line.get_xdata()[0] == found.cells[row][column].mean and line.get_ydata()[0] == row
 
 
-@pytest.mark.parametrize(("num_options", "num_columns"), [(2, 2), (10, 9), (24, 11), (3, 4)])
+@pytest.mark.parametrize(
+    ("num_options", "num_columns"), [(2, 2), (10, 9), pytest.param(24, 11, marks=pytest.mark.long), (3, 4)]
+)
 @pytest.mark.parametrize("length", [3, 40])
 def test_labels_in_the_small_multiples_do_not_overlap(num_options, num_columns, length):
     options = [f"o{index:02}".ljust(length, "x") for index in range(num_options)]
