@@ -72,7 +72,6 @@ def test_the_first_round_has_three_seeds_of_every_option(sweep) -> None:
     done, root = sweep
     assert {(option, seed) for option in OPTIONS for seed in range(3)} <= {*scores_of(root)}
     assert len(set(trained(done))) == len(trained(done)) == len(rows_of(root))
-    assert "batch_gd" in re.search(r"out: behind|batch_gd +\S+ %  out", done.out).string
 
 
 def test_the_parent_run_and_the_report_tell_how_it_came_about(sweep) -> None:
@@ -120,8 +119,9 @@ def test_a_killed_sweep_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
 
 
 def test_the_time_limit_ends_it_between_rounds_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = (*WORDS, "optimizer=momentum,adam", "fit.epochs=1", "sweep.until=verdict", "sweep.max_seeds=4")
-    words += ("tracking=none", "sweep.preflight=false")
+    """No three seeds can show that two options differ by less than a thousandth of a point, or that they differ."""
+    words = (*WORDS, "optimizer=momentum,nesterov", "fit.epochs=1", "sweep.until=verdict", "sweep.max_seeds=4")
+    words += ("sweep.question=equivalent:0.001", "tracking=none", "sweep.preflight=false")
     done = run_command(tmp_path, *words, "sweep.max_seconds=0.1")
     assert done.code == 0, done.err
     assert "The sweep ends: the time limit of 0.1 s (sweep.max_seconds); the same command goes on." in done.out
@@ -129,7 +129,9 @@ def test_the_time_limit_ends_it_between_rounds_and_the_same_command_goes_on(tmp_
     assert "the time limit of 0.1 s" in (folder_of(tmp_path) / "report.md").read_text()
     done = run_command(tmp_path, *words)
     assert done.code == 0, done.err
-    assert len(rows_of(tmp_path)) in (6, 8)
+    assert len(rows_of(tmp_path)) == 8
+    assert "The sweep ends: 4 seeds are the limit (sweep.max_seeds)." in done.out
+    assert "No two options are shown equivalent within 0.001 points. Undecided: " in done.out
 
 
 def test_seeds_are_not_listed_by_hand(tmp_path: Path) -> None:
