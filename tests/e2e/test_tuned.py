@@ -81,6 +81,7 @@ def test_the_verdict_is_on_fresh_seeds_at_the_best_rates(tuned) -> None:
     assert "Best rate and default rate" in (folder / "report.md").read_text()
 
 
+@pytest.mark.long
 def test_the_same_command_trains_nothing_and_compare_makes_the_same_report(tuned) -> None:
     _, root = tuned
     before = jobs_of(root)
@@ -95,6 +96,7 @@ def test_the_same_command_trains_nothing_and_compare_makes_the_same_report(tuned
         assert (report / name).read_text() == (folder_of(root) / name).read_text()
 
 
+@pytest.mark.faults
 def test_an_option_that_cannot_be_trained_does_not_stop_the_others(tmp_path: Path) -> None:
     (tmp_path / "mine" / "optimizer").mkdir(parents=True)
     (tmp_path / "mine" / "optimizer" / "broken.yaml").write_text("_target_: broken.Broken\nlearning_rate: 0.01\n")

@@ -91,6 +91,7 @@ def test_the_parent_run_and_the_report_tell_how_it_came_about(sweep) -> None:
     assert (sweep_file["looks"], sweep_file["question"]) == ([3, MAX_SEEDS], "best")
 
 
+@pytest.mark.long
 def test_the_same_command_trains_nothing_and_comes_to_the_same_end(sweep) -> None:
     before, root = sweep
     again = run_command(root, *UNTIL)
