@@ -164,7 +164,7 @@ def _compare_with_baseline(
     if scores.looks:
 
         def settle(seen: Floats, rows: Sequence[int]) -> dict[int, str]:
-            found = _baseline_pairs(baseline, dataclasses.replace(scores, values=_unsigned(seen, scores)))
+            found = _baseline_pairs(baseline, dataclasses.replace(scores, values=seen, direction="higher"))
             decided = {row: pair for row, pair in found.items() if row in rows and pair.decision == "better"}
             settled = {row: pair.words for row, pair in decided.items()}
             left = set(rows) - {*settled, baseline}
@@ -174,10 +174,6 @@ def _compare_with_baseline(
     found = _baseline_pairs(baseline, scores)
     words = describe_baseline(question.baseline, list(found.values()), scores.objective)
     return Answer(str(question), words, list(found.values()), None, False, race.rounds, race.stopped, race.why)
-
-
-def _unsigned(signed: Floats, scores: Scores) -> Floats:
-    return signed if scores.direction == "higher" else -signed
 
 
 def _baseline_pairs(baseline: int, scores: Scores) -> dict[int, Pair]:
@@ -219,7 +215,7 @@ def _find_equivalent(
     if scores.looks:
 
         def settle(seen: Floats, rows: Sequence[int]) -> dict[int, str]:
-            known = _equivalent_pairs(margin, dataclasses.replace(scores, values=_unsigned(seen, scores)))
+            known = _equivalent_pairs(margin, dataclasses.replace(scores, values=seen, direction="higher"))
             in_doubt = {name for pair in known if pair.decision == "undecided" for name in (pair.first, pair.second)}
             return {row: "decided against every other option" for row in rows if scores.names[row] not in in_doubt}
 

@@ -26,7 +26,7 @@ MIN_SEEDS = 2
 class OnNewImages:
     """A difference of accuracies, first - second, with its interval for new seeds and new images.
 
-    seed_share: the share of the variance that is due to the seeds; low, high: at the given confidence.
+    seed_share: the share of the variance that is due to the seeds; low, high: at the level of the pair's test.
     """
 
     first: str
@@ -36,8 +36,6 @@ class OnNewImages:
     difference: float
     low: float
     high: float
-    confidence: float
-    p: float
     seed_share: float
 
     @property
@@ -72,11 +70,9 @@ def on_new_images(
     if variance <= 0:
         return None
     degrees = variance**2 / (by_seed**2 / (num_seeds - 1) + by_image**2 / (num_images - 1))
-    error = math.sqrt(variance)
-    half = float(stats.t.isf(level / 2, degrees)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, degrees))
+    half = float(stats.t.isf(level / 2, degrees)) * math.sqrt(variance)
     share = by_seed / variance
-    return OnNewImages(*names, num_images, num_seeds, mean, mean - half, mean + half, 1 - level, p, share)
+    return OnNewImages(*names, num_images, num_seeds, mean, mean - half, mean + half, share)
 
 
 def _correct_of(runs: Sequence[RunRecord]) -> dict[int, NDArray[np.bool_]]:

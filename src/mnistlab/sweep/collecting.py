@@ -16,6 +16,7 @@ from mnistlab.tracking.recorder import wait_for_all
 def find_results(sweep: Sweep) -> SweepResults:
     """Give each job its run: the one that it reuses, the one of this start, or that of an equal job."""
     sweep.store_errors |= wait_for_all()
+    sweep.run_folders.clear()  # of an earlier round
     started = sweep.find(f"tags.`sweep.start` = '{sweep.start}'") if sweep.start else []
     runs = {run.tags["sweep.job"]: run for run in reversed(started)}  # the newest, of a job that was started twice
     first = sweep.jobs[0].config.sweep

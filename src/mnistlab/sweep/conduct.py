@@ -250,7 +250,7 @@ def close_parent(sweep: Sweep, status: str, error: str) -> None:
     else:
         sweep.parent.submit("remove_tag", "error")  # of an earlier start of the same sweep
     sweep.parent.end(status, files=not (sweep.folder / "report_error.txt").exists())  # no half of a report
-    num_unsynced = sum(unsynced_run(folder) is not None for folder in {sweep.folder, *sweep.run_folders})
+    num_unsynced = sum(unsynced_run(folder) is not None for folder in (sweep.folder, *sweep.run_folders))
     if num_unsynced:
         reason = f" ({sweep.parent.store_error})" if sweep.parent.store_error else ""
         print(f"\n  not synced: {num_unsynced} runs of this sweep{reason}")
