@@ -141,6 +141,11 @@ def _tests(comparison: Comparison) -> str:
             f"Pairs were tested for equivalence by two one-sided {paired}, and for a difference by {paired}, each with "
             f"Holm's correction over all pairs {rate}"
         )
+    if kind == "fastest_within":
+        return (
+            f"Whether options are within {argument} of the best mean was tested by one-sided {paired} with Holm's "
+            f"correction {rate}, and the fastest of them was searched for by {paired} of the logarithms of the seconds"
+        )
     if answer and answer.by_search and comparison.verdict == answer.words:
         return (
             f"The best option was searched for by {paired}: an option is beaten if another one is better at the "

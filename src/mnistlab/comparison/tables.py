@@ -62,7 +62,7 @@ def pairs_table(comparison: Comparison) -> Table | None:
         pairs = [pair for pair in pairs if leader in (pair.first, pair.second)]
         title += f" (pairs with {leader}; all {len(comparison.pairs)} are in pairs.csv)"
     rows = [[pair.words, interval_cell(comparison, pair), p_cell(pair.p_holm)] for pair in pairs]
-    if comparison.answer and comparison.answer.winner:
+    if comparison.answer and comparison.answer.winner and comparison.answer.question == "best":
         title += ": more comparisons, so each needs clearer evidence than the question which one is best"
     return Table(title, ["pair", "difference and interval", "p (Holm)"], rows)
 

@@ -9,9 +9,11 @@ from synthetic_runs import make_sweep, scores_as_runs
 
 from mnistlab.comparison import compare, terminal_summary
 from mnistlab.comparison.curves import training_seconds
+from mnistlab.comparison.outlook import paragraph
 from mnistlab.comparison.question import Question, parse_question
 from mnistlab.comparison.sequential import Looks
 from mnistlab.comparison.statistics import holm
+from mnistlab.comparison.tables import pairs_table
 
 SEEDS = 8
 GENERATOR = np.random.default_rng(5)
@@ -127,6 +129,8 @@ def test_the_fastest_within_a_margin_of_the_best():
         "b is the fastest of the 3 options within 0.8 points of c, which has the best mean (95.98 %"
     )
     assert f"and takes {ratio:.2g} [" in found.verdict
+    assert "within 0.8 of the best mean was tested by one-sided paired t tests" in paragraph(found)
+    assert pairs_table(found).title == "All pairs of options"
     narrow = compare(records, question="fastest_within:0.2", resamples=0)
     assert "The fastest of the 2 options within 0.2 points of c" in narrow.verdict
     assert compare(records, question="fastest_within:0.01", resamples=0).verdict.startswith("No other option is shown")
