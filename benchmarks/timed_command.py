@@ -40,6 +40,7 @@ TIMED = (
     ("mnistlab.training.building", "build_callbacks", "model"),
     ("mnistlab.training.plan", "choose_engine", "compile"),
     ("mnistlab.training.engine.program", "Program.prepare", "compile"),
+    ("mnistlab.sweep.ahead", "start", "compile"),
     ("mnistlab.training", "fit", "train"),
     ("mnistlab.training", "predict", "evaluate"),
     ("concurrent.futures", "Future.result", "background"),

@@ -137,23 +137,6 @@ def _warn_once(warning: str) -> None:
     log.warning("%s", warning)
 
 
-def check(config: Config) -> dict[Path, int]:
-    """Build everything that can fail before the training: data, model, optimizer, callbacks.
-
-    Returns:
-        as `needed_space`.
-
-    Raises:
-        ConfigError: the first that fails.
-    """
-    check_without_data(config)
-    dataset = loading.load(config)
-    batches.check_batch_size(config.fit.batch_size, dataset)
-    model = build_model(config, dataset)
-    building.build_callbacks(config, model)
-    return needed_space(config, model, dataset)
-
-
 def needed_space(config: Config, model: keras.Model, dataset: Dataset) -> dict[Path, int]:
     """About how many bytes a run will write: folder -> bytes. The store's files are copies of those of the run."""
     sizes = saving.saved_bytes(model)

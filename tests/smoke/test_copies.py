@@ -16,7 +16,7 @@ from small_data import few_digits
 from mnistlab import training
 from mnistlab.config import ConfigError
 from mnistlab.training import models
-from mnistlab.training.engine import copies, program
+from mnistlab.training.engine import copies, programs
 from mnistlab.training.plan import choose_engine
 
 layers = keras.layers
@@ -226,7 +226,7 @@ def agree(ours: list[dict], theirs: list[dict]) -> None:
 @pytest.mark.long_after(3)
 @pytest.mark.parametrize("name", FUSED)
 def test_the_fused_engine_trains_the_same_network_as_keras(name, caplog) -> None:
-    program._programs.clear()
+    programs._programs.clear()
     engine, ours = train(FUSED[name], "auto")
     assert engine == "fused"
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING and record.name == "mnistlab"]
@@ -237,7 +237,7 @@ def test_the_fused_engine_trains_the_same_network_as_keras(name, caplog) -> None
 @pytest.mark.long_after(1)
 @pytest.mark.parametrize("message", KERAS_ONLY)
 def test_a_layer_with_hidden_random_numbers_is_trained_by_keras_and_named(message, caplog) -> None:
-    program._programs.clear()
+    programs._programs.clear()
     hidden = "has other results at each call, from random numbers or state in no variable of Keras"
     reason = f"{message} {OF_PYTHON if 'PythonNoise' in message else hidden}"
     with pytest.raises(ConfigError) as error:
@@ -271,7 +271,7 @@ class Focal(keras.losses.Loss):
 
 @pytest.mark.long
 def test_a_later_job_with_other_hidden_arguments_does_not_use_the_first_job_s_program() -> None:
-    program._programs.clear()
+    programs._programs.clear()
     for exponent in (0.5, 2.0):
         engine, ours = train(list, "auto", Focal(exponent))
         assert engine == "fused"
@@ -279,7 +279,7 @@ def test_a_later_job_with_other_hidden_arguments_does_not_use_the_first_job_s_pr
 
 
 def test_networks_of_one_shape_with_other_statistics_train_each_with_its_own() -> None:
-    program._programs.clear()
+    programs._programs.clear()
     for scale in (1.0, 5.0):
 
         def adapted(scale: float = scale) -> list[keras.Layer]:
@@ -292,11 +292,11 @@ def test_networks_of_one_shape_with_other_statistics_train_each_with_its_own() -
 
 def test_the_check_changes_neither_the_network_nor_random_numbers() -> None:
     model = new_model(lambda: [layers.GaussianNoise(0.1), layers.BatchNormalization(), layers.Dropout(0.3)])
-    program.program_for(model)
+    programs.program_for(model)
     before = [variable.numpy() for variable in copies.state(model)]
     states = random.getstate(), np.random.get_state()[1].tolist()
     data = few_digits()
-    program.check(model, data.train.images[:4], data.targets(data.train.labels[:4]))
+    programs.check(model, data.train.images[:4], data.targets(data.train.labels[:4]))
     after = [variable.numpy() for variable in copies.state(model)]
     assert all(np.array_equal(one, two) for one, two in zip(before, after, strict=True))
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states

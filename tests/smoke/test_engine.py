@@ -19,7 +19,7 @@ from mnistlab import training
 from mnistlab.config import ConfigError
 from mnistlab.data import Dataset, prepare
 from mnistlab.training import TrainingResult, models
-from mnistlab.training.engine import fused, program
+from mnistlab.training.engine import fused, program, programs
 from mnistlab.training.plan import choose_engine
 
 STEPS = 20
@@ -253,24 +253,24 @@ def test_a_reduced_learning_rate_takes_effect() -> None:
 
 
 def test_jobs_of_one_shape_share_the_program_but_not_the_weights() -> None:
-    program._programs.clear()
+    programs._programs.clear()
     losses = []
     for rate in (0.1, 0.001, 0.1):
         network = compiled(Case(lambda rate=rate: optimizers.SGD(rate)))
         losses.append(column(fit(network, few_digits(), epochs=2, batch_size=32, seed=0, engine="fused"), "loss"))
-    assert len(program._programs) == 1
+    assert len(programs._programs) == 1
     assert losses[0] == losses[2]
     assert losses[0] != losses[1]
 
 
 def train_in_rounds(num_options: int, num_rounds: int, forget: bool) -> list[list[float]]:
     """Losses of options that need a program each, all of them once with each seed; forget: compile every job anew."""
-    program._programs.clear()
+    programs._programs.clear()
     losses = []
     for seed in range(num_rounds):
         for option in range(num_options):
             if forget:
-                program._programs.clear()
+                programs._programs.clear()
             keras.utils.set_random_seed(seed)
             network = compiled(Case(lambda option=option: optimizers.SGD(0.1, momentum=option / 100)))
             result = fit(network, few_digits(), epochs=1, batch_size=32, seed=seed, engine="fused")
@@ -288,7 +288,7 @@ def test_the_second_seed_of_many_options_compiles_nothing_and_gives_the_same_num
         return run_block(self, *data)
 
     monkeypatch.setattr(program.Program, "_run_block", count)
-    num_options = program.FEW_PROGRAMS + 1
+    num_options = programs.FEW_PROGRAMS + 1
     losses = train_in_rounds(num_options, 2, forget=False)
     assert len(set(map(id, traced))) == num_options
     num_traced = len(traced)
@@ -297,16 +297,16 @@ def test_the_second_seed_of_many_options_compiles_nothing_and_gives_the_same_num
 
 
 def test_few_programs_are_kept_of_large_networks(monkeypatch) -> None:
-    program._programs.clear()
-    monkeypatch.setattr(program, "KEPT_BYTES", 100_000)
+    programs._programs.clear()
+    monkeypatch.setattr(programs, "KEPT_BYTES", 100_000)
     networks = [
         compiled(Case(lambda: optimizers.SGD(0.1), network=functools.partial(mlp, units=8 + n))) for n in range(10)
     ]
-    assert all(program.program_for(network) for network in networks)
-    assert len(program._programs) == program.FEW_PROGRAMS
-    monkeypatch.setattr(program, "KEPT_BYTES", 10_000_000)
-    assert all(program.program_for(network) for network in networks)
-    assert len(program._programs) == 10
+    assert all(programs.program_for(network) for network in networks)
+    assert len(programs._programs) == programs.FEW_PROGRAMS
+    monkeypatch.setattr(programs, "KEPT_BYTES", 10_000_000)
+    assert all(programs.program_for(network) for network in networks)
+    assert len(programs._programs) == 10
 
 
 def test_the_length_of_a_block_changes_no_number(monkeypatch) -> None:
@@ -351,7 +351,7 @@ def test_a_network_that_cannot_be_fused_is_trained_by_keras_with_a_warning(caplo
 
 def test_a_layer_that_xla_cannot_compile_runs_on_tensorflow_s_kernels_and_is_named(monkeypatch) -> None:
     monkeypatch.setattr(program, "FAST_IN_XLA", (*program.FAST_IN_XLA, "RandomRotation"))
-    program._programs.clear()
+    programs._programs.clear()
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
         [
@@ -373,7 +373,7 @@ def test_a_layer_that_xla_cannot_compile_runs_on_tensorflow_s_kernels_and_is_nam
 @pytest.mark.parametrize(("seconds_per_step", "steps"), [(0.02, 20), (100.0, 1), (0.001, 60)])
 def test_control_returns_to_python_after_the_steps_that_fill_a_block(monkeypatch, seconds_per_step, steps) -> None:
     """So Ctrl-C and the progress bar wait for less than a second, on a machine of any speed."""
-    program._programs.clear()
+    programs._programs.clear()
     monkeypatch.setattr(program.Program, "_seconds_per_step", lambda *arguments: seconds_per_step)
     seen = []
     watch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch + 1))
@@ -382,14 +382,14 @@ def test_control_returns_to_python_after_the_steps_that_fill_a_block(monkeypatch
     assert blocks.sum() == 60
     assert blocks.max() == steps
     assert steps * seconds_per_step <= max(program.BLOCK_SECONDS, seconds_per_step)
-    program._programs.clear()
+    programs._programs.clear()
 
 
 def test_the_seconds_of_a_step_are_measured() -> None:
     """With compilation left out, and without training."""
     network = compiled(CASES["sgd"])
     before = state(network)
-    trained = program.program_for(network)
+    trained = programs.program_for(network)
     data = fused.place_on_device(few_digits().train.images, few_digits().targets(few_digits().train.labels))
     trained.prepare(network, data, 1, 300, "graph")
     (seconds,) = {plan.seconds_per_step for plan in trained.plans.values() if plan.compiler == "graph"}
@@ -407,6 +407,6 @@ def test_images_that_the_network_enlarges_are_evaluated_in_small_chunks() -> Non
         network = keras.Sequential([*front, layers.GlobalAveragePooling2D()])
         network.add(layers.Dense(10, activation="softmax"))
         network.compile("sgd", "categorical_crossentropy")
-        outcome = program.program_for(network).evaluate(network, fused.place_on_device(images, labels), rows)
+        outcome = programs.program_for(network).evaluate(network, fused.place_on_device(images, labels), rows)
         assert outcome.sizes == expected
         np.testing.assert_allclose(outcome.predictions, network(images), rtol=1e-5, atol=1e-6)

@@ -19,7 +19,7 @@ from mnistlab import training
 from mnistlab.data import Dataset, prepare
 from mnistlab.data.images import Images, Split
 from mnistlab.training import models
-from mnistlab.training.engine import program
+from mnistlab.training.engine import programs
 from mnistlab.training.plan import choose_engine
 
 NO_LAYERS_OF_IMAGES = {
@@ -271,7 +271,7 @@ def network_of(branches: dict[str, Apply]) -> keras.Model:
 
 
 def losses(branches: dict[str, Apply], engine: str, data: Dataset) -> tuple[str, list[float]]:
-    program._programs.clear()
+    programs._programs.clear()
     model = network_of(branches)
     plan = training.plan_fit(model, data, epochs=2, batch_size=4, seed=0, engine=engine)
     history = training.fit(model, data, plan).history
@@ -283,10 +283,10 @@ def losses(branches: dict[str, Apply], engine: str, data: Dataset) -> tuple[str,
 )
 def test_the_copy_of_every_layer_gives_its_loss_and_gradients(group: str) -> None:
     """Eagerly, which takes a tenth of a training; the network may then be trained by its copy."""
-    program._programs.clear()
+    programs._programs.clear()
     model = network_of({name: apply for name, apply in GROUPS[group].items() if name not in NOT_COPIED})
     assert choose_engine("fused", model, tiny(), 4.0) == "fused"
-    copied = program.program_for(model).model
+    copied = programs.program_for(model).model
     assert copied is not model
     assert list(map(type, copied.layers)) == list(map(type, model.layers))
 
@@ -296,7 +296,7 @@ def test_a_layer_that_cannot_be_copied_trains_itself(name: str) -> None:
     (apply,) = (group[name] for group in GROUPS.values() if name in group)
     model = network_of({name: apply})
     assert choose_engine("fused", model, tiny(), 4.0) == "fused"
-    assert program.program_for(model).model is model
+    assert programs.program_for(model).model is model
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
-from mnistlab.sweep import outcomes
+from mnistlab.sweep import ahead, outcomes
 from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
 from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
@@ -57,6 +57,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)
+    ahead.plan(sweep.jobs)
     exits.catch_signals()
     open_parent(sweep)
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"

@@ -92,8 +92,10 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
         background.submit(outcomes.note_if_killed, _sweep_folder(config).resolve(), config.sweep_job.key)
     with startup.loading():
         from mnistlab.experiment import run
+        from mnistlab.sweep import ahead
 
     exits.catch_signals()
+    ahead.start()
     objective = run(config).objective
     if config.sweep.plan:
         done = Outcome(str(config.paths.run), process_name(), objective=objective)

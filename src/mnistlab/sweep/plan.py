@@ -1,7 +1,7 @@
 """The plan of a sweep: its jobs, checked; which of them are done or the same; why and how long the others will run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from mnistlab.config.compose import Command
 from mnistlab.config.secrets import hidden
 from mnistlab.data import loading
 from mnistlab.runtime import errors, space
-from mnistlab.sweep import questions
+from mnistlab.sweep import preflight, questions
 from mnistlab.sweep.rates import LABELS, Tuning, first_rates, plan_tuning, with_rate
 from mnistlab.sweep.results import job_key
 from mnistlab.tracking import background, fingerprint, history, orphans, servers, stores
@@ -31,7 +31,7 @@ class SweepJob:
     key: identifies it within the sweep; values: swept setting -> value as this sweep asked for it; settings: all of
     them, resolved; data_name, num_images, batch_size: of its training; reason: why it runs, or 'done'; run: the run
     that is its result; folder: of that run, without a tracking store; same_as: an earlier job of the sweep that is the
-    same computation, so that its run serves both; needed_space: folder -> bytes.
+    same computation, so that its run serves both; needed_space: folder -> bytes; compile_ahead: see `sweep.ahead`.
     """
 
     config: Config
@@ -48,6 +48,7 @@ class SweepJob:
     folder: str = ""
     same_as: "SweepJob | None" = None
     needed_space: dict[Path, int] = field(default_factory=dict)
+    compile_ahead: Callable[[], None] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -205,7 +206,7 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
         ConfigError: these problems and those of all jobs, each listed once.
     """
     found = dict.fromkeys(problems)
-    needed: dict[str, dict[Path, int]] = {}  # settings without the seed -> what their job needs of the disk
+    checked: dict[str, preflight.Checked] = {}  # settings without the seed -> what the check found
     jobs: dict[int, SweepJob] = {}
     for index in sorted(range(len(configs)), key=lambda index: loading.settings_of(configs[index])):
         config = configs[index]
@@ -213,11 +214,12 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
             [entry for entry in sorted(parameters(config).items()) if entry[0] != "seed"], default=str
         )
         try:
-            if config.sweep.preflight and different not in needed:
-                needed[different] = {}
-                needed[different] = experiment.check(config)
+            if config.sweep.preflight and different not in checked:
+                checked[different] = preflight.NOT_CHECKED
+                checked[different] = preflight.check(config)
             jobs[index] = _job(config, swept)
-            jobs[index].needed_space = needed.get(different, {})
+            if different in checked:
+                jobs[index].needed_space, jobs[index].compile_ahead = checked[different]
         except ConfigError as error:
             found.update(dict.fromkeys(error.problems))
     if found:

@@ -1,6 +1,7 @@
 """What a configuration trains: its model, callbacks and plan, and what settings and data decide about the training."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
@@ -15,7 +16,8 @@ from mnistlab.runtime.checkpoints import Checkpoint
 from mnistlab.training import augmentation, callback_checks, models, plan, precision, saving
 from mnistlab.training.checkpointing import CheckpointPlan
 from mnistlab.training.compiling import check_loss_and_metrics, compile_model
-from mnistlab.training.fitting import saved_epoch
+from mnistlab.training.engine import fused
+from mnistlab.training.fitting import compile_ahead, saved_epoch
 
 
 def check_without_data(config: Config) -> None:
@@ -125,6 +127,17 @@ def plan_fit(
         resident_gigabytes=config.fit.resident_gigabytes,
         single_batches=callback_checks.needs_single_batches(callbacks or {}),
     )
+
+
+def compilation_ahead(config: Config, model: keras.Model, dataset: Dataset) -> Callable[[], None] | None:
+    """What lets a thread compile this model's training while other jobs train; None where that is of no use.
+
+    Operations that were traced before `deterministic` is switched on could differ.
+    """
+    engine = plan.engine_for_data(config.fit.engine, dataset, config.fit.resident_gigabytes)
+    if engine != "fused" or config.deterministic or not fused.can_be_compiled_ahead(model):
+        return None
+    return functools.partial(compile_ahead, model, dataset, config.fit.batch_size)
 
 
 def plan_checkpoints(

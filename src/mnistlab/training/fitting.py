@@ -16,7 +16,7 @@ from mnistlab.training.callback_checks import make_folders
 from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, OnEpoch, Progress, ends_with_other_weights
 from mnistlab.training.checkpointing import Checkpointing, CheckpointPlan, build_metrics, prepare_files, skipping_steps
 from mnistlab.training.engine import copies, fused
-from mnistlab.training.plan import FitPlan
+from mnistlab.training.plan import FitPlan, resolve_batch_size
 from mnistlab.training.result import TrainingResult
 
 EVALUATION_BATCH_SIZE = 1000
@@ -147,11 +147,7 @@ def _fit_fused(
     callbacks: Sequence[keras.callbacks.Callback],
     checkpointing: Checkpointing,
 ) -> fused.NonFiniteLoss | None:
-    resident, rows = resident_of(dataset)
-    weights = sample_weights(dataset.train, dataset.class_weight)
-    if weights is not None:
-        others = np.ones(len(resident.labels) - len(weights), np.float32)
-        resident = resident.weighted(np.concatenate([weights, others]))
+    resident, rows = _weighted_resident(dataset)
     try:
         fused.fit(
             model,
@@ -168,6 +164,24 @@ def _fit_fused(
     except fused.NonFiniteLoss as found:
         return found
     return None
+
+
+def _weighted_resident(dataset: Dataset) -> tuple[fused.Resident, dict[str, np.ndarray]]:
+    """As `resident_of`, with a weight for each training image where classes have weights."""
+    resident, rows = resident_of(dataset)
+    weights = sample_weights(dataset.train, dataset.class_weight)
+    if weights is not None:
+        others = np.ones(len(resident.labels) - len(weights), np.float32)
+        resident = resident.weighted(np.concatenate([weights, others]))
+    return resident, rows
+
+
+def compile_ahead(model: keras.Model, dataset: Dataset, batch_size: int | str) -> None:
+    """Let a thread compile what a later job of this process needs to train such a model with the fused engine."""
+    resident, rows = _weighted_resident(dataset)
+    num_images = len(dataset.train)
+    images_per_step = resolve_batch_size(batch_size, num_images)
+    fused.compile_ahead(model, resident, images_per_step, num_images, [rows["validation"], rows["test"]])
 
 
 def evaluation_batch_size(model: keras.Model) -> int:

@@ -15,18 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from mnistlab.training.engine.epoch_metrics import EpochMetrics
-from mnistlab.training.engine.program import (
-    Compiler,
-    NotFusable,
-    Outcome,
-    Program,
-    Resident,
-    check,
-    place_on_device,
-    program_for,
-)
+from mnistlab.training.engine.program import Compiler, NotFusable, Outcome, Program, Resident, place_on_device
+from mnistlab.training.engine.programs import can_be_compiled_ahead, check, compile_ahead, program_for
 
-__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "check", "evaluate", "fit", "place_on_device", "program_for"]
+__all__ = ["NonFiniteLoss", "NotFusable", "Resident", "can_be_compiled_ahead", "check", "compile_ahead", "evaluate"]
+__all__ += ["fit", "place_on_device", "program_for"]
 
 Order = Callable[[int], np.ndarray]
 

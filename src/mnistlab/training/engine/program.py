@@ -1,14 +1,13 @@
 """The compiled functions of the fused engine: a network's training steps and its evaluation on resident data.
 
-`fused.py` calls them; this module knows nothing of epochs and callbacks. Programs are cached in the process: weights,
-optimizer slots and random seeds are inputs, so a later job of the same shape uses the compiled program.
+`fused.py` calls them; this module knows nothing of epochs and callbacks. Weights, optimizer slots and random seeds are
+inputs of a program, so that `programs.py` can keep it for later jobs of the same shape.
 """
 
 import logging
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import keras
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from mnistlab.runtime.keras_internals import all_layers, inner_optimizer
-from mnistlab.training.engine import copies
+from mnistlab.training.engine import copies, processors
 
 Compiler = Literal["auto", "xla", "graph"]
 
@@ -24,8 +23,6 @@ BLOCK_SECONDS = 0.4  # the longest that Ctrl-C, the progress bar and the NaN che
 BLOCK_IMAGES = 65_536  # the most predictions that are held for the metrics
 EVALUATION_PIXELS = 2**21  # of a chunk of images that is evaluated at once; where that changes variables, chunks are
 KERAS_EVALUATION_IMAGES = 1000  # as in plain Keras, so that as many random numbers are drawn
-# Compiled programs cached for later jobs of the same shape, as a sweep's next seed; while they are small, more of them.
-PROGRAMS_KEPT, FEW_PROGRAMS, KEPT_BYTES = 24, 8, 2**28
 
 # On a CPU, XLA runs these layers 2 to 10 times faster than TensorFlow's kernels. All other layers run on the kernels:
 # in XLA convolutions take 40 times as long, random numbers 20 times (and differ from Keras's), some do not compile.
@@ -108,7 +105,7 @@ class Program:
         """Compile for batches of this size and return how many steps a block should have; nothing is trained."""
         self.load(network)
         full_steps, short = divmod(num_images, batch_size)
-        order = np.zeros((min(max(1, BLOCK_IMAGES // batch_size), full_steps), batch_size), np.int32)
+        order = _order_of_zeros(batch_size, full_steps)
         key = (batch_size, len(order), compiler, data.sample_weights is None)
         if key not in self.plans:
             self.plans[key] = self._plan(data, order, self._candidates(compiler, full_steps))
@@ -118,6 +115,19 @@ class Program:
         if length >= full_steps:
             return steps
         return -(-steps // -(-steps // length))  # blocks of about equal length
+
+    def compile(self, data: Resident, batch_size: int, num_images: int, evaluated: Sequence[np.ndarray]) -> None:
+        """Compile what `prepare`, `train` and `evaluate` will need, in another thread than theirs; train nothing.
+
+        evaluated: the rows of each evaluation.
+        """
+        full_steps, short = divmod(num_images, batch_size)
+        self._compile(self._candidates("auto", full_steps)[0], data, _order_of_zeros(batch_size, full_steps))
+        if short:
+            self._compile("graph", data, _order_of_zeros(short, 1))
+        for rows in evaluated:
+            chunk = self._images_at_once()
+            self.evaluate(self.model, data, rows[-chunk - len(rows) % chunk :])  # a whole chunk and what is left
 
     def train(self, network: keras.Model, data: Resident, rows: np.ndarray, batch_size: int) -> Outcome:
         """Train on the rows in batches; a smaller last batch is a step of its own."""
@@ -141,7 +151,7 @@ class Program:
     def evaluate(self, network: keras.Model, data: Resident, rows: np.ndarray) -> Outcome:
         """Run the network on the rows without training."""
         self.load(network)
-        chunk = int(np.clip(EVALUATION_PIXELS // copies.largest_image(self.model), 32, 2048))
+        chunk = self._images_at_once()
         if self.changes_when_evaluated is None:
             self.changes_when_evaluated = self._assigns(data, rows[:chunk])
         if self.changes_when_evaluated:
@@ -152,6 +162,10 @@ class Program:
             self.unload(network)
         losses, predictions = zip(*results, strict=True)
         return Outcome(tf.stack(losses), [len(rows) for rows in chunks], tf.concat(predictions, 0), rows)
+
+    def _images_at_once(self) -> int:
+        """Images that are evaluated at once."""
+        return int(np.clip(EVALUATION_PIXELS // copies.largest_image(self.model), 32, 2048))
 
     def _assigns(self, data: Resident, rows: np.ndarray) -> bool:
         """Whether evaluation changes variables, as random layers of Keras do that draw numbers they do not use."""
@@ -227,15 +241,14 @@ class Program:
         """Return the compilers to try in turn; one step an epoch would not repay XLA's compilation."""
         if compiler != "auto":
             return [compiler]
-        kinds = {type(layer).__name__ for layer in all_layers(self.model)}
-        exact = type(inner_optimizer(self.model.optimizer)).__name__ not in INEXACT_IN_XLA
-        return ["xla", "graph"] if kinds <= set(FAST_IN_XLA) and exact and full_steps > 1 else ["graph"]
+        return ["xla", "graph"] if runs_in_xla(self.model) and full_steps > 1 else ["graph"]
 
     def _plan(self, data: Resident, order: np.ndarray, compilers: list[str]) -> Plan:
         """Compile with the first compiler that can, time a few steps and undo them."""
         before = [variable.numpy() for variable in self.state]
         for compiler in compilers:
             try:
+                self._compile(compiler, data, order)
                 return Plan(compiler, len(order), self._seconds_per_step(self._functions[compiler], data, order))
             except (tf.errors.OpError, ValueError, TypeError) as error:
                 reason, cause = copies.compile_error(self.model, error), error
@@ -246,6 +259,11 @@ class Program:
                     variable.assign(value)
         raise NotFusable(reason) from cause
 
+    def _compile(self, compiler: str, data: Resident, order: np.ndarray) -> None:
+        """Compile by a call that takes no step."""
+        with processors.chosen_for(self.state, order.shape[1], compiler):
+            self._functions[compiler](*data, order, tf.constant(0))[0].numpy()
+
     def _seconds_per_step(self, function: Callable, data: Resident, order: np.ndarray) -> float:
         def seconds(num_steps: int, repeats: int = 2) -> float:
             elapsed = []
@@ -255,7 +273,6 @@ class Program:
                 elapsed.append(time.perf_counter() - start)
             return min(elapsed)
 
-        seconds(0, repeats=1)  # compiles
         if len(order) == 1:
             return BLOCK_SECONDS
         overhead, per_step = seconds(0), []
@@ -267,54 +284,12 @@ class Program:
         return min(per_step)
 
 
-_programs: OrderedDict[str | int, Program] = OrderedDict()
+def runs_in_xla(network: keras.Model) -> bool:
+    """Whether XLA compiles the steps of this network."""
+    kinds = {type(layer).__name__ for layer in all_layers(network)}
+    return kinds <= set(FAST_IN_XLA) and type(inner_optimizer(network.optimizer)).__name__ not in INEXACT_IN_XLA
 
 
-def program_for(network: keras.Model) -> Program:
-    """Return the process's program for networks of this shape, or a new one; raise NotFusable if there can be none."""
-    if len(getattr(network, "outputs", None) or ()) != 1 or len(network.inputs) != 1:
-        raise NotFusable("the network must be built, with one input and one output")
-    if type(network).train_step is not keras.Model.train_step:
-        raise NotFusable(f"{type(network).__name__} has a train_step of its own")
-    if not network.optimizer.built:
-        network.optimizer.build(network.trainable_variables)
-    signature = id(network) if id(network) in _programs else copies.signature(network)
-    program = _programs.pop(signature, None)
-    if program is None and isinstance(signature, str) and (copied := copies.copy(network)):
-        program = Program(copied)
-    return _keep(signature, program) if program else _keep(id(network), Program(network))
-
-
-def _keep(signature: str | int, program: Program) -> Program:
-    _programs[signature] = program
-    num_bytes = sum(int(np.prod(one.shape)) * one.dtype.size for kept in _programs.values() for one in kept.state)
-    limit = PROGRAMS_KEPT if num_bytes <= KEPT_BYTES and isinstance(signature, str) else FEW_PROGRAMS
-    while len(_programs) > limit:
-        _programs.popitem(last=False)
-    return program
-
-
-def check(network: keras.Model, images: np.ndarray, targets: np.ndarray) -> None:
-    """Make sure that the network's program computes the network's own loss and gradients on these images.
-
-    Where a copy of the network does not, the program uses the network itself.
-
-    Raises:
-        NotFusable: the network cannot be compiled, or compiled gives other results; the message names the layer.
-    """
-    if layer := copies.layer_for_keras_only(network):
-        raise NotFusable(f"{layer} treats the images of a batch in another way there than in a compiled program")
-    program = program_for(network)
-    try:
-        own = copies.results(network, images, targets)
-        if program.model is not network:
-            program.load(network)
-            if not own.draws and copies.are_equal(copies.results(program.model, images, targets).values, own.values):
-                return
-            _keep(id(network), Program(network))
-        if not own.draws and copies.are_equal(copies.results(network, images, targets).values, own.values):
-            return
-        reason = copies.why_results_differ(network, images, own.draws)
-    except (tf.errors.OpError, ValueError, TypeError) as error:
-        raise NotFusable(copies.compile_error(network, error)) from error
-    raise NotFusable(reason)
+def _order_of_zeros(batch_size: int, full_steps: int) -> np.ndarray:
+    """Row numbers for as many steps as one call takes, all 0: int32, shape (steps, batch size)."""
+    return np.zeros((min(max(1, BLOCK_IMAGES // batch_size), full_steps), batch_size), np.int32)
