@@ -10,7 +10,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import checkouts, commands, epochs, folders, machine, memory, models_in_use, protection, report, stages
+from benchmarks import (
+    checkouts,
+    commands,
+    epochs,
+    folders,
+    machine,
+    memory,
+    models_in_use,
+    protection,
+    report,
+    seeds_together,
+    stages,
+)
 from benchmarks.common import Bench, Section
 from benchmarks.data import find_images
 from benchmarks.scale import DEFAULT, FULL, QUICK
@@ -24,6 +36,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "run": commands.default_run,
     "sweep": commands.sweep,
     "sweep_stages": stages.sweep_stages,
+    "seeds": seeds_together.seeds,
     "help": commands.help_page,
     "folders": folders.folders,
     "memory": memory.memory,

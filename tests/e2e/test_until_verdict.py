@@ -14,7 +14,7 @@ from conftest import Finished, Started, Store, run_command
 from mnistlab.comparison.race import race_for_best
 from mnistlab.comparison.sequential import Looks
 
-MAX_SEEDS = 5
+MAX_SEEDS = 4
 WORDS = ("--multirun", "source=mnist_5k", "data.limit=600", "fit.epochs=2", "save.formats=[]")
 OPTIONS = ("batch_gd", "momentum", "adam")
 UNTIL = (*WORDS, f"optimizer={','.join(OPTIONS)}", "sweep.until=verdict", f"sweep.max_seeds={MAX_SEEDS}")
@@ -119,6 +119,7 @@ def test_a_killed_sweep_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
     assert parent.info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_the_time_limit_ends_it_between_rounds_and_the_same_command_goes_on(tmp_path: Path) -> None:
     """No three seeds can show that two options differ by less than a thousandth of a point, or that they differ."""
     words = (*WORDS, "optimizer=momentum,nesterov", "fit.epochs=1", "sweep.until=verdict", "sweep.max_seeds=4")
