@@ -23,16 +23,10 @@ def seeds(bench: Bench) -> Section:
     command = [sys.executable, "-m", "benchmarks.seeds_together"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PROJECT, env=environment())
     measured = json.loads(done.stdout.splitlines()[-1])
-    rows = [
-        [
-            str(one["batch"]),
-            str(one["seeds"]),
-            f"{one['one_by_one']:.0f}",
-            f"{one['together']:.0f}",
-            f"{ratio(one):.2f}",
-        ]
-        for one in measured
-    ]
+    rows = []
+    for one in measured:
+        numbers = f"{one['one_by_one']:.0f}", f"{one['together']:.0f}", f"{one['together'] / one['one_by_one']:.2f}"
+        rows.append([str(one["batch"]), str(one["seeds"]), *numbers])
     return Section(
         "Seeds together in one program, against one after the other (microseconds per step of all seeds)",
         ["images in a step", "seeds", "one after the other", "together", "together / one after the other"],
