@@ -44,7 +44,7 @@ WITH_EFFECT = (
 HOW_INTERRUPTED = ("fit.resume", "fit.checkpoint_percent", "fit.checkpoint_seconds", "fit.max_seconds")
 LEFT_OUT = (
     *HOW_INTERRUPTED,
-    *("run.*", "paths.*", "tracking.*", "sweep.*"),
+    *("run.*", "paths.*", "tracking.*", "sweep.*", "launch.*"),
     *("source.*", "data.split", "data.split_seed", "data.keep*", "data.limit", "data.*_size"),
     *("data.scaling", "data.rescale"),
     *("data.validation", "data.validation_*", "data.test_fraction"),

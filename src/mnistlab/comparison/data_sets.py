@@ -13,7 +13,7 @@ DATA_GROUPS = ("source", "data")
 # Settings that never reach the images, however the runs are distributed.
 WITHOUT_DATA = (
     *("optimizer", "model", "callbacks", "fit", "init", "save", "deterministic"),
-    *("tracking", "paths", "sweep", "explain"),
+    *("tracking", "paths", "sweep", "launch", "explain"),
 )
 SPLITS = ("data", "train", "validation", "test")
 

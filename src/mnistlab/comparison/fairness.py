@@ -22,7 +22,7 @@ from mnistlab.comparison.wording import describe_same_runs
 PRESETS = ("experiment", "debug")  # groups whose options set settings of all groups
 STRATEGY_SETTINGS = {"optimizer": ("fit.batch_size",)}
 UNSET = "(not set)"
-IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "experiment", "explain", "callbacks.progress")
+IGNORED = ("tracking", "paths", "hydra", "name", "sweep", "launch", "experiment", "explain", "callbacks.progress")
 
 
 def fairness(records: Iterable[RunRecord], axis: str | Sequence[str], ignore: Sequence[str] = IGNORED) -> list[Note]:

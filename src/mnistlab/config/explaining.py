@@ -18,6 +18,7 @@ COMPOSING_ERRORS = (
     *(HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError, RecursionError),
     *(TypeError, AttributeError, LookupError, AssertionError),  # of Hydra and PyYAML for odd files
 )
+EXTRAS: dict[tuple, str] = {("hydra/launcher", "joblib"): "joblib"}  # group and option -> the extra that brings it
 HYDRAS_NOTES = ("full_key:", "object_type=", "reference_type=")
 
 
@@ -35,6 +36,9 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
     if found := re.search(r"In '([^']+)': Overriding hydra.searchpath", message):
         file = _file_of(found[1], config_dir)
         return f"hydra.searchpath must not stand in a file. Write --config-dir FOLDER. Received: in {file}."
+    if (found := re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)) and (extra := EXTRAS.get(found.groups())):
+        given = next((word for word in overrides if word.endswith(f"={found[2]}")), found[2])
+        return f"{found[2]} is not installed: pip install 'mnistlab[{extra}]'. Received: {given}."
     if found := re.search(r"In '(\w+/\w+)': Could not find '\w+/(\w+)/(\w+)'", message):
         file = _file_of(found[1], config_dir)
         return (

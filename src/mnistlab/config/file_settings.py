@@ -15,7 +15,7 @@ from mnistlab.config.options import GROUPS, option_lists
 from mnistlab.config.schema import ConfigError, flatten
 
 OPEN = (*GROUPS, "init")  # they take settings of any name
-SECTIONS = ("fit", "save", "run", "paths", "sweep")  # typed, and no groups with options
+SECTIONS = ("fit", "save", "run", "paths", "sweep", "launch")  # typed, and no groups with options
 INTERPOLATION = re.compile(r"\$\{[^{}'\"]+\}")
 NOT_SETTINGS = ("defaults", "hydra")
 

@@ -10,7 +10,7 @@ from mnistlab.config.compose import checked, compose_settings
 from mnistlab.config.schema import FILLED_IN, Config, ConfigError
 
 # Where results are stored and how a sweep was run: these are not repeated.
-NOT_REPEATED = ("run", "tracking", "paths", "sweep")
+NOT_REPEATED = ("run", "tracking", "paths", "sweep", "launch")
 
 
 def recorded_config(recorded: Mapping[str, Any], place: str, named: Iterable[str] = ()) -> Config:

@@ -16,7 +16,7 @@ from mnistlab.config.trust import FUNCTION_GETTERS
 SHORT = {"learning_rate": "lr", "batch_size": "batch", "class_weight": "weight"}
 MAX_LENGTH = 200
 REMOVED = object()  # the value of a setting that the command line removes
-NOT_IN_NAMES = ("optimizer", "tracking", "run.", "paths.", "tracking.", "sweep", "source.path", "explain")
+NOT_IN_NAMES = ("optimizer", "tracking", "run.", "paths.", "tracking.", "sweep", "launch", "source.path", "explain")
 
 
 def run_name(config: Config, used_source: str | None = None) -> str:

@@ -145,6 +145,15 @@ class SweepConfig:
     plan: str | None
 
 
+@dataclass(kw_only=True)
+class LaunchConfig:
+    """Where the jobs of a multirun run (`launch`)."""
+
+    name: str | None = _choice("joblib", "auto")
+    workers: int | None = _number("value >= 1", lambda value: value >= 1)
+    job_gigabytes: float | None = _number("value > 0", lambda value: value > 0)
+
+
 @dataclass(frozen=True)
 class SweepJobInfo:
     """What a job knows about its sweep: its name there, the tags that connect its run to the parent run, its key in the
@@ -180,6 +189,7 @@ class Config:
     tracking: TrackingConfig
     paths: PathsConfig
     sweep: SweepConfig
+    launch: LaunchConfig
     seed: int = _number("0 <= value < 2**32", lambda value: 0 <= value < 2**32)
     deterministic: bool
     explain: bool

@@ -53,13 +53,14 @@ def repeated_seeds(composed: DictConfig, overrides: Sequence[Override]) -> list[
         composed: the configuration without the swept values.
 
     Raises:
-        ConfigError: `sweep.seeds` differs from the number of the listed seeds; a setting under `sweep` is swept.
+        ConfigError: `sweep.seeds` differs from the number of the listed seeds; `sweep`, `launch` or one of their settings is
+            swept.
     """
     last = {entry.get_key_element().lstrip("+"): entry for entry in overrides}
     if problems := [
         f"{key} applies to the whole sweep and takes one value. Received: {entry.input_line}."
         for key, entry in last.items()
-        if key.split(".")[0] == "sweep" and entry.is_sweep_override()
+        if key.split(".")[0] in ("sweep", "launch") and entry.is_sweep_override()
     ]:
         raise ConfigError(problems)
     seed, num_seeds = last.get("seed"), composed.sweep.seeds

@@ -9,11 +9,20 @@ from collections.abc import Sequence
 
 from mnistlab.config.secrets import hide_secrets
 
+_silent = False  # whether another process shows what this one does
 PLAIN_WIDTH = 200  # columns of a table that is written to a file or a pipe
+
+
+def silence() -> None:
+    """Print no log lines and no progress of this process from now on: the sweep's process shows its jobs."""
+    global _silent
+    _silent = True
 
 
 def is_live() -> bool:
     """Whether standard output can show a progress bar. Jupyter's says that it is a terminal, and is none."""
+    if _silent:
+        return False
     is_terminal = sys.stdout.isatty() and "ipykernel" not in sys.modules
     return is_terminal and os.environ.get("TERM") != "dumb"
 
@@ -34,6 +43,8 @@ class ConsoleHandler(logging.Handler):
     """Prints the message alone to standard output; tracebacks stay in the run's log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _silent:
+            return
         try:
             print(hide_secrets(record.getMessage()), file=sys.stdout, flush=True)
         except BrokenPipeError:

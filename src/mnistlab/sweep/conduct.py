@@ -4,7 +4,7 @@ import contextlib
 import functools
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
-from mnistlab.sweep import ahead, outcomes
+from mnistlab.sweep import ahead, launchers, outcomes
 from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
 from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
@@ -53,21 +53,28 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     """
     sweep = plan_sweep(command)
     sweep.words, sweep.trusted = command.words, command.trusted
-    print_plan(sweep)
+    how = launchers.choose(sweep, command)
+    print_plan(sweep, how.why)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)
-    ahead.plan(sweep.jobs)
+    sweep.workers = how.workers
+    if not how.workers:
+        ahead.plan(sweep.jobs)
     exits.catch_signals()
+
+    def start(overrides: Sequence[str]) -> object:
+        return launch([*overrides, *how.overrides])
+
     open_parent(sweep)
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"
     try:
         if sweep.looks:
-            run_rounds(sweep, command, launch)
+            run_rounds(sweep, command, start)
         elif sweep.tuning:
-            run_tuned(sweep, command, launch, sweep.tuning)
+            run_tuned(sweep, command, start, sweep.tuning)
         elif not all(job.is_done for job in sweep.jobs):
-            launch_jobs(sweep, lambda plan: launch([*command.extra, f"sweep.plan={plan}"]))
+            launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
     except LauncherFailed as failed:
         status, error = "FAILED", str(failed)

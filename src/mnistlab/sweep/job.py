@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from mnistlab.config import Config, ConfigError, SweepJobInfo, register
 from mnistlab.config.compose import checked
-from mnistlab.runtime import errors, exits, startup
+from mnistlab.runtime import errors, exits, startup, terminal
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import outcomes, worker
 from mnistlab.sweep.outcomes import Outcome
@@ -77,6 +77,7 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
     if _runs_for_another_process(config):
         worker.set_busy(True)
         worker.end_with(config.sweep_job.process)
+        worker.take_share(Path(config.sweep.plan or ""))
     if config.sweep.plan:
         outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, Outcome(str(folder), process_name()))
         if config.sweep.isolate and not isolated:
@@ -172,6 +173,8 @@ def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
     config.sweep_job = SweepJobInfo(
         entry.get("name", ""), tags, key, wait=plan["process"] != process_name(), process=plan["process"]
     )
+    if config.sweep_job.wait and plan.get("workers"):
+        terminal.silence()  # the sweep shows its jobs
     if entry.get("runs") and announce:
         log.info("\n%s", entry["line"])
     return entry

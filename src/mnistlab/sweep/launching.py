@@ -14,9 +14,9 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError
-from mnistlab.runtime import errors, exits, files
+from mnistlab.runtime import errors, exits, files, resources
 from mnistlab.runtime.processes import is_process_alive, process_name
-from mnistlab.sweep import outcomes
+from mnistlab.sweep import live, outcomes
 from mnistlab.sweep.outcomes import Outcome
 from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.tracking import background, orphans
@@ -48,6 +48,8 @@ def write_plan(sweep: Sweep) -> Path:
         "process": process_name(),
         "parent": sweep.parent.run_id if sweep.parent else None,
         "folder": str(sweep.folder),
+        "processors": resources.processors(),
+        "workers": sweep.workers,
         "jobs": jobs,
     }
     files.write_text(file, json.dumps(content, indent=1))
@@ -67,7 +69,8 @@ def launch_jobs(sweep: Sweep, launch: Callable[[Path], object]) -> None:
     lost_before: set[str] = set()
     while True:
         try:
-            launch(plan)
+            with live.showing(sweep):
+                launch(plan)
             return
         except MISTAKES:
             raise

@@ -62,8 +62,8 @@ class Sweep:
     direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
-    store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; looks,
-    ended, tuning: as in `SweepResults`.
+    store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; workers:
+    processes that `launch` runs at a time, 0: none; looks, ended, tuning: as in `SweepResults`.
     """
 
     jobs: list[SweepJob]
@@ -80,6 +80,7 @@ class Sweep:
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
     run_folders: list[Path] = field(default_factory=list)
+    workers: int = 0
     looks: tuple[int, int] | None = None
     ended: str = ""
     tuning: Tuning | None = None

@@ -10,8 +10,8 @@ from mnistlab.sweep.rates import WITHOUT_RANGE, Tuning
 MAX_LISTED_JOBS = 60
 
 
-def print_plan(sweep: Sweep) -> None:
-    """Print what will run and why, which jobs are the same, and about how long it will take."""
+def print_plan(sweep: Sweep, where: str = "") -> None:
+    """Print what will run and why, which jobs are the same, about how long it will take, and where they run."""
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
     print(f"Sweep over {' x '.join(sweep.axes)}: {len(sweep.jobs)} jobs, {num_done} of them done.")
@@ -25,6 +25,8 @@ def print_plan(sweep: Sweep) -> None:
     for sentence in list(same_computations(sweep))[:MAX_LISTED_JOBS]:
         print(sentence)
     _print_expected_time(sweep, [job for job in missing if job.same_as is None])
+    if where:
+        print(where)
     print(flush=True)
 
 

@@ -13,7 +13,7 @@ from mnistlab.tracking import background
 if TYPE_CHECKING:
     from mnistlab.config.compose import Command
 
-NEVER_AN_AXIS = ("paths", "tracking", "sweep", "hydra", "explain")
+NEVER_AN_AXIS = ("paths", "tracking", "sweep", "launch", "hydra", "explain")
 
 
 def question_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:

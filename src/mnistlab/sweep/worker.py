@@ -1,16 +1,24 @@
 """A process that runs jobs for a sweep in another process: it does not outlive the sweep."""
 
+import contextlib
+import json
 import os
 import threading
 import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mnistlab.runtime import exits, processes
+from mnistlab.tracking import background
 
 LOOK_SECONDS = 1.0
 CLOSING_SECONDS = 30  # to close the run after the sweep has ended
 
 _threads: list[threading.Thread] = []
 _busy = threading.Event()
+_share: list[FileLock] = []  # this process's place among the workers of the sweep
 
 
 def end_with(sweep_process: str) -> None:
@@ -21,6 +29,37 @@ def end_with(sweep_process: str) -> None:
     if not _threads:
         _threads.append(threading.Thread(target=_watch, args=(sweep_process,), name="sweep", daemon=True))
         _threads[0].start()
+
+
+def take_share(plan: Path) -> None:
+    """Keep this process to its share of the processors, so that the jobs of a sweep do not slow each other down.
+
+    TensorFlow gets as many threads as it has in the sweep's process: with fewer it would add in another order, and the
+    numbers would differ in their last digits. Once for all jobs of this process.
+    """
+    if _share:
+        return
+    planned = json.loads(plan.read_text(encoding="utf-8"))
+    available, workers = planned.get("processors", []), planned.get("workers", 0)
+    if not workers or not hasattr(os, "sched_setaffinity"):
+        return
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
+    background.start()  # it may use all processors
+    for place in range(workers):
+        lock = FileLock(plan.with_name(f".worker-{place}.lock"))
+        with contextlib.suppress(Timeout, OSError):
+            lock.acquire(blocking=False)
+            _share.append(lock)  # until this process ends
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, share_of(place, workers, available))
+            return
+
+
+def share_of(place: int, workers: int, available: Sequence[int]) -> set[int]:
+    """The processors of one of several workers: each has at least one, and all are used if there are enough workers."""
+    if workers >= len(available):
+        return {available[place % len(available)]}
+    return set(available[place::workers])
 
 
 def set_busy(busy: bool) -> None:

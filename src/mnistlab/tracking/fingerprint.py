@@ -27,7 +27,7 @@ __all__ = ["code_hashes", "fingerprint", "hash_of", "hash_of_arrays", "reason_to
 # where results are stored, how a sweep is run, what a run is called, how it is interrupted and which figures are drawn
 # have no effect on it;
 WITHOUT_EFFECT = (
-    *("run", "paths", "tracking", "sweep", "save.register", "explain", *FILLED_IN),
+    *("run", "paths", "tracking", "sweep", "launch", "save.register", "explain", *FILLED_IN),
     *(f"fit.{name}" for name in ("resume", "checkpoint_percent", "checkpoint_seconds", "max_seconds")),
 )
 # these act through the images, labels and classes that they give, which the part 'data' has by content;

@@ -48,7 +48,7 @@ GROUPS = ("source", "model", "optimizer", "schedule", "callbacks")
 ALWAYS = ("seed", "data", "fit.epochs", "fit.batch_size", *GROUPS)
 # Where results are stored and how they are computed, not what: never parameters.
 NEVER = (
-    *("paths", "tracking", "sweep", "run", "save.register"),
+    *("paths", "tracking", "sweep", "launch", "run", "save.register"),
     *(f"fit.{name}" for name in ("resume", "checkpoint_percent", "checkpoint_seconds", "max_seconds")),
     *(f"data.{twin}" for twin in KERAS_NAMES.values()),
 )

@@ -1,0 +1,118 @@
+"""Where the jobs of a sweep run (`launch`): one after the other in this process, or side by side in several others."""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mnistlab.config import ConfigError
+from mnistlab.config.compose import Command
+from mnistlab.data import Dataset, loading
+from mnistlab.runtime import resources
+from mnistlab.sweep.estimate import expected_seconds
+from mnistlab.sweep.plan import Sweep, SweepJob
+
+PLUGINS = {"joblib": "hydra_plugins.hydra_joblib_launcher"}
+PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background process
+COPIES_OF_IMAGES = 3  # as read, prepared, and on the device
+# Measured with `python -m benchmarks --only launchers`: what starting processes costs, and how much faster two are.
+START_SECONDS = 12.0
+EFFICIENCY = 0.8  # of n processes, each is this share as fast as one alone
+
+
+class Launch(NamedTuple):
+    """How the jobs are started.
+
+    overrides: for Hydra; workers: processes at a time, 0: this process; why: a sentence for the user, or ''.
+    """
+
+    overrides: tuple[str, ...]
+    workers: int
+    why: str
+
+
+IN_THIS_PROCESS = Launch((), 0, "")
+
+
+def choose(sweep: Sweep, command: Command) -> Launch:
+    """How to start the jobs of this sweep that are to run.
+
+    Raises:
+        ConfigError: sweep.isolate with launch: a job would run in a process of a process.
+    """
+    launch = sweep.jobs[0].config.launch
+    jobs = [job for job in sweep.jobs if not job.is_done and job.same_as is None]
+    if launch.name is None or not jobs:
+        return IN_THIS_PROCESS
+    if sweep.jobs[0].config.sweep.isolate:
+        raise ConfigError(f"launch={launch.name} has processes of its own: leave out sweep.isolate=true.")
+    workers, limits = _workers(jobs)
+    if launch.name == "joblib":
+        return Launch(_joblib(workers, command), workers, f"The jobs run in {_counted(workers)}: {limits}.")
+    if not is_installed("joblib"):
+        return Launch((), 0, f"The jobs run in this process: {how_to_install('joblib')} to run several at a time.")
+    if workers == 1:
+        return Launch((), 0, f"The jobs run one after the other in this process: {limits}.")
+    known = [expected_seconds(job.settings, job.num_images, job.batch_size, sweep.finished) for job in jobs]
+    seconds = [value for value in known if value is not None]
+    if not seconds:
+        return Launch((), 0, "The jobs run in this process: there is no earlier run to tell how long they take.")
+    here = sum(seconds) * len(jobs) / len(seconds)
+    there = START_SECONDS + max(here / (workers * EFFICIENCY), max(seconds))
+    compared = f"about {there:.0f} s in {_counted(workers)}, {here:.0f} s in this one"
+    if there >= here:
+        return Launch((), 0, f"The jobs run in this process: {compared}.")
+    overrides = ("hydra/launcher=joblib", "hydra.launcher.batch_size=1", *_joblib(workers, command))
+    return Launch(overrides, workers, f"The jobs run in {_counted(workers)}: {compared}.")
+
+
+def is_installed(launcher: str) -> bool:
+    """Whether Hydra's plugin for this launcher is installed."""
+    try:
+        return importlib.util.find_spec(PLUGINS[launcher]) is not None
+    except ModuleNotFoundError:  # no plugin at all
+        return False
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an extra of mnistlab."""
+    return f"pip install 'mnistlab[{extra}]'"
+
+
+def _joblib(workers: int, command: Command) -> tuple[str, ...]:
+    given = any(word.startswith("hydra.launcher.n_jobs=") for word in command.words)
+    return () if given else (f"hydra.launcher.n_jobs={workers}",)
+
+
+def _counted(workers: int) -> str:
+    return f"{workers} processes" if workers > 1 else "1 process"
+
+
+def _workers(jobs: Sequence[SweepJob]) -> tuple[int, str]:
+    """How many processes at a time, and the limits that this follows from, in words."""
+    launch = jobs[0].config.launch
+    gigabytes = launch.job_gigabytes or max(map(_gigabytes, _data_sets(jobs)))
+    free = resources.available_gigabytes()
+    limits = {f"{len(jobs)} jobs to run": len(jobs)}
+    if launch.workers:
+        limits[f"launch.workers={launch.workers}"] = launch.workers
+    else:
+        count = len(resources.processors())
+        limits[f"{count} processors"] = count
+        if free is not None:
+            limits[f"{free:.1f} GB of memory are free, a job takes about {gigabytes:.1f}"] = int(free // gigabytes)
+    words = min(limits, key=lambda words: limits[words])
+    return max(1, limits[words]), words
+
+
+def _data_sets(jobs: Sequence[SweepJob]) -> list[Dataset]:
+    different = {loading.settings_of(job.config): job.config for job in jobs}
+    return [loading.load(config) for config in different.values()]
+
+
+def _gigabytes(dataset: Dataset) -> float:
+    """The memory that a job with these images is expected to take."""
+    splits = {id(split): split for split in dataset.splits.values() if split.resident}
+    size = sum(int(np.prod(split.images.shape)) * np.dtype(dataset.dtype).itemsize for split in splits.values())
+    return PROCESS_GIGABYTES + COPIES_OF_IMAGES * size / 1e9

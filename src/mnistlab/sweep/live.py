@@ -1,0 +1,144 @@
+"""What the terminal shows while the jobs of a sweep run side by side: a line for each that has ended, and below, on a
+terminal, a table of those that run. The jobs' own lines are in their log files."""
+
+import contextlib
+import json
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnistlab.config.secrets import hide_secrets
+from mnistlab.runtime import files, terminal
+from mnistlab.sweep import outcomes
+from mnistlab.sweep.outcomes import Outcome
+from mnistlab.sweep.plan import Sweep, SweepJob
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+LOOK_SECONDS = 0.5
+TAIL_BYTES = 4096  # of metrics.jsonl, which hold its last line
+SHOWN = ("loss", "val_loss", "val_accuracy")
+
+
+@contextlib.contextmanager
+def showing(sweep: Sweep) -> Iterator[None]:
+    """Show the jobs of this start of the sweep until the block ends."""
+    if not sweep.workers:
+        yield
+        return
+    shown = _Jobs(sweep)
+    ended = threading.Event()
+    thread = threading.Thread(target=_follow, args=(shown, ended), name="live table", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _follow(shown: "_Jobs", ended: threading.Event) -> None:
+    with _live_table() as table:
+        while True:
+            last = ended.is_set()  # the jobs that ended before are told of
+            for line in shown.new_lines():
+                print(line, flush=True)
+            if table is not None:
+                table.update(_grid(shown.running()), refresh=True)
+            if last:
+                return
+            ended.wait(LOOK_SECONDS)
+
+
+@contextlib.contextmanager
+def _live_table() -> "Iterator[Live | None]":
+    """A table of rich's on a terminal, else None."""
+    if not terminal.is_live():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(force_jupyter=False, file=sys.stdout, highlight=False)
+    with Live(console=console, auto_refresh=False, transient=True) as table:
+        yield table
+
+
+def _grid(rows: Sequence[Sequence[str]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    for row in rows:
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+class _Jobs:
+    """The jobs that run in this start of a sweep, as their files tell."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._folder = sweep.folder
+        self._waiting = [
+            job
+            for job in sweep.jobs
+            if not job.is_done and job.same_as is None and not outcomes.has_ended(sweep.folder, job.key)
+        ]
+        self._total, self._ended = len(self._waiting), 0
+
+    def new_lines(self) -> list[str]:
+        """A line for each job that has ended since the last call."""
+        lines = []
+        for job in tuple(self._waiting):
+            done, failed = (outcomes.read(self._folder, kind, job.key) for kind in ("done", "failures"))
+            if done is None and failed is None:
+                continue
+            self._waiting.remove(job)
+            self._ended += 1
+            text = _result(job, done) if done else f"{failed.status}: {failed.error.splitlines()[0]}" if failed else ""
+            lines.append(hide_secrets(f"[{self._ended}/{self._total}] {job.name}: {text}"))
+        return lines
+
+    def running(self) -> list[list[str]]:
+        """A row for each job that runs: its name, epoch, latest metrics, seconds since its start."""
+        rows = []
+        for job in self._waiting:
+            started = outcomes.read(self._folder, "started", job.key)
+            if started is None:
+                continue
+            epoch, metrics = _last_epoch(Path(started.folder))
+            since = time.time() - _changed(self._folder / "started" / job.key)
+            numbers = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
+            rows.append([job.name, f"epoch {epoch}/{job.config.fit.epochs}", numbers, f"{since:.0f} s"])
+        return rows
+
+
+def _result(job: SweepJob, done: Outcome) -> str:
+    """The objective of a job that is done, and its seconds."""
+    value, times = done.objective, files.read_json(Path(done.folder, "status.json"))
+    shown = "no finite value" if value is None or math.isnan(value) else f"{job.config.sweep.objective} {value:.4f}"
+    return f"{shown}  {times['ended'] - times['started']:.1f} s" if {"ended", "started"} <= times.keys() else shown
+
+
+def _last_epoch(folder: Path) -> tuple[int, dict[str, float]]:
+    """The number and the metrics of the last epoch that a run has recorded; 0 and none before the first."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            line = json.loads(file.read().splitlines()[-1])
+        return int(line["step"]), {k: v for k, v in line["metrics"].items() if isinstance(v, float)}
+    except (OSError, ValueError, IndexError, KeyError):
+        return 0, {}
+
+
+def _changed(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()
