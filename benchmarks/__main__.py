@@ -15,6 +15,7 @@ from benchmarks import (
     commands,
     epochs,
     folders,
+    launchers,
     machine,
     memory,
     models_in_use,
@@ -37,6 +38,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "sweep": commands.sweep,
     "sweep_stages": stages.sweep_stages,
     "seeds": seeds_together.seeds,
+    "launchers": launchers.launchers,
     "help": commands.help_page,
     "folders": folders.folders,
     "memory": memory.memory,
@@ -46,7 +48,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "commands": checkouts.commands,
 }
 ALL = [name for name in SECTIONS if name != "commands"]  # it needs another checkout
-NEED_WARM_UP = {"stages", "run", "sweep", "sweep_stages", "help", "commands"}
+NEED_WARM_UP = {"stages", "run", "sweep", "sweep_stages", "launchers", "help", "commands"}
 HERE = Path(__file__).resolve().parent
 
 

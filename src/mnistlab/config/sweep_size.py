@@ -53,7 +53,7 @@ def repeated_seeds(composed: DictConfig, overrides: Sequence[Override]) -> list[
         composed: the configuration without the swept values.
 
     Raises:
-        ConfigError: `sweep.seeds` differs from the number of the listed seeds; `sweep`, `launch` or one of their settings is
+        ConfigError: `sweep.seeds` differs from the number of the listed seeds; a setting of the whole sweep is
             swept.
     """
     last = {entry.get_key_element().lstrip("+"): entry for entry in overrides}
