@@ -27,6 +27,7 @@ GROUPS = {
     "tracking": "Where runs are recorded.",
     "experiment": "Presets of several groups and settings.",
     "sweep": "Multiruns with a name.",
+    "launch": "Where the jobs of a multirun run; without one, in the process of the sweep.",
     "debug": "A quick trial.",
     "hydra/help": "The text of `--help`.",
     "hydra/job_logging": "What goes to the terminal and to the run's log file.",

@@ -86,7 +86,9 @@ def recall_of_classes(folder: Path) -> Image.Image:
 STEPS = [
     Step("python -m mnistlab.export source=mnist_5k to=digits", drawn={"digits": grid_of_digits}),
     Step(f"{TRAIN} --multirun data.scaling=unit,none optimizer=momentum", {"scaling": "val_loss"}),
-    Step(f"{TRAIN} --multirun source=mnist_5k model=logistic,mlp,cnn fit.epochs=10", {"networks": "val_accuracy"}),
+    Step(
+        f"{TRAIN} --multirun source=mnist_5k model=logistic,mlp,cnn fit.epochs=10", {"networks": "accuracy_by_option"}
+    ),
     Step(
         f"{TRAIN} sweep=optimizers fit.epochs=10",
         {"strategies": "val_loss", "strategies-seconds": "val_accuracy_seconds"},

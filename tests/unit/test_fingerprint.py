@@ -145,7 +145,7 @@ def test_settings_with_effect_change_the_fingerprint_and_others_do_not(setting: 
     has_effect = listed(setting, WITH_EFFECT)
     assert (before["fingerprint"] != after["fingerprint"]) == has_effect
     assert (before["fingerprint.settings"] != after["fingerprint.settings"]) == has_effect
-    no_requests = ("run", "paths", "tracking", "sweep", "explain")
+    no_requests = ("run", "paths", "tracking", "sweep", "launch", "explain")
     is_request = setting.split(".")[0] not in no_requests and setting not in (*HOW_INTERRUPTED, "save.register")
     assert (before["fingerprint.request"] != after["fingerprint.request"]) == is_request
 

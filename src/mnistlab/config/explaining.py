@@ -36,22 +36,8 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
     if found := re.search(r"In '([^']+)': Overriding hydra.searchpath", message):
         file = _file_of(found[1], config_dir)
         return f"hydra.searchpath must not stand in a file. Write --config-dir FOLDER. Received: in {file}."
-    if (found := re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)) and (extra := EXTRAS.get(found.groups())):
-        given = next((word for word in overrides if word.endswith(f"={found[2]}")), found[2])
-        return f"{found[2]} is not installed: pip install 'mnistlab[{extra}]'. Received: {given}."
-    if found := re.search(r"In '(\w+/\w+)': Could not find '\w+/(\w+)/(\w+)'", message):
-        file = _file_of(found[1], config_dir)
-        return (
-            f"{file}: a file of a group chooses an option of another group with `- override /{found[2]}: {found[3]}` "
-            f"in its defaults. Received: `- {found[2]}: {found[3]}`."
-        )
-    if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
-        listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
-        folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
-        choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
-        hint = suggest(found[2], choices)
-        elsewhere = "" if "Did you mean" in hint else options.group_advice(found[2], found[1] or "", config_dir)
-        return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
+    if re.search("Could not (?:find|load) '", message):
+        return _no_such_option(message, overrides, config_dir)
     if found := re.search(r"Ambiguous value for argument '([^'=]+)=([^']*)'", message):
         return options.several_values_advice(found[1], found[2])
     if found := re.search(r"Could not override '([^'@]+)", message):
@@ -85,6 +71,27 @@ def explain(error: Exception, overrides: list[str], config_dir: str | None = Non
     lines = [line.strip() for line in message.splitlines() if "hydra.cc" not in line]
     said = " ".join(line for line in lines if line and not line.startswith(HYDRAS_NOTES))
     return said if isinstance(error, HydraException | OmegaConfBaseException) and said else _odd(error, config_dir)
+
+
+def _no_such_option(message: str, overrides: list[str], config_dir: str | None) -> str:
+    """Hydra could not find the file of an option."""
+    if (found := re.search(r"Could not find '(hydra/\w+)/(\w+)'", message)) and (extra := EXTRAS.get(found.groups())):
+        given = next((word for word in overrides if word.endswith(f"={found[2]}")), found[2])
+        return f"{found[2]} is not installed: pip install 'mnistlab[{extra}]'. Received: {given}."
+    if found := re.search(r"In '(\w+/\w+)': Could not find '\w+/(\w+)/(\w+)'", message):
+        file = _file_of(found[1], config_dir)
+        return (
+            f"{file}: a file of a group chooses an option of another group with `- override /{found[2]}: {found[3]}` "
+            f"in its defaults. Received: `- {found[2]}: {found[3]}`."
+        )
+    if found := re.search(r"Could not (?:find|load) '(?:(.+)/)?([^'/]+)'", message):
+        listed = re.findall(r"^\t(\S+)$", message, re.MULTILINE)
+        folders = [folder / (found[1] or "") for folder in options.config_folders(config_dir)]
+        choices = listed or [file.stem for folder in folders for file in folder.glob("*.yaml")]
+        hint = suggest(found[2], choices)
+        elsewhere = "" if "Did you mean" in hint else options.group_advice(found[2], found[1] or "", config_dir)
+        return f"{found[1]}={found[2]} is not an option.{elsewhere or hint}"
+    return message
 
 
 def _odd(error: Exception, config_dir: str | None) -> str:

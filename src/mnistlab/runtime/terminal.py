@@ -84,6 +84,37 @@ class Bar:
         self._live.stop()
 
 
+class Rows:
+    """Rows of text below all that is printed, refreshed by their owner and removed by `stop`."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console(force_jupyter=False, file=sys.stdout, highlight=False)
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live.start()
+
+    def update(self, rows: Sequence[Sequence[str]]) -> None:
+        """Show these rows instead."""
+        from rich.table import Table
+        from rich.text import Text
+
+        grid = Table.grid(padding=(0, 2))
+        for row in rows:
+            grid.add_row(*map(Text, row))
+        self._live.update(grid, refresh=True)
+
+    def stop(self) -> None:
+        """Remove the rows."""
+        self._live.stop()
+
+
+def start_rows() -> Rows | None:
+    """Live rows; None if standard output is not a terminal."""
+    return Rows() if is_live() else None
+
+
 def start_bar() -> Bar | None:
     """A progress bar; None if standard output is not a terminal."""
     return Bar() if is_live() else None

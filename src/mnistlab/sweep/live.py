@@ -4,21 +4,16 @@ terminal, a table of those that run. The jobs' own lines are in their log files.
 import contextlib
 import json
 import math
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from mnistlab.config.secrets import hide_secrets
 from mnistlab.runtime import files, terminal
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.outcomes import Outcome
 from mnistlab.sweep.plan import Sweep, SweepJob
-
-if TYPE_CHECKING:
-    from rich.live import Live
 
 LOOK_SECONDS = 0.5
 TAIL_BYTES = 4096  # of metrics.jsonl, which hold its last line
@@ -43,40 +38,20 @@ def showing(sweep: Sweep) -> Iterator[None]:
 
 
 def _follow(shown: "_Jobs", ended: threading.Event) -> None:
-    with _live_table() as table:
+    table = terminal.start_rows()
+    try:
         while True:
             last = ended.is_set()  # the jobs that ended before are told of
             for line in shown.new_lines():
                 print(line, flush=True)
             if table is not None:
-                table.update(_grid(shown.running()), refresh=True)
+                table.update(shown.running())
             if last:
                 return
             ended.wait(LOOK_SECONDS)
-
-
-@contextlib.contextmanager
-def _live_table() -> "Iterator[Live | None]":
-    """A table of rich's on a terminal, else None."""
-    if not terminal.is_live():
-        yield None
-        return
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console(force_jupyter=False, file=sys.stdout, highlight=False)
-    with Live(console=console, auto_refresh=False, transient=True) as table:
-        yield table
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2))
-    for row in rows:
-        grid.add_row(*map(Text, row))
-    return grid
+    finally:
+        if table is not None:
+            table.stop()
 
 
 class _Jobs:
