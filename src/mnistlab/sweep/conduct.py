@@ -22,6 +22,7 @@ from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comp
 from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
 from mnistlab.sweep.rounds import run_rounds
 from mnistlab.sweep.tuned import run_tuned
+from mnistlab.sweep.worker import WORKER_LOCKS
 from mnistlab.tracking import background, pages, servers
 from mnistlab.tracking.description import SOURCE_TAGS, repeat_words, train_command
 from mnistlab.tracking.recorder import Recorder, markdown_text
@@ -238,8 +239,9 @@ def command_until_verdict(sweep: Sweep) -> str:
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:
     """Write the comparison into the sweep's folder; verdict, best option and report to the parent run."""
-    for plan in sweep.folder.glob("plan-*.json"):
-        plan.unlink()
+    for pattern in ("plan-*.json", WORKER_LOCKS):
+        for file in sweep.folder.glob(pattern):
+            file.unlink()
     outcomes.forget_all(sweep.folder)
     if sweep.parent is None:
         return

@@ -18,6 +18,7 @@ CLOSING_SECONDS = 30  # to close the run after the sweep has ended
 
 _threads: list[threading.Thread] = []
 _busy = threading.Event()
+WORKER_LOCKS = ".worker-*.lock"  # in the sweep's folder: who holds one has this place among the workers
 _share: list[FileLock] = []  # this process's place among the workers of the sweep
 
 
@@ -46,7 +47,7 @@ def take_share(plan: Path) -> None:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
     background.start()  # it may use all processors
     for place in range(workers):
-        lock = FileLock(plan.with_name(f".worker-{place}.lock"))
+        lock = FileLock(plan.with_name(WORKER_LOCKS.replace("*", str(place))))
         with contextlib.suppress(Timeout, OSError):
             lock.acquire(blocking=False)
             _share.append(lock)  # until this process ends
