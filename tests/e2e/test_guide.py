@@ -67,6 +67,7 @@ def test_the_guide_as_written_reports_its_last_epoch(train, tmp_path) -> None:
     assert final["test_accuracy"] == pytest.approx(value, abs=tolerance)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_seven_strategies_reach_what_the_notebook_reaches(train, tmp_path) -> None:
     source = [f"source.path={FULL}"] if FULL else ["source=mnist_5k"]

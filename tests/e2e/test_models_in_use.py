@@ -79,6 +79,7 @@ def saved_as_scans(folder: Path) -> None:
         page.save(folder / f"{number:02}-{LABELS[index]}.png")
 
 
+@pytest.mark.long
 def test_scans_are_predicted_and_a_bad_file_costs_its_own_row(command, root: Path, tmp_path: Path) -> None:
     saved_as_scans(tmp_path)
     (tmp_path / "30-bad.png").write_bytes(b"no picture")

@@ -145,6 +145,7 @@ def post(address: str, body: Any, kind: str = "application/json") -> tuple[int, 
         return error.code, json.load(error)["message"]
 
 
+@pytest.mark.long
 def test_the_model_server_takes_every_format(root: Path, server: str) -> None:
     images = np.asarray(sources.mnist_5k().test.images)[:100]
     expected = keras.models.load_model(good_model(root)).predict(images, verbose=0)

@@ -55,6 +55,7 @@ def test_options_are_compared_within_each_data_set(by_data) -> None:
     assert sorted(across["data"]) == ["default", "imbalanced"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_same_again_trains_nothing_and_compare_says_the_same(by_data, commands_here) -> None:
     done, root, words = by_data
