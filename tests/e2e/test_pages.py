@@ -105,7 +105,7 @@ def prepare(page: Path, run, folder: Path, make_npz) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.long_after(2)
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_commands_of_a_page_run(page: Path, run, tmp_path: Path, make_npz, monkeypatch) -> None:
     prepare(page, run, tmp_path, make_npz)

@@ -51,6 +51,7 @@ def test_levels_and_p_values_are_each_others_inverse_and_grow():
     assert np.all(np.diff(LOOKS.overall(np.geomspace(1e-8, 1, 200))) >= 0)
 
 
+@pytest.mark.long
 def test_peeking_after_every_seed_claims_as_rarely_as_one_look():
     """Two equal options, 1,000 sweeps: at most 5 % and three standard errors; plain t tests claim far more."""
     generator, claims, plain = np.random.default_rng(0), 0, 0
