@@ -80,7 +80,7 @@ class _Jobs:
         return lines
 
     def running(self) -> list[list[str]]:
-        """A row for each job that runs: its name, epoch, latest metrics, seconds since its start."""
+        """A row for each job that runs: its name, last epoch, its metrics, seconds since its start."""
         rows = []
         for job in self._waiting:
             started = outcomes.read(self._folder, "started", job.key)
@@ -89,7 +89,8 @@ class _Jobs:
             epoch, metrics = _last_epoch(Path(started.folder))
             since = time.time() - _changed(self._folder / "started" / job.key)
             numbers = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
-            rows.append([job.name, f"epoch {epoch}/{job.config.fit.epochs}", numbers, f"{since:.0f} s"])
+            at = f"epoch {epoch}/{job.config.fit.epochs}" if epoch else "starts"
+            rows.append([job.name, at, numbers, f"{since:.0f} s"])
         return rows
 
 
