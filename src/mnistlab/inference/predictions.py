@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from mnistlab.data.folders.decoding import available_workers
 from mnistlab.inference import pictures
 from mnistlab.inference.pictures import Prepared
 from mnistlab.inference.trained_model import TrainedModel, ranked
-from mnistlab.runtime import terminal
+from mnistlab.runtime import resources, terminal
 
 COLUMNS = ("file", "class", "confidence", "runner_up", "runner_up_confidence", "problem")
 MAX_SHOWN = 100  # pictures on a contact sheet
@@ -105,7 +104,7 @@ def predict(trained: TrainedModel, files: Sequence[Path], invert: str = "auto", 
     Args:
         invert, method: as `pictures.prepare` takes them.
     """
-    with ThreadPoolExecutor(available_workers()) as pool:
+    with ThreadPoolExecutor(len(resources.processors())) as pool:
         prepared = tuple(pool.map(lambda file: pictures.prepare(file, trained.input, invert, method), files))
     usable = [index for index, one in enumerate(prepared) if one.pixels is not None]
     probabilities = np.full((len(prepared), len(trained.class_names)), np.nan, np.float32)

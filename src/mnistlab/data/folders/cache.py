@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from mnistlab.data.folders.decoding import OUTDATED_PROBLEMS, Decoding, Facts, available_workers
+from mnistlab.data.folders.decoding import OUTDATED_PROBLEMS, Decoding, Facts
 from mnistlab.data.folders.listing import ImageFile
+from mnistlab.runtime import resources
 from mnistlab.runtime.files import write_bytes, write_json
 
 log = logging.getLogger("mnistlab")
@@ -147,7 +148,7 @@ def crc32(array: np.ndarray) -> int:
     def block(start: int) -> bytes:
         return zlib.crc32(np.ascontiguousarray(array[start : start + rows]).data).to_bytes(4, "little")
 
-    with ThreadPoolExecutor(available_workers()) as pool:
+    with ThreadPoolExecutor(len(resources.processors())) as pool:
         return zlib.crc32(b"".join(pool.map(block, range(0, len(array), rows))))
 
 

@@ -8,7 +8,6 @@ import hashlib
 import importlib
 import io
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,8 +269,3 @@ def _traits(image: Image.Image, mode: str, sixteen_bit: str) -> tuple[str, ...]:
         "dark": is_deep_gray(mode) and sixteen_bit == "high_byte" and int(np.asarray(image).max()) < MAX_DARK,
     }
     return tuple(trait for trait in applies if applies[trait])
-
-
-def available_workers() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,13 +12,14 @@ import numpy as np
 from mnistlab.config import ConfigError, suggest
 from mnistlab.data.folders.bad_images import bad_image_problems
 from mnistlab.data.folders.cache import FolderCache
-from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, SIXTEEN_BIT, Decoding, Facts, available_workers
+from mnistlab.data.folders.decoding import INTERPOLATIONS, MAX_PIXELS, SIXTEEN_BIT, Decoding, Facts
 from mnistlab.data.folders.images import Folder, FolderImages
 from mnistlab.data.folders.labels import add_labelled_files
 from mnistlab.data.folders.layout import join_names, open_root, scan
 from mnistlab.data.folders.listing import Scan
 from mnistlab.data.folders.reading import KERAS_SIZE, DecodingOptions, FolderReader, is_resident
 from mnistlab.data.images import Images, Split
+from mnistlab.runtime import resources
 
 log = logging.getLogger("mnistlab")
 
@@ -99,7 +100,7 @@ def directory(
     )
     found = _scan(path, follow_links, splits, labels, on_bad_image)
     options = DecodingOptions(color_mode, image_size, interpolation, keep_aspect_ratio, sixteen_bit)
-    max_pixels, workers = round(max_megapixels * 1e6), workers or available_workers()
+    max_pixels, workers = round(max_megapixels * 1e6), workers or len(resources.processors())
     reader = FolderReader(found, FolderCache(cache, found.root), options, max_pixels, workers)
     return _read(reader, loader, round(memory_budget_mb * MEGABYTE), on_bad_image)
 
