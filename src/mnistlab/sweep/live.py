@@ -75,7 +75,10 @@ class _Jobs:
                 continue
             self._waiting.remove(job)
             self._ended += 1
-            text = _result(job, done) if done else f"{failed.status}: {failed.error.splitlines()[0]}" if failed else ""
+            text = _result(job, done) if done else ""
+            if failed:
+                cause, _, _ = failed.error.partition("\n")
+                text = f"{failed.status}: {cause}"
             lines.append(hide_secrets(f"[{self._ended}/{self._total}] {job.name}: {text}"))
         return lines
 
