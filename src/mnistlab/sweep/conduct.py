@@ -60,7 +60,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
         return 0, sweep
     check_space(sweep)
     sweep.workers = how.workers
-    if not how.workers:
+    if not how.workers and not sweep.jobs[0].config.sweep.isolate:
         ahead.plan(sweep.jobs)
     exits.catch_signals()
 

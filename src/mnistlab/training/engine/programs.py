@@ -110,6 +110,7 @@ class _Ahead:
                 compilation = self._waiting.pop(self._compiling)
             with contextlib.suppress(Exception):  # the job meets it again, and says so
                 compilation()
+            del compilation  # it holds the images
 
     def _end(self) -> None:
         with self._changed:
