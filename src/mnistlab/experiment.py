@@ -28,6 +28,7 @@ from mnistlab.tracking.recorder import Recorder, recording
 from mnistlab.tracking.sync import sync_command
 from mnistlab.training import FitPlan, TrainingResult, attribution, building, saving, training_sample
 from mnistlab.training.building import check_without_data
+from mnistlab.training.pruning import pruning_callbacks, tags_if_pruned
 
 log = logging.getLogger("mnistlab")
 
@@ -70,6 +71,7 @@ def run(config: Config) -> Result:
     earlier, start = resuming.find_checkpoint(config, identified)
     model = build_model(config, dataset)
     callbacks = building.build_callbacks(config, model)
+    pruning = pruning_callbacks(config.sweep_job.trial)
     plan = building.plan_fit(config, model, dataset, callbacks)
     space.check_space(needed_space(config, model, dataset), "This run")
 
@@ -83,10 +85,11 @@ def run(config: Config) -> Result:
             plan,
             monitor=config.save.monitor,
             keep=training.saved_epoch(config.save.which, dataset),
-            callbacks=list(callbacks.values()),
+            callbacks=[*callbacks.values(), *pruning],
             on_epoch=record.log_metrics,
             checkpoints=building.plan_checkpoints(config, record.folder, identified, start),
         )
+        record.set_tags(tags_if_pruned(pruning, identified))
         metrics, model_address = trained.metrics() | {"num_validation_images": len(dataset.validation)}, None
         reading = read_curves(trained, dataset, plan)
         if trained.best_epoch is not None:

@@ -55,6 +55,7 @@ OWNERS = {
     # data: also downloads; tracking: raw_images.py, which runs within logged models; notebook: a type
     "keras": {"training", "data", "experiment", "inference", "handover", "tracking", "notebook"},
     "rich": {"runtime", "comparison", "tour"},
+    "optuna": {"runtime", "sweep", "training"},
     "PIL": {"data", "export", "inference", "touring"},
 }
 # The private names of other libraries are used here and nowhere else; tests/smoke/test_private_names.py tests each.
@@ -62,6 +63,7 @@ FILES_WITH_PRIVATE_NAMES = {
     "config/hydra_internals.py",
     "runtime/keras_internals.py",
     "runtime/exits.py",
+    "runtime/studies.py",
     "tracking/mlflow_internals.py",
 }
 PUBLIC = {"os._exit"}  # documented, as are namedtuples' `_replace` and so on

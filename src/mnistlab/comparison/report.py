@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mnistlab.comparison import tables, tuned
+from mnistlab.comparison import searched, tables, tuned
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.answer_tables import answer_table, rounds_table
 from mnistlab.comparison.curve_figures import curves_figure, learning_rates_figure
@@ -27,6 +27,7 @@ from mnistlab.comparison.outlook import one_more_hour, paragraph
 from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
+from mnistlab.comparison.search_figures import history_figure, importances_figure, parallel_figure
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
 
 TEMPLATES = jinja2.Environment(
@@ -107,7 +108,8 @@ def write_report(
     context: dict[str, Any] = {"sections": sections, "verdict": verdict, "across": across}
     context["interaction_method"] = METHOD if across or any(one.interaction for one in comparisons) else ""
     sources = SOURCES + (tuned.SOURCES if any(one.tuned for one in comparisons) else ())
-    context |= {"sources": sources, "diagnosis_rule": DIAGNOSIS_RULE}
+    sources += searched.SOURCES if any(one.searched for one in comparisons) else ()
+    context |= {"sources": sources, "diagnosis_rule": DIAGNOSIS_RULE, "describe_best": searched.describe_best}
     html = TEMPLATES.get_template("report.html.j2").render(context)
     files = {"report.html": html.encode(), "report.md": _markdown(context).encode()}
     files |= _across_files(across) if across else {}
@@ -138,6 +140,8 @@ def _section_files(section: Section) -> dict[str, bytes]:
         files[f"{section.prefix}interaction.csv"] = tables.interaction_csv(comparison.interaction)
     if comparison.tuned:
         files[f"{section.prefix}tuning.csv"] = tuned.tuning_csv(comparison.tuned)
+    if comparison.searched:
+        files[f"{section.prefix}trials.csv"] = searched.trials_csv(comparison.searched, comparison.objective)
     figures = {f"figures/{figure.name}.png": figure.png for figure in section.figures.values()}
     return {name: text.encode() for name, text in files.items()} | figures
 
@@ -188,6 +192,7 @@ def _section(
         "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
         "tuning": tuned.tuning_table(comparison),
+        "trials": searched.trials_table(comparison),
         "failures": tables.failures_table(records, comparison.objective),
     }
     return Section(
@@ -239,6 +244,9 @@ def _render_figures(
             "interaction": ("Options by both axes", _interaction_figure(comparison)),
             "time_to_target": ("Time to target", time_to_target_figure(comparison)),
             "learning_rates": ("Learning-rate sensitivity", learning_rate_figure(_with_grid(comparison))),
+            "search_history": ("Score of each trial", history_figure(comparison)),
+            "search_importances": ("Importance of the settings", importances_figure(comparison)),
+            "search_parallel": ("Settings and scores of the trials", parallel_figure(comparison)),
             "confusions": ("Confusion matrices", confusions_figure(*both)),
         }
         if test_set is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mnistlab.comparison.question import Round, Stopped
+from mnistlab.comparison.search_summary import SearchSummary
 
 Decision = Literal["better", "equivalent", "undecided", "one seed", "no shared seeds", "no spread", "same runs"]
 Direction = Literal["higher", "lower"]
@@ -281,6 +282,7 @@ class Comparison:
     answer: Answer | None = None
     new_images: str = ""
     tuned: Tuned | None = None
+    searched: SearchSummary | None = None
 
 
 @dataclass(frozen=True)

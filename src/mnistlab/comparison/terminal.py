@@ -6,6 +6,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any
 
 from mnistlab.comparison.results import AcrossData, Comparison
+from mnistlab.comparison.searched import describe_best
 from mnistlab.comparison.tables import Table, interaction_table, leaders_table, options_table
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def _print(console: "Console", comparison: Comparison) -> None:
         console.print(f"and {num_hidden} more options in the report")
     interaction = [comparison.interaction.sentence] if comparison.interaction else []
     tuned = [comparison.tuned.words] if comparison.tuned and comparison.tuned.words else []
-    for lines in filter(None, (pairs, interaction, tuned, warnings)):
+    searched = [describe_best(comparison.searched)] if comparison.searched else []
+    for lines in filter(any, (pairs, interaction, tuned, searched, warnings)):
         console.print()
         for line in lines:
             text = Text(line)

@@ -19,6 +19,7 @@ from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import COMPOSING_ERRORS, explain, known_keys, search_override
 from mnistlab.config.file_settings import as_overrides
 from mnistlab.config.objectives import resolve_objective
+from mnistlab.config.search_space import SearchSpace, read_space
 from mnistlab.config.sweep_size import check_number_of_jobs, repeated_seeds
 from mnistlab.config.yaml_files import check_sizes
 
@@ -199,7 +200,8 @@ class Command:
 
     configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
     extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given, and
-    trusted: the packages that the user named; config_name, config_dir: of the flags; sweeper: Hydra's, its class.
+    trusted: the packages that the user named; config_name, config_dir: of the flags; sweeper: Hydra's, its class;
+    space: of a search, and then the configs are that without a trial's settings, and trials at the edges of the space.
     """
 
     multirun: bool
@@ -211,6 +213,7 @@ class Command:
     config_name: str = "train"
     config_dir: str | None = None
     sweeper: str = ""
+    space: SearchSpace | None = None
 
 
 def check_command(arguments: Namespace) -> Command:
@@ -238,10 +241,16 @@ def check_command(arguments: Namespace) -> Command:
         return Command(False, [config], [], [])
     params = [f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()]
     given = _parse([*params, *arguments.overrides])
-    check_number_of_jobs(given)
-    extra = repeated_seeds(compose_settings(_fixed(given), name, folder) if params else first, given)
-    check_number_of_jobs([*given, *_parse(extra)])
-    jobs, swept = expand([*params, *arguments.overrides, *extra])
+    space, extra = None, []
+    if first.sweep.trials is None:
+        check_number_of_jobs(given)
+        extra = repeated_seeds(compose_settings(_fixed(given), name, folder) if params else first, given)
+        check_number_of_jobs([*given, *_parse(extra)])
+        jobs, swept = expand([*params, *arguments.overrides, *extra])
+    else:
+        space = read_space(given, compose_config(_fixed(given), name, folder, typed=False), _parse)
+        jobs = [list(space.fixed), *map(space.overrides, space.edges())]
+        swept = list(dict.fromkeys(one.setting for one in space.dimensions))
     configs, problems = [], {}
     for job in jobs:
         try:
@@ -254,7 +263,8 @@ def check_command(arguments: Namespace) -> Command:
     flags = [word for flag, value in given_by.items() if value for word in (flag, value)]
     flags += ["--multirun"] if arguments.multirun else []
     words, trusted = (*flags, *arguments.overrides), tuple(sorted(arguments.trust))
-    return Command(True, configs, swept, extra, words, trusted, name, folder, str(first.hydra.sweeper["_target_"]))
+    sweeper = str(first.hydra.sweeper["_target_"])
+    return Command(True, configs, swept, extra, words, trusted, name, folder, sweeper, space)
 
 
 def _check_single(composed: DictConfig, overrides: list[str], config_name: str, config_dir: str | None) -> Config:

@@ -135,6 +135,11 @@ class SweepConfig:
     tune: int | None = _number("value >= 5", lambda value: value >= 5)
     tune_seeds: int = _number("value >= 1", lambda value: value >= 1)
     tune_range: Any = _list_of("numbers")
+    trials: int | None = _number("1 <= value <= 10000", lambda value: 1 <= value <= 10_000)
+    sampler: str = _choice("tpe", "random")
+    pruner: str | None = _choice("median", "hyperband")
+    only_with: Any
+    storage: str | None
     diverged: str = _choice("ok", "fail")
     isolate: bool
     memory_gigabytes: float | None = _number("value > 0", lambda value: value > 0)
@@ -158,13 +163,14 @@ class LaunchConfig:
 class SweepJobInfo:
     """What a job knows about its sweep: its name there, the tags that connect its run to the parent run, its key in the
     plan. wait: whether it waits until its record is complete; in the sweep's own process the sweep waits for all.
-    process: the name of the sweep's process."""
+    process: the name of the sweep's process. trial: of a search: its study's storage and name, its id there."""
 
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     wait: bool = True
     process: str = ""
+    trial: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)

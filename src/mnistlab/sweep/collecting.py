@@ -24,7 +24,7 @@ def find_results(sweep: Sweep) -> SweepResults:
     for job in sweep.jobs:
         results[job.key] = _result(sweep, job, runs.get(job.key), results)
     jobs = list(results.values())
-    question = (first.question, sweep.looks, sweep.ended, sweep.tuning)
+    question = (first.question, sweep.looks, sweep.ended, sweep.tuning, sweep.searched)
     return SweepResults(sweep.id, sweep.axes, first.objective, sweep.direction, list(first.targets), jobs, *question)
 
 

@@ -21,6 +21,7 @@ from mnistlab.sweep.plan_text import print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
 from mnistlab.sweep.rounds import run_rounds
+from mnistlab.sweep.search import run_search
 from mnistlab.sweep.tuned import run_tuned
 from mnistlab.sweep.worker import WORKER_LOCKS
 from mnistlab.tracking import background, pages, servers
@@ -74,6 +75,8 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
             run_rounds(sweep, command, start)
         elif sweep.tuning:
             run_tuned(sweep, command, start, sweep.tuning)
+        elif sweep.search:
+            run_search(sweep, command, start, sweep.search)
         elif not all(job.is_done for job in sweep.jobs):
             launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
@@ -109,7 +112,8 @@ def open_parent(sweep: Sweep) -> None:
         return
     if reason := servers.outage(sweep.address.uri):
         outcomes.leave_outage(sweep.folder, reason)
-    name = f"sweep {' x '.join(sweep.axes)}"
+    varied = sweep.search.space.settings if sweep.search else sweep.axes
+    name = f"{'search' if sweep.search else 'sweep'} {' x '.join(varied)}"
     tags = {
         "run.name": name,
         "run.uid": uuid.uuid4().hex,

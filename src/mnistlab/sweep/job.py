@@ -171,7 +171,12 @@ def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
     if plan["parent"]:
         tags |= {"mlflow.parentRunId": plan["parent"], "sweep.parent": plan["parent"]}
     config.sweep_job = SweepJobInfo(
-        entry.get("name", ""), tags, key, wait=plan["process"] != process_name(), process=plan["process"]
+        entry.get("name", ""),
+        tags,
+        key,
+        wait=plan["process"] != process_name(),
+        process=plan["process"],
+        trial=entry.get("trial", {}),
     )
     if config.sweep_job.wait and plan.get("workers"):
         terminal.silence()  # the sweep shows its jobs

@@ -41,7 +41,7 @@ def write_plan(sweep: Sweep) -> Path:
         objective = job.run.metrics.get(job.config.sweep.objective) if job.run else None
         line = f"[{number}/{len(sweep.jobs)}] {job.name}"
         jobs[job.key] = {"name": job.name, "runs": not job.is_done and job.same_as is None}
-        jobs[job.key] |= {"objective": objective, "line": line}
+        jobs[job.key] |= {"objective": objective, "line": line, "trial": job.trial}
     content = {
         "sweep": sweep.id,
         "start": sweep.start,

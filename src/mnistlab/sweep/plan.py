@@ -1,7 +1,7 @@
 """The plan of a sweep: its jobs, checked; which of them are done or the same; why and how long the others will run."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mnistlab.runtime import errors, space
 from mnistlab.sweep import preflight, questions
 from mnistlab.sweep.rates import LABELS, Tuning, first_rates, plan_tuning, with_rate
 from mnistlab.sweep.results import job_key
+from mnistlab.sweep.searched import SETTINGS, Search, Searched, plan_search
 from mnistlab.tracking import background, fingerprint, history, orphans, servers, stores
 from mnistlab.tracking.history import EarlierRuns, StoredRun
 from mnistlab.tracking.recorder import Recorder
@@ -31,7 +32,8 @@ class SweepJob:
     key: identifies it within the sweep; values: swept setting -> value as this sweep asked for it; settings: all of
     them, resolved; data_name, num_images, batch_size: of its training; reason: why it runs, or 'done'; run: the run
     that is its result; folder: of that run, without a tracking store; same_as: an earlier job of the sweep that is the
-    same computation, so that its run serves both; needed_space: folder -> bytes; compile_ahead: see `sweep.ahead`.
+    same computation, so that its run serves both; needed_space: folder -> bytes; compile_ahead: see `sweep.ahead`;
+    trial: of a search, what `training.pruning` needs.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class SweepJob:
     same_as: "SweepJob | None" = None
     needed_space: dict[Path, int] = field(default_factory=dict)
     compile_ahead: Callable[[], None] | None = None
+    trial: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -63,7 +66,8 @@ class Sweep:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; workers:
-    processes that `launch` runs at a time, 0: none; looks, ended, tuning: as in `SweepResults`.
+    processes that `launch` runs at a time, 0: none; search: that it makes; looks, ended, tuning, searched: as in
+    `SweepResults`.
     """
 
     jobs: list[SweepJob]
@@ -84,6 +88,8 @@ class Sweep:
     looks: tuple[int, int] | None = None
     ended: str = ""
     tuning: Tuning | None = None
+    search: Search | None = None
+    searched: Searched | None = None
 
     def find(self, condition: str) -> list[StoredRun]:
         """Runs in the store, the newest first; empty without tracking, and from now on if the store fails."""
@@ -120,8 +126,12 @@ def plan_sweep(command: Command) -> Sweep:
     jobs, swept = check_jobs(command), _swept(command)
     axes = first.sweep.axes or [axis for axis in swept if axis != "seed"] or ["optimizer"]
     direction = questions.direction(first) or "higher"
-    asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs)
+    search = plan_search(command)
+    if search is not None:  # the jobs that were checked are at the edges of its space
+        jobs, axes = [_job(config, (), labels) for config, labels in search.default_jobs(command)], [SETTINGS]
+    asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs[: 1 if search else None])
     question = [] if first.sweep.question == "best" else [first.sweep.question]
+    question += search.space.describe() if search else []
     looks, tuning = None, None
     if first.sweep.tune:
         tuning = plan_tuning(command.configs)
@@ -134,6 +144,7 @@ def plan_sweep(command: Command) -> Sweep:
     sweep = Sweep(
         jobs, axes, direction, Path(first.paths.root) / "runs" / "sweeps" / key, key, looks=looks, tuning=tuning
     )
+    sweep.search = search
     if first.tracking.backend == "mlflow":
         sweep.address = stores.checked_address(first.tracking, first.paths.root)
         _look_into_store(sweep, sweep.address, first)
@@ -141,10 +152,15 @@ def plan_sweep(command: Command) -> Sweep:
     return sweep
 
 
-def add_jobs(sweep: Sweep, command: Command, configs: Sequence[Config]) -> None:
-    """Add jobs that differ from earlier ones in the seed or the learning rate only, and find out which of them are done
-    or the same."""
-    added = [_job(config, _labels(command)) for config in configs]
+def add_jobs(
+    sweep: Sweep, command: Command, configs: Sequence[Config], labels: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    """Add jobs with values that were checked, and find out which of them are done or the same.
+
+    labels: of each job, what tells it from the others; without them the swept settings do.
+    """
+    given: Sequence[Mapping[str, Any] | None] = labels or [None for _ in configs]
+    added = [_job(config, _labels(command), one) for config, one in zip(configs, given, strict=True)]
     sweep.jobs += added
     if sweep.store is not None:
         _find_done(sweep, added, sweep.store, force=added[0].config.sweep.force)
@@ -228,7 +244,7 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
     return [jobs[index] for index in range(len(configs))]
 
 
-def _job(config: Config, swept: Sequence[str]) -> SweepJob:
+def _job(config: Config, swept: Sequence[str], labels: Mapping[str, Any] | None = None) -> SweepJob:
     given = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in config.overrides}
     run_folder = config.paths.run or "none"  # of a job only known when it starts
     settings = {
@@ -237,6 +253,7 @@ def _job(config: Config, swept: Sequence[str]) -> SweepJob:
     }
     # A mapping ('data.keep={3:0.1}') is no setting itself, its entries are: the value is then the text that was given.
     values = {axis: settings[axis] if axis in settings else hidden(given.get(axis), axis) for axis in swept}
+    values = values if labels is None else dict(labels)
     dataset = loading.load(config)
     return SweepJob(
         config=config,

@@ -6,6 +6,7 @@ from mnistlab.config.run_names import option_settings
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob, name_of_value
 from mnistlab.sweep.rates import WITHOUT_RANGE, Tuning
+from mnistlab.sweep.searched import Search
 
 MAX_LISTED_JOBS = 60
 
@@ -14,7 +15,10 @@ def print_plan(sweep: Sweep, where: str = "") -> None:
     """Print what will run and why, which jobs are the same, about how long it will take, and where they run."""
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
-    print(f"Sweep over {' x '.join(sweep.axes)}: {len(sweep.jobs)} jobs, {num_done} of them done.")
+    if sweep.search:
+        _print_search(sweep.search)
+    else:
+        print(f"Sweep over {' x '.join(sweep.axes)}: {len(sweep.jobs)} jobs, {num_done} of them done.")
     if sweep.tuning:
         _print_tuning(sweep.tuning)
     listed = sweep.jobs if sweep.jobs[0].config.sweep.dry_run else missing
@@ -28,6 +32,14 @@ def print_plan(sweep: Sweep, where: str = "") -> None:
     if where:
         print(where)
     print(flush=True)
+
+
+def _print_search(search: Search) -> None:
+    seeds = ", ".join(map(str, search.seeds))
+    print(f"Search with {search.number} trials, on seed {search.trial_seed}:")
+    for line in search.space.describe():
+        print(f"  {line}")
+    print(f"The best is then compared with the defaults on {'seeds' if len(search.seeds) > 1 else 'seed'} {seeds}.")
 
 
 def _print_tuning(tuning: Tuning) -> None:

@@ -1,5 +1,6 @@
 """Checks before the first job whether the sweep's question can be answered: objective, direction, targets, axes."""
 
+import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ def question_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]
     yield from _asked_problems(configs, swept)
     yield from _until_problems(command)
     yield from _tune_problems(command, swept)
+    yield from _search_problems(command)
     yield from _objective_problems(configs)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
@@ -62,9 +64,9 @@ def _problem_of_question(text: str, axes: Sequence[str], settings: Sequence[Mapp
 def _until_problems(command: "Command") -> Iterator[str]:
     sweep = command.configs[0].sweep
     if sweep.until is None:
-        if sweep.max_seconds is not None:
+        if sweep.max_seconds is not None and sweep.trials is None:
             yield (
-                "sweep.max_seconds limits a sweep with sweep.until=verdict; the limit of a job is "
+                "sweep.max_seconds limits a sweep with sweep.until=verdict or sweep.trials; the limit of a job is "
                 f"sweep.job_max_seconds. Received: {sweep.max_seconds:g}."
             )
         return
@@ -111,6 +113,27 @@ def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
             yield f"sweep.tune needs an optimizer.learning_rate > 0 in the file of {name}. Received: {rate}."
         if limits is not None and not (len(limits) == 2 and 0 < limits[0] < limits[1]):
             yield f"sweep.tune_range of {name} must be [lowest,highest], 0 < lowest < highest. Received: {limits}."
+
+
+def _search_problems(command: "Command") -> Iterator[str]:
+    sweep = command.configs[0].sweep
+    given = {override.lstrip("+~").partition("=")[0] for override in command.configs[0].overrides}
+    if sweep.trials is None:
+        for name in ("sampler", "pruner", "only_with", "storage"):
+            if f"sweep.{name}" in given:
+                yield f"sweep.{name} is about a search: add sweep.trials=30, or sweep=search."
+        return
+    others = {"sweep.until": sweep.until, "sweep.tune": sweep.tune, "sweep.axes": sweep.axes}
+    for name, value in others.items():
+        if value is not None:
+            yield f"A search (sweep.trials) cannot be combined with {name}. Received: {name}={value}."
+    if sweep.question != "best":
+        yield f"A search compares what it finds with the defaults. Received: sweep.question={sweep.question}."
+    if not command.sweeper.endswith(".BasicSweeper"):
+        received = command.sweeper.rpartition(".")[2]
+        yield f"sweep.trials drives Optuna itself: it needs hydra/sweeper=basic. Received: {received}."
+    if importlib.util.find_spec("optuna") is None:
+        yield "Optuna is not installed: pip install 'mnistlab[optuna]'."
 
 
 def _limit_problems(sweep: SweepConfig) -> Iterator[str]:

@@ -14,11 +14,13 @@ import numpy as np
 from mnistlab.runtime.files import write_bytes
 from mnistlab.sweep.rates import Tuning
 from mnistlab.sweep.results import JobResult, SweepResults
+from mnistlab.sweep.searched import DEFAULTS, FOUND, SETTINGS, Searched
 from mnistlab.tracking import history
 from mnistlab.tracking.stores import StoreAddress
 
 if TYPE_CHECKING:
     from mnistlab.comparison import AcrossData, Comparison, RunRecord
+    from mnistlab.comparison.search_summary import SearchSummary
     from mnistlab.comparison.tuned import Rates
 
 
@@ -56,12 +58,15 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     rates = _rates(results.tuning) if results.tuning else None
     if rates is not None:
         records = [record for record in every if rates.at_best(record)]
+    if results.searched is not None:
+        records = [record for record in every if record.params.get(SETTINGS) in (DEFAULTS, FOUND)]
     if not any(record.status == "FINISHED" for record in records):
         return None
 
     from mnistlab import comparison
     from mnistlab.comparison.curves import with_time_to_target
     from mnistlab.comparison.report import write_report
+    from mnistlab.comparison.searched import with_search
     from mnistlab.comparison.sequential import Looks
     from mnistlab.comparison.tuned import with_tuning
 
@@ -75,6 +80,8 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
     compared = comparison.compare_by_data(records, results.axes, results.objective, **question)
     if results.ended:
         compared = [_ended(one, results.ended) for one in compared]
+    if results.searched is not None:
+        compared = [with_search(one, _search_summary(results.searched)) for one in compared]
     if rates is not None:
         compared = [with_tuning(one, every, rates) for one in compared]
     write_report(compared, records, request.folder, request.images, request.labels, write_bytes)
@@ -120,6 +127,13 @@ def _rates(tuning: Tuning) -> "Rates":
     best = {option.name: option.best for option in options}
     problems = {option.name: option.why for option in options if option.best is None}
     return Rates(tuning.num_rates, tuning.seeds, {option.name: option.default for option in options}, best, problems)
+
+
+def _search_summary(searched: Searched) -> "SearchSummary":
+    from mnistlab.comparison.search_summary import SearchSummary, TrialSummary
+
+    content = dataclasses.asdict(searched)
+    return SearchSummary(**{**content, "trials": [TrialSummary(**trial) for trial in content["trials"]]})
 
 
 def _ended(compared: "Comparison", why: str) -> "Comparison":

@@ -17,6 +17,7 @@ from typing import Any
 from mnistlab.config.objectives import current_name
 from mnistlab.runtime import files
 from mnistlab.sweep.rates import TunedOption, Tuning
+from mnistlab.sweep.searched import Searched, SearchTrial
 from mnistlab.tracking import pages
 
 FILE_NAME = "sweep.json"
@@ -51,7 +52,7 @@ class SweepResults:
     direction: 'higher', 'lower', or 'auto', by the objective's name; targets: None: the comparison's own; question:
     as `sweep.question`; looks: of a sweep until a verdict, the seeds of its first round and those that it may have;
     ended: why such a sweep ended before its question was answered, if the comparison cannot know it; tuning: of a
-    tuned sweep.
+    tuned sweep; searched: of a search.
     """
 
     sweep: str
@@ -64,6 +65,7 @@ class SweepResults:
     looks: tuple[int, int] | None = None
     ended: str = ""
     tuning: Tuning | None = None
+    searched: Searched | None = None
 
     @property
     def failures(self) -> dict[str, str]:
@@ -116,6 +118,9 @@ def read_results(file: Path) -> SweepResults:
     if tuning := content.get("tuning"):
         options = [TunedOption(**option) for option in tuning["options"]]
         content["tuning"] = Tuning(**{**tuning, "options": options})
+    if searched := content.get("searched"):
+        trials = [SearchTrial(**trial) for trial in searched["trials"]]
+        content["searched"] = Searched(**{**searched, "trials": trials})
     return SweepResults(**{**content, "objective": current_name(content["objective"])}, jobs=jobs)
 
 

@@ -51,11 +51,12 @@ PACKAGE = Path(__file__).resolve().parents[1]
 PRODUCES_RESULTS = ("config", "data", "training", "evaluation", "experiment.py", "runtime/keras_internals.py")
 WITHOUT_RESULTS = (
     *(f"config/{name}.py" for name in ("compose", "explaining", "file_settings", "hydra_internals")),
-    *(f"config/{name}.py" for name in ("recorded", "run_names", "secrets", "sweep_size", "trust", "yaml_files")),
+    *(f"config/{name}.py" for name in ("recorded", "run_names", "search_space", "secrets")),
+    *(f"config/{name}.py" for name in ("sweep_size", "trust", "yaml_files")),
     *(f"evaluation/{name}.py" for name in ("drawing", "figures", "summary")),
     *(f"evaluation/{name}.py" for name in ("calibration", "confusions", "embedding")),
     *(f"evaluation/{name}.py" for name in ("explanation", "explanation_figures")),
-    "training/attribution.py",
+    *("training/attribution.py", "training/pruning.py"),
     *(f"training/{name}.py" for name in ("model_files", "saved_models")),  # a model is loaded as it is, or not at all
 )
 LIBRARIES = ("tensorflow", "keras", "numpy", "pillow", "scipy")  # pillow, scipy: images in folders, ImageDataGenerator
