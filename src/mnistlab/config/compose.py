@@ -215,6 +215,11 @@ class Command:
     sweeper: str = ""
     space: SearchSpace | None = None
 
+    @property
+    def is_grid(self) -> bool:
+        """Whether the jobs are known beforehand; otherwise a sweeper that is installed chooses them."""
+        return not self.sweeper or self.sweeper.endswith(".BasicSweeper")
+
 
 def check_command(arguments: Namespace) -> Command:
     """Compose and check every job of this command line.
@@ -284,10 +289,10 @@ def expand(overrides: list[str]) -> tuple[list[list[str]], list[str]]:
     """The overrides of each job of a multirun, one list per combination of the swept values (a value that is listed
     twice counts once), and the swept keys: groups first, then settings, the seed last."""
     kept = [entry for entry in _parse(overrides) if not entry.is_hydra_override()]
-    if not all(_listable(entry) for entry in kept):
-        kept = [entry for entry in kept if not entry.is_sweep_override()]
     last = {entry.get_key_element(): entry for entry in kept}
     swept = [key for key, entry in last.items() if entry.is_sweep_override()]
+    if not all(_listable(entry) for entry in kept):
+        kept = [entry for entry in kept if not entry.is_sweep_override()]
     jobs = {tuple(job): job for job in hydra_internals.split_sweep(kept)}
     return list(jobs.values()), sorted(swept, key=lambda key: (key == "seed", "." in key))
 

@@ -16,6 +16,7 @@ from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import ahead, launchers, outcomes
 from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
+from mnistlab.sweep.other_sweepers import adopt_jobs
 from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
 from mnistlab.sweep.plan_text import print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
@@ -56,7 +57,8 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     sweep = plan_sweep(command)
     sweep.words, sweep.trusted = command.words, command.trusted
     how = launchers.choose(sweep, command)
-    print_plan(sweep, how.why)
+    chooses = "" if command.is_grid else f"{command.sweeper.rpartition('.')[2]} chooses the jobs while it runs."
+    print_plan(sweep, chooses or how.why)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)
@@ -77,7 +79,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
             run_tuned(sweep, command, start, sweep.tuning)
         elif sweep.search:
             run_search(sweep, command, start, sweep.search)
-        elif not all(job.is_done for job in sweep.jobs):
+        elif not (command.is_grid and all(job.is_done for job in sweep.jobs)):
             launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
         status = "FINISHED"
     except LauncherFailed as failed:
@@ -85,6 +87,8 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
         print(f"\nERROR: {failed}")
     finally:
         try:
+            if not command.is_grid:
+                adopt_jobs(sweep, command)
             close_lost_runs(sweep)
             results = find_results(sweep)
             record_results(sweep, results)

@@ -79,7 +79,8 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
         worker.end_with(config.sweep_job.process)
         worker.take_share(Path(config.sweep.plan or ""))
     if config.sweep.plan:
-        outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, Outcome(str(folder), process_name()))
+        begun = Outcome(str(folder), process_name(), overrides=config.overrides)
+        outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, begun)
         if config.sweep.isolate and not isolated:
             from mnistlab.sweep.isolation import run_isolated
 

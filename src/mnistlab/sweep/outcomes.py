@@ -8,6 +8,7 @@ All are written atomically; a damaged one counts as missing.
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ class Outcome:
     """What a job has left.
 
     folder: of its run; process: that wrote this; error: why it failed; status: of the run, if it failed; objective: of
-    the sweeper, if it is done.
+    the sweeper, if it is done; overrides: of the job, if it was started.
     """
 
     folder: str = ""
@@ -35,6 +36,7 @@ class Outcome:
     error: str = ""
     status: str = "FAILED"
     objective: float | None = None
+    overrides: Sequence[str] = ()
 
 
 def leave(sweep_folder: Path, kind: Kind, key: str, outcome: Outcome) -> None:
@@ -48,6 +50,13 @@ def read(sweep_folder: Path, kind: Kind, key: str) -> Outcome | None:
         return Outcome(**json.loads((sweep_folder / kind / key).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def started(sweep_folder: Path) -> dict[str, Outcome]:
+    """The jobs that were started, by their keys, in the order of their starts."""
+    found = sorted((sweep_folder / "started").glob("[!.]*"), key=lambda file: file.stat().st_mtime_ns)
+    read_ = {file.name: read(sweep_folder, "started", file.name) for file in found}
+    return {key: outcome for key, outcome in read_.items() if outcome is not None}
 
 
 def has_ended(sweep_folder: Path, key: str) -> bool:

@@ -128,10 +128,11 @@ def plan_sweep(command: Command) -> Sweep:
     direction = questions.direction(first) or "higher"
     search = plan_search(command)
     if search is not None:  # the jobs that were checked are at the edges of its space
-        jobs, axes = [_job(config, (), labels) for config, labels in search.default_jobs(command)], [SETTINGS]
+        jobs, axes = [_job(*one) for one in search.default_jobs(command)], [SETTINGS]
     asked = sorted(f"{job.name} {job.fingerprint['fingerprint.request']}" for job in jobs[: 1 if search else None])
     question = [] if first.sweep.question == "best" else [first.sweep.question]
     question += search.space.describe() if search else []
+    question += [] if command.is_grid else command.words
     looks, tuning = None, None
     if first.sweep.tune:
         tuning = plan_tuning(command.configs)
@@ -159,8 +160,10 @@ def add_jobs(
 
     labels: of each job, what tells it from the others; without them the swept settings do.
     """
-    given: Sequence[Mapping[str, Any] | None] = labels or [None for _ in configs]
-    added = [_job(config, _labels(command), one) for config, one in zip(configs, given, strict=True)]
+    swept = _labels(command)
+    added = (
+        [_job(*one) for one in zip(configs, labels, strict=True)] if labels else [_job(one, swept) for one in configs]
+    )
     sweep.jobs += added
     if sweep.store is not None:
         _find_done(sweep, added, sweep.store, force=added[0].config.sweep.force)
@@ -244,7 +247,8 @@ def _jobs(configs: Sequence[Config], swept: Sequence[str], problems: Sequence[st
     return [jobs[index] for index in range(len(configs))]
 
 
-def _job(config: Config, swept: Sequence[str], labels: Mapping[str, Any] | None = None) -> SweepJob:
+def _job(config: Config, swept: Sequence[str] | Mapping[str, Any]) -> SweepJob:
+    """swept: the settings that name the job, or the values under which it is known."""
     given = {override.lstrip("+~").partition("=")[0]: override.partition("=")[2] for override in config.overrides}
     run_folder = config.paths.run or "none"  # of a job only known when it starts
     settings = {
@@ -253,7 +257,7 @@ def _job(config: Config, swept: Sequence[str], labels: Mapping[str, Any] | None 
     }
     # A mapping ('data.keep={3:0.1}') is no setting itself, its entries are: the value is then the text that was given.
     values = {axis: settings[axis] if axis in settings else hidden(given.get(axis), axis) for axis in swept}
-    values = values if labels is None else dict(labels)
+    values = dict(swept) if isinstance(swept, Mapping) else values
     dataset = loading.load(config)
     return SweepJob(
         config=config,

@@ -123,7 +123,7 @@ class _Trials:
 
     def record(self) -> Searched:
         """The trials as they are recorded."""
-        sweep, base, best = self._sweep, self._search.base, self.best()
+        base, best = self._search.base, self.best()
         trials = [
             SearchTrial(one.number, self._name(one), one.values, one.state, one.score, one.epochs)
             for one in self._study.trials()

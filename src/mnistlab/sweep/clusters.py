@@ -1,0 +1,188 @@
+"""Ray and submitit as engines of `sweep.remote`: how they are reached, what a job gets, what its end looks like."""
+
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from mnistlab.config import ConfigError, LaunchConfig
+from mnistlab.sweep.remote import Crashed, Ended, Engine, Task, run_there
+
+ANSWER_SECONDS = 4  # of a Ray cluster
+CANCEL_SECONDS = 20  # for jobs to close their runs
+OBJECT_STORE_BYTES = 100_000_000  # the jobs exchange nothing of size
+RAY_PORT = 6379
+
+
+def check(launch: LaunchConfig) -> None:
+    """Check that what starts the processes can be reached.
+
+    Raises:
+        ConfigError: Slurm's commands are missing; the Ray cluster does not answer.
+    """
+    if launch.name == "slurm" and not shutil.which("sbatch"):
+        raise ConfigError(
+            "launch=slurm needs Slurm's sbatch on this machine, and there is none. Run the command on a login node of the "
+            "cluster, or choose launch=submitit_local, launch=joblib or launch=ray."
+        )
+    address = ray_address(launch)
+    if launch.name == "ray" and address not in ("local", "auto"):
+        host, port = _host_and_port(address)
+        try:
+            socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            said = f"no answer within {ANSWER_SECONDS} s" if isinstance(error, TimeoutError) else error.strerror or error
+            raise ConfigError(
+                f"launch.address={address}: no Ray cluster answers there ({said}). Start one with "
+                f"`ray start --head --port={port}` on {host}, or leave launch.address out for this machine alone."
+            ) from error
+
+
+def ray_address(launch: LaunchConfig | DictConfig) -> str:
+    """The address of the Ray cluster: `launch.address`, else $RAY_ADDRESS; 'local': a cluster of this machine alone."""
+    return launch.address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdecimal():
+        raise ConfigError(f"launch.address must be HOST:PORT, ray://HOST:PORT, auto or local. Received: {address}.")
+    return host.strip("[]"), int(port)
+
+
+def engine_of(config: DictConfig) -> Engine:
+    """The engine of this sweep. Raises ConfigError: it cannot be started."""
+    return RayEngine(config.launch) if config.launch.name == "ray" else SubmititEngine(config)
+
+
+class RayEngine:
+    """Jobs as tasks of Ray, each with the processors, the memory and the GPUs that it needs."""
+
+    def __init__(self, launch: DictConfig) -> None:
+        import ray
+
+        self.limit = launch.workers
+        needs = {"num_cpus": launch.cpus or 1, "num_gpus": launch.gpus or 0}
+        if not ray.is_initialized():
+            _connect(launch)
+        _check_needs(needs, ray.cluster_resources(), is_local=ray_address(launch) == "local")
+        if launch.job_gigabytes:
+            needs["memory"] = int(launch.job_gigabytes * 1e9)
+        self._run = ray.remote(**needs, max_retries=0)(run_there)  # `sweep.remote` starts a job again, once
+
+    def submit(self, task: Task) -> Any:
+        """Start a job; returns Ray's reference to its result."""
+        return self._run.remote(task)
+
+    def finished(self, handles: Sequence[Any], seconds: float) -> Iterable[Any]:
+        """Those that have ended, waited for at most so long."""
+        import ray
+
+        ready, _ = ray.wait(list(handles), num_returns=1, timeout=seconds)
+        return list(ready)
+
+    def result(self, handle: Any) -> Ended:
+        """What a job has left. Raises Crashed."""
+        import ray
+
+        try:
+            ended: Ended = ray.get(handle)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise Crashed(f"{type(error).__name__} of Ray") from error
+        return ended
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """Stop these jobs, and give them time to close their runs."""
+        import ray
+
+        for handle in handles:
+            ray.cancel(handle, force=False)
+        if handles:
+            ray.wait(list(handles), num_returns=len(handles), timeout=CANCEL_SECONDS)
+
+
+def _connect(launch: DictConfig) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address, shared = ray_address(launch), {"log_to_driver": False, "logging_level": "error"}
+    try:
+        if address == "local":
+            cpus = (launch.workers or os.cpu_count() or 1) * (launch.cpus or 1)
+            size = {"num_cpus": cpus, "object_store_memory": OBJECT_STORE_BYTES}
+            ray.init("local", **size, include_dashboard=False, **shared)
+        else:
+            ray.init(address, **shared)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConfigError(f"The Ray cluster {address} cannot be used: {said}") from error
+
+
+def _check_needs(needs: dict[str, float], offered: dict[str, float], is_local: bool) -> None:
+    for name, resource, setting in (("num_cpus", "CPU", "launch.cpus"), ("num_gpus", "GPU", "launch.gpus")):
+        if needs[name] <= offered.get(resource, 0):
+            continue
+        lacking = f"{setting}={needs[name]:g}: the Ray cluster has {offered.get(resource, 0):g} {resource}s."
+        if is_local:
+            raise ConfigError(lacking)
+        print(f"WARNING: {lacking} The jobs wait until a node has as many.", flush=True)
+
+
+class SubmititEngine:
+    """Jobs of Slurm, or of submitit's local executor, which starts the same scripts on this machine."""
+
+    def __init__(self, config: DictConfig) -> None:
+        import submitit
+
+        launch = config.launch
+        self.limit = launch.workers
+        folder = Path(str(config.hydra.sweep.dir)) / ".submitit" / "%j"
+        self._executor = submitit.AutoExecutor(folder, cluster="slurm" if launch.name == "slurm" else "local")
+        given = {key: value for key, value in OmegaConf.to_container(launch.options).items() if value is not None}
+        needs = {"cpus_per_task": launch.cpus, "gpus_per_node": math.ceil(launch.gpus or 0) or None}
+        needs["mem_gb"] = launch.job_gigabytes if launch.name == "slurm" else None
+        given = {key: value for key, value in needs.items() if value is not None} | given
+        try:
+            self._executor.update_parameters(name="mnistlab", **given)
+        except (TypeError, NameError, ValueError) as error:
+            raise ConfigError(f"launch.options: {str(error).splitlines()[0]}") from error
+
+    def submit(self, task: Task) -> Any:
+        """Start a job; returns submitit's."""
+        return self._executor.submit(run_there, task)
+
+    def finished(self, handles: Sequence[Any], seconds: float) -> Iterable[Any]:
+        """Those that have ended, waited for at most so long."""
+        if ended := [job for job in handles if job.done()]:
+            return ended
+        time.sleep(seconds)
+        return []
+
+    def result(self, handle: Any) -> Ended:
+        """What a job has left. Raises Crashed."""
+        import submitit
+
+        try:
+            ended: Ended = handle.result()
+        except submitit.core.utils.UncompletedJobError as error:
+            raise Crashed(f"job {handle.job_id} of submitit ended without a result") from error
+        except submitit.core.utils.FailedJobError as error:
+            raise Crashed(str(error).strip().splitlines()[-1]) from error
+        return ended
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """Stop these jobs, and give them time to close their runs."""
+        for job in handles:
+            job.cancel()
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while time.monotonic() < deadline and not all(job.done() for job in handles):
+            time.sleep(0.2)

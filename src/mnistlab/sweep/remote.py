@@ -1,0 +1,205 @@
+"""Runs the jobs of a sweep in processes that Ray, Slurm or submitit start, and follows each by itself.
+
+A job whose process is killed is started once more, and goes on from its checkpoint. A process on a node that does not
+share this machine's disk gets the sweep's plan with the job, and its outcome comes back with the result; its run reaches
+the store through the tracking server.
+"""
+
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from omegaconf import DictConfig, open_dict
+
+from mnistlab.config import ConfigError
+from mnistlab.runtime import files, processes
+from mnistlab.sweep import job as sweep_job
+from mnistlab.sweep import outcomes
+from mnistlab.sweep.outcomes import Kind, Outcome
+from mnistlab.sweep.results import job_key
+
+POLL_SECONDS = 0.2
+WAIT_SECONDS = 30  # for the processes of a job that was killed to be gone
+ENDINGS: tuple[Kind, ...] = ("started", "done", "failures")
+
+
+class Crashed(Exception):
+    """The process of a job was killed, or its node was lost."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What Hydra gives to a launcher."""
+
+    hydra_context: Any
+    task_function: Any
+    config: DictConfig
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job for another process. plan, plan_text: the file of the sweep's plan and what it holds; key: of the job;
+    attempt: 1 or 2."""
+
+    hydra_context: Any
+    task_function: Any
+    config: DictConfig
+    singletons: Mapping[Any, Any]
+    plan: str
+    plan_text: str
+    key: str
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What comes back from a job: Hydra's result, and the files of its outcome by kind."""
+
+    result: JobReturn
+    outcome: dict[Kind, str]
+
+
+class Engine(Protocol):
+    """What starts the processes."""
+
+    limit: int | None
+
+    def submit(self, task: Task) -> Any:
+        """Start a job; returns a handle."""
+
+    def finished(self, handles: Sequence[Any], seconds: float) -> Iterable[Any]:
+        """Those that have ended, waited for at most so long."""
+
+    def result(self, handle: Any) -> Ended:
+        """What a job has left. Raises Crashed."""
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """Stop these jobs."""
+
+
+def launch(request: Request, job_overrides: Sequence[Sequence[str]], first_number: int) -> list[JobReturn]:
+    """Run these jobs; returns when all have ended."""
+    from mnistlab.sweep.clusters import engine_of
+
+    numbered = dict(enumerate(job_overrides, start=first_number))
+    done = {number: value for number, job in numbered.items() if (value := sweep_job.known_value(job)) is not None}
+    results = {
+        number: JobReturn(numbered[number], status=JobStatus.COMPLETED, _return_value=value)
+        for number, value in done.items()
+    }
+    tasks = {number: _task(request, job, number) for number, job in numbered.items() if number not in done}
+    if tasks:
+        results |= _run(engine_of(request.config), tasks)
+    return [results[number] for number in numbered]
+
+
+def _task(request: Request, overrides: Sequence[str], number: int) -> Task:
+    config = request.hydra_context.config_loader.load_sweep_config(request.config, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id = f"job_{number}"
+        config.hydra.job.num = number
+    plan = Path(config.sweep.plan)
+    text = plan.read_text(encoding="utf-8")
+    state = Singleton.get_state()
+    return Task(request.hydra_context, request.task_function, config, state, str(plan), text, job_key(overrides))
+
+
+def _run(engine: Engine, tasks: Mapping[int, Task]) -> dict[int, JobReturn]:
+    """Keep as many jobs running as the engine allows, until all have ended."""
+    waiting, running, results = deque(tasks.items()), dict[Any, tuple[int, Task]](), dict[int, JobReturn]()
+    limit = engine.limit or len(tasks)
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                number, task = waiting.popleft()
+                running[engine.submit(task)] = (number, task)
+            for handle in engine.finished(list(running), POLL_SECONDS):
+                number, task = running.pop(handle)
+                try:
+                    results[number] = _received(task, engine.result(handle))
+                except Crashed as crash:
+                    if task.attempt == 1 and not outcomes.has_ended(Path(task.plan).parent, task.key):
+                        waiting.appendleft((number, _again(task, crash)))
+                    else:
+                        results[number] = _given_up(task, crash)
+    except BaseException:
+        engine.cancel(list(running))
+        raise
+    return results
+
+
+def _received(task: Task, ended: Ended) -> JobReturn:
+    """Keep the outcome where the sweep looks for it."""
+    folder = Path(task.plan).parent
+    for kind, text in ended.outcome.items():
+        if not (folder / kind / task.key).is_file():
+            files.write_text(folder / kind / task.key, text)
+    return ended.result
+
+
+def _again(task: Task, crash: Crashed) -> Task:
+    """The task for its second attempt, when the processes of the first are gone."""
+    folder = Path(task.plan).parent
+    deadline = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline and _is_alive(folder, task.key):
+        time.sleep(POLL_SECONDS)
+    print(f"\nA process of the launcher was killed ({crash}). Its job runs again.", flush=True)
+    outcomes.forget(folder, task.key)
+    outcomes.leave(folder, "retried", task.key, Outcome(error=str(crash)))
+    return dataclasses.replace(task, attempt=2)
+
+
+def _is_alive(folder: Path, key: str) -> bool:
+    found = (outcomes.read(folder, kind, key) for kind in ("started", "watched"))  # type: ignore[arg-type]
+    return any(processes.is_process_alive(one.process) for one in found if one is not None)
+
+
+def _given_up(task: Task, crash: Crashed) -> JobReturn:
+    folder = Path(task.plan).parent
+    done = outcomes.read(folder, "done", task.key)
+    if done is None and outcomes.read(folder, "failures", task.key) is None:
+        started = outcomes.read(folder, "started", task.key) or Outcome()
+        error = f"its process was killed or crashed twice: {crash}"
+        outcomes.leave(folder, "failures", task.key, Outcome(started.folder, error=error))
+    value = done.objective if done else None
+    return JobReturn(task_name=task.key, status=JobStatus.COMPLETED, _return_value=value)
+
+
+# ---- in the other process -------------------------------------------------------------------------------------------
+
+
+def run_there(task: Task) -> Ended:
+    """Run a job in this process, which Ray or submitit has started."""
+    folder = Path(task.plan).parent
+    if not Path(task.plan).is_file():
+        _check_delivery(task.config)
+        files.write_text(Path(task.plan), task.plan_text)
+    setup_globals()
+    Singleton.set_state(dict(task.singletons))
+    result = run_job(
+        hydra_context=task.hydra_context,
+        task_function=task.task_function,
+        config=task.config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    left = {kind: folder / kind / task.key for kind in ENDINGS}
+    return Ended(result, {kind: file.read_text(encoding="utf-8") for kind, file in left.items() if file.is_file()})
+
+
+def _check_delivery(config: DictConfig) -> None:
+    """Raise ConfigError if nobody but this node would ever see the run."""
+    from mnistlab.tracking import servers, stores
+
+    store = stores.address(config.tracking, config.paths.root)
+    if config.tracking.backend != "mlflow" or not servers.is_server(store.uri):
+        raise ConfigError(
+            f"{processes.process_name().partition(':')[0]} does not share the disk of the sweep, so a run there needs a "
+            f"tracking server: tracking=server tracking.uri=http://HOST:5000. Received: {store.uri}."
+        )
