@@ -154,9 +154,13 @@ class SweepConfig:
 class LaunchConfig:
     """Where the jobs of a multirun run (`launch`)."""
 
-    name: str | None = _choice("joblib", "auto")
+    name: str | None = _choice("joblib", "ray", "slurm", "submitit_local", "auto")
     workers: int | None = _number("value >= 1", lambda value: value >= 1)
     job_gigabytes: float | None = _number("value > 0", lambda value: value > 0)
+    cpus: int | None = _number("value >= 1", lambda value: value >= 1)
+    gpus: float | None = _number("value >= 0", lambda value: value >= 0)
+    address: str | None
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True)

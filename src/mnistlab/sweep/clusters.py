@@ -28,8 +28,8 @@ def check(launch: LaunchConfig) -> None:
     """
     if launch.name == "slurm" and not shutil.which("sbatch"):
         raise ConfigError(
-            "launch=slurm needs Slurm's sbatch on this machine, and there is none. Run the command on a login node of the "
-            "cluster, or choose launch=submitit_local, launch=joblib or launch=ray."
+            "launch=slurm needs Slurm's sbatch on this machine, and there is none. Run the command on a login node of "
+            "the cluster, or choose launch=submitit_local, launch=joblib or launch=ray."
         )
     address = ray_address(launch)
     if launch.name == "ray" and address not in ("local", "auto"):
@@ -37,7 +37,9 @@ def check(launch: LaunchConfig) -> None:
         try:
             socket.create_connection((host, port), timeout=ANSWER_SECONDS).close()
         except OSError as error:
-            said = f"no answer within {ANSWER_SECONDS} s" if isinstance(error, TimeoutError) else error.strerror or error
+            said = (
+                f"no answer within {ANSWER_SECONDS} s" if isinstance(error, TimeoutError) else error.strerror or error
+            )
             raise ConfigError(
                 f"launch.address={address}: no Ray cluster answers there ({said}). Start one with "
                 f"`ray start --head --port={port}` on {host}, or leave launch.address out for this machine alone."
@@ -147,7 +149,8 @@ class SubmititEngine:
         self.limit = launch.workers
         folder = Path(str(config.hydra.sweep.dir)) / ".submitit" / "%j"
         self._executor = submitit.AutoExecutor(folder, cluster="slurm" if launch.name == "slurm" else "local")
-        given = {key: value for key, value in OmegaConf.to_container(launch.options).items() if value is not None}
+        options: Any = OmegaConf.to_container(launch.options)
+        given = {key: value for key, value in options.items() if value is not None}
         needs = {"cpus_per_task": launch.cpus, "gpus_per_node": math.ceil(launch.gpus or 0) or None}
         needs["mem_gb"] = launch.job_gigabytes if launch.name == "slurm" else None
         given = {key: value for key, value in needs.items() if value is not None} | given

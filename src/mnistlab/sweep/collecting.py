@@ -38,6 +38,8 @@ def _result(sweep: Sweep, job: SweepJob, run: StoredRun | None, results: dict[st
         beneath = (job.run.tags.get("mlflow.parentRunId"), job.run.tags.get("sweep.job")) == (parent_id, job.key)
         result, run = replace(result, source="trained" if beneath else "reused"), job.run
     tags: Mapping[str, str] = run.tags if run else {}
+    if outcomes.read(sweep.folder, "retried", job.key) is not None:
+        result = replace(result, retries=1)
     failed, done = (outcomes.read(sweep.folder, kind, job.key) for kind in ("failures", "done"))
     if done is not None:
         sweep.run_folders.append(Path(done.folder))

@@ -62,7 +62,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)
-    sweep.workers = how.workers
+    sweep.workers, sweep.shares = how.workers, how.shares
     if not how.workers and not sweep.jobs[0].config.sweep.isolate:
         ahead.plan(sweep.jobs)
     exits.catch_signals()
@@ -94,6 +94,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
             record_results(sweep, results)
             if results.failures and status != "KILLED":
                 print_failures(results)
+            print_retries(results)
             failing = results.failures if sweep.jobs[0].config.sweep.diverged == "fail" else results.unfinished
             if failing and status == "FINISHED":
                 status, error = "FAILED", f"{len(failing)} of {len(sweep.jobs)} jobs did not finish or diverged"
@@ -195,6 +196,13 @@ def print_failures(results: SweepResults) -> None:
     print(f"\n{', '.join(counts)}:")
     for name, cause in results.failures.items():
         print(f"  {name:32} {cause[:200]}")
+
+
+def print_retries(results: SweepResults) -> None:
+    """Print which jobs were started twice."""
+    if names := [job.name for job in results.jobs if job.retries]:
+        counted = "1 job was" if len(names) == 1 else f"{len(names)} jobs were"
+        print(f"\n{counted} started twice, as a process was killed: {', '.join(names)}.")
 
 
 def compare_jobs(sweep: Sweep, results: SweepResults) -> str:

@@ -10,10 +10,16 @@ from mnistlab.config import ConfigError
 from mnistlab.config.compose import Command
 from mnistlab.data import Dataset, loading
 from mnistlab.runtime import resources
+from mnistlab.sweep import clusters
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob
 
-PLUGINS = {"joblib": "hydra_plugins.hydra_joblib_launcher"}
+MODULES = {  # launcher -> what it needs, and the extra that brings it
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "ray": ("ray", "ray"),
+    "slurm": ("submitit", "slurm"),
+    "submitit_local": ("submitit", "slurm"),
+}
 PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background process
 COPIES_OF_IMAGES = 3  # as read, prepared, and on the device
 # Measured on two processors with `python -m benchmarks --only launchers`.
@@ -24,12 +30,14 @@ EFFICIENCY = 0.75  # of several processes each is this share as fast as one alon
 class Launch(NamedTuple):
     """How the jobs are started.
 
-    overrides: for Hydra; workers: processes at a time, 0: this process; why: a sentence for the user, or ''.
+    overrides: for Hydra; workers: processes at a time, 0: this process; why: a sentence for the user, or ''; shares:
+    into how many parts they divide this machine's processors, 0: they do not.
     """
 
     overrides: tuple[str, ...]
     workers: int
     why: str
+    shares: int = 0
 
 
 IN_THIS_PROCESS = Launch((), 0, "")
@@ -39,17 +47,25 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     """How to start the jobs of this sweep that are to run.
 
     Raises:
-        ConfigError: sweep.isolate with launch: a job would run in a process of a process.
+        ConfigError: an extra is missing; a cluster cannot be reached; settings that do not fit together.
     """
     launch = sweep.jobs[0].config.launch
-    jobs = [job for job in sweep.jobs if not job.is_done and job.same_as is None]
-    if launch.name is None or not jobs:
+    jobs = [job for job in sweep.jobs if not job.is_done and job.same_as is None] or sweep.jobs
+    if launch.name is None or not sweep.num_planned:
         return IN_THIS_PROCESS
     if sweep.jobs[0].config.sweep.isolate:
         raise ConfigError(f"launch={launch.name} has processes of its own: leave out sweep.isolate=true.")
-    workers, limits = _workers(jobs)
-    if launch.name == "joblib":
-        return Launch(_joblib(workers, command), workers, f"The jobs run in {_counted(workers)}: {limits}.")
+    if launch.name != "auto" and not is_installed(launch.name):
+        extra = how_to_install(launch.name)
+        raise ConfigError(f"{launch.name} is not installed: {extra}. Received: launch={launch.name}.")
+    clusters.check(launch)
+    if launch.name == "slurm" or (launch.name == "ray" and clusters.ray_address(launch) != "local"):
+        where = "Slurm" if launch.name == "slurm" else f"the Ray cluster {clusters.ray_address(launch)}"
+        return Launch((), launch.workers or sweep.num_planned, f"The jobs run on {where}.")
+    workers, limits = _workers(jobs, sweep.num_planned)
+    if launch.name != "auto":
+        why = f"The jobs run in {_counted(workers)}: {limits}."
+        return Launch(_overrides(launch.name, workers, command), workers, why, workers)
     if not is_installed("joblib"):
         return Launch((), 0, f"The jobs run in this process: {how_to_install('joblib')} to run several at a time.")
     if workers == 1:
@@ -58,48 +74,50 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     seconds = [value for value in known if value is not None]
     if not seconds:
         return Launch((), 0, "The jobs run in this process: there is no earlier run to tell how long they take.")
-    here = sum(seconds) * len(jobs) / len(seconds)
+    here = sum(seconds) * max(len(jobs), sweep.num_planned) / len(seconds)
     there = START_SECONDS + max(here / (workers * EFFICIENCY), max(seconds))
     compared = f"about {there:.0f} s in {_counted(workers)}, {here:.0f} s in this one"
     if there >= here:
         return Launch((), 0, f"The jobs run in this process: {compared}.")
-    overrides = ("hydra/launcher=joblib", "hydra.launcher.batch_size=1", *_joblib(workers, command))
-    return Launch(overrides, workers, f"The jobs run in {_counted(workers)}: {compared}.")
+    overrides = ("hydra/launcher=joblib", "hydra.launcher.batch_size=1", *_overrides("joblib", workers, command))
+    return Launch(overrides, workers, f"The jobs run in {_counted(workers)}: {compared}.", workers)
 
 
 def is_installed(launcher: str) -> bool:
-    """Whether Hydra's plugin for this launcher is installed."""
+    """Whether what this launcher needs is installed."""
     try:
-        return importlib.util.find_spec(PLUGINS[launcher]) is not None
+        return importlib.util.find_spec(MODULES[launcher][0]) is not None
     except ModuleNotFoundError:  # no plugin at all
         return False
 
 
-def how_to_install(extra: str) -> str:
-    """The command that installs an extra of mnistlab."""
-    return f"pip install 'mnistlab[{extra}]'"
+def how_to_install(launcher: str) -> str:
+    """The command that installs what a launcher needs."""
+    return f"pip install 'mnistlab[{MODULES[launcher][1]}]'"
 
 
-def _joblib(workers: int, command: Command) -> tuple[str, ...]:
-    given = any(word.startswith("hydra.launcher.n_jobs=") for word in command.words)
-    return () if given else (f"hydra.launcher.n_jobs={workers}",)
+def _overrides(launcher: str, workers: int, command: Command) -> tuple[str, ...]:
+    """What tells the launcher how many processes to start, unless the user does."""
+    setting = "hydra.launcher.n_jobs" if launcher == "joblib" else "launch.workers"
+    given = any(word.startswith(f"{setting}=") for word in command.words)
+    return () if given else (f"{setting}={workers}",)
 
 
 def _counted(workers: int) -> str:
     return f"{workers} processes" if workers > 1 else "1 process"
 
 
-def _workers(jobs: Sequence[SweepJob]) -> tuple[int, str]:
-    """How many processes at a time, and the limits that this follows from, in words."""
+def _workers(jobs: Sequence[SweepJob], number: int) -> tuple[int, str]:
+    """How many processes at a time, and the limits that this follows from, in words. number: of jobs that may run."""
     launch = jobs[0].config.launch
     gigabytes = launch.job_gigabytes or max(map(_gigabytes, _data_sets(jobs)))
     free = resources.available_gigabytes()
-    limits = {f"{len(jobs)} jobs to run": len(jobs)}
+    limits = {f"{number} jobs to run": number}
     if launch.workers:
         limits[f"launch.workers={launch.workers}"] = launch.workers
     else:
-        count = len(resources.processors())
-        limits[f"{count} processors"] = count
+        count = max(1, len(resources.processors()) // (launch.cpus or 1))
+        limits[f"{count} processors" if not launch.cpus else f"{launch.cpus} processors a job"] = count
         if free is not None:
             limits[f"{free:.1f} GB of memory are free, a job takes about {gigabytes:.1f}"] = int(free // gigabytes)
     words = min(limits, key=lambda words: limits[words])

@@ -50,6 +50,7 @@ def write_plan(sweep: Sweep) -> Path:
         "folder": str(sweep.folder),
         "processors": resources.processors(),
         "workers": sweep.workers,
+        "shares": sweep.shares,
         "jobs": jobs,
     }
     files.write_text(file, json.dumps(content, indent=1))

@@ -2,6 +2,7 @@
 
 `started/KEY` is written when a job begins; `done/KEY` or `failures/KEY` when it ends. Where the job runs in another
 process than the sweep, its background process writes `watched/KEY`, and `killed/KEY` if the job's process was killed.
+`retried/KEY` says that the job was started a second time.
 All are written atomically; a damaged one counts as missing.
 """
 
@@ -17,10 +18,10 @@ from mnistlab.runtime import files
 from mnistlab.runtime.child_process import at_end
 from mnistlab.runtime.processes import process_name
 
-Kind = Literal["started", "watched", "done", "failures", "killed"]
+Kind = Literal["started", "watched", "done", "failures", "killed", "retried"]
 OUTAGE_FILE = "outage.json"
 OUTAGE_SECONDS = 300  # the jobs of a sweep leave a silent server alone for so long
-KINDS: tuple[Kind, ...] = ("started", "watched", "done", "failures", "killed")
+KINDS: tuple[Kind, ...] = ("started", "watched", "done", "failures", "killed", "retried")
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def has_ended(sweep_folder: Path, key: str) -> bool:
 
 
 def forget(sweep_folder: Path, key: str) -> None:
-    """Remove a job's files, so that it runs again."""
-    for kind in KINDS:
+    """Remove a job's files, so that it runs again; not the one that says that it does."""
+    for kind in KINDS[:-1]:
         (sweep_folder / kind / key).unlink(missing_ok=True)
 
 

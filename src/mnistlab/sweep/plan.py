@@ -13,6 +13,7 @@ from mnistlab.config.secrets import hidden
 from mnistlab.data import loading
 from mnistlab.runtime import errors, space
 from mnistlab.sweep import preflight, questions
+from mnistlab.sweep.names import name_of_value
 from mnistlab.sweep.rates import LABELS, Tuning, first_rates, plan_tuning, with_rate
 from mnistlab.sweep.results import job_key
 from mnistlab.sweep.searched import SETTINGS, Search, Searched, plan_search
@@ -21,8 +22,6 @@ from mnistlab.tracking.history import EarlierRuns, StoredRun
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.stores import StoreAddress
 from mnistlab.training.plan import resolve_batch_size
-
-SHORT_NAMES = {"learning_rate": "lr", "batch_size": "batch"}
 
 
 @dataclass
@@ -66,8 +65,8 @@ class Sweep:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
     start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; workers:
-    processes that `launch` runs at a time, 0: none; search: that it makes; looks, ended, tuning, searched: as in
-    `SweepResults`.
+    processes that `launch` runs at a time, 0: none; shares: into how many parts they divide this machine's processors;
+    search: that it makes; looks, ended, tuning, searched: as in `SweepResults`.
     """
 
     jobs: list[SweepJob]
@@ -85,11 +84,18 @@ class Sweep:
     store_errors: dict[str, str] = field(default_factory=dict)
     run_folders: list[Path] = field(default_factory=list)
     workers: int = 0
+    shares: int = 0
     looks: tuple[int, int] | None = None
     ended: str = ""
     tuning: Tuning | None = None
     search: Search | None = None
     searched: Searched | None = None
+
+    @property
+    def num_planned(self) -> int:
+        """How many jobs may run: those that are known, and the trials of a search."""
+        missing = sum(not job.is_done and job.same_as is None for job in self.jobs)
+        return missing + (self.search.number + len(self.search.seeds) if self.search else 0)
 
     def find(self, condition: str) -> list[StoredRun]:
         """Runs in the store, the newest first; empty without tracking, and from now on if the store fails."""
@@ -270,15 +276,6 @@ def _job(config: Config, swept: Sequence[str] | Mapping[str, Any]) -> SweepJob:
         num_images=len(dataset.train),
         batch_size=resolve_batch_size(config.fit.batch_size, len(dataset.train)),
     )
-
-
-def name_of_value(axis: str, value: Any) -> str:
-    """A swept value in a job's name: an option alone ('adam'), a setting with its last name ('lr0.01', 'seed1')."""
-    last = axis.rpartition(".")[2]
-    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    if isinstance(value, list):
-        text = f"[{','.join(map(str, value))}]"
-    return text if "." not in axis and axis != "seed" else f"{SHORT_NAMES.get(last, last)}{text}"
 
 
 def _find_done(sweep: Sweep, jobs: Sequence[SweepJob], store: StoreAddress, force: bool) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from mnistlab.config.run_names import option_settings
 from mnistlab.sweep.estimate import expected_seconds
-from mnistlab.sweep.plan import Sweep, SweepJob, name_of_value
+from mnistlab.sweep.names import name_of_value
+from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.sweep.rates import WITHOUT_RANGE, Tuning
 from mnistlab.sweep.searched import Search
 

@@ -1,8 +1,8 @@
 """Runs the jobs of a sweep in processes that Ray, Slurm or submitit start, and follows each by itself.
 
 A job whose process is killed is started once more, and goes on from its checkpoint. A process on a node that does not
-share this machine's disk gets the sweep's plan with the job, and its outcome comes back with the result; its run reaches
-the store through the tracking server.
+share this machine's disk gets the sweep's plan with the job, and its outcome comes back with the result; its run
+reaches the store through the tracking server.
 """
 
 import dataclasses
@@ -200,6 +200,6 @@ def _check_delivery(config: DictConfig) -> None:
     store = stores.address(config.tracking, config.paths.root)
     if config.tracking.backend != "mlflow" or not servers.is_server(store.uri):
         raise ConfigError(
-            f"{processes.process_name().partition(':')[0]} does not share the disk of the sweep, so a run there needs a "
-            f"tracking server: tracking=server tracking.uri=http://HOST:5000. Received: {store.uri}."
+            f"{processes.process_name().partition(':')[0]} does not share the disk of the sweep, so a run there needs "
+            f"a tracking server: tracking=server tracking.uri=http://HOST:5000. Received: {store.uri}."
         )

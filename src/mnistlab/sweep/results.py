@@ -31,7 +31,7 @@ class JobResult:
     values: swept setting -> value; settings: all settings by their dotted names, or none if only the run knows them;
     run: the id of its run, or the folder of a run without a tracking store, "" if there is none; source: 'trained',
     'reused' (an earlier run), or 'same as NAME' (another job of the sweep); status: of the run; error: why there is no
-    finished run, or that it diverged.
+    finished run, or that it diverged; retries: how often it was started again because its process was killed.
     """
 
     name: str
@@ -43,6 +43,7 @@ class JobResult:
     status: str = "FINISHED"
     error: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,12 @@ def jobs_csv(results: SweepResults) -> str:
             job.source,
             job.status,
             job.error,
+            job.retries,
         ]
         for job in results.jobs
     ]
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows([[*header, "status", "error"], *rows])
+    csv.writer(buffer, lineterminator="\n").writerows([[*header, "status", "error", "retries"], *rows])
     return buffer.getvalue()
 
 

@@ -41,10 +41,11 @@ def take_share(plan: Path) -> None:
     if _share:
         return
     planned = json.loads(plan.read_text(encoding="utf-8"))
-    available, workers = planned.get("processors", []), planned.get("workers", 0)
-    if not workers or not hasattr(os, "sched_setaffinity"):
+    available, workers = planned.get("processors", []), planned.get("shares", 0)
+    if available:
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
+    if not workers or not hasattr(os, "sched_setaffinity") or not _is_here(planned["process"]):
         return
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
     background.start()  # it may use all processors
     for place in range(workers):
         lock = FileLock(plan.with_name(WORKER_LOCKS.replace("*", str(place))))
@@ -54,6 +55,11 @@ def take_share(plan: Path) -> None:
             with contextlib.suppress(OSError):
                 os.sched_setaffinity(0, share_of(place, workers, available))
             return
+
+
+def _is_here(sweep_process: str) -> bool:
+    name, own = processes.parse_name(sweep_process), processes.parse_name(processes.process_name())
+    return name is not None and own is not None and (name.host, name.boot) == (own.host, own.boot)
 
 
 def share_of(place: int, workers: int, available: Sequence[int]) -> set[int]:

@@ -119,6 +119,11 @@ def _ask(uri: str, seconds: float) -> str:
     return reason
 
 
+def is_server(uri: str) -> bool:
+    """Whether this address is that of a server, not of a file."""
+    return bool(_host(uri))
+
+
 def _host(uri: str) -> str:
     """The server's name in an address; '' for a file and for Databricks."""
     parts = urlsplit(uri)
