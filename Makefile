@@ -6,7 +6,7 @@ READY := $(VENV)/.installed
 DOCS_READY := $(VENV)/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-all test-long test-ui faults check bench docs docs-commands docs-figures ui clean
+.PHONY: help train test test-all test-long test-ui test-launchers faults check bench docs docs-commands docs-figures ui clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -32,6 +32,10 @@ test-long: $(READY) ## the thorough variations that CI leaves out
 test-ui: $(READY) ## MLflow's pages in Chromium, which must be installed; PICTURES=FOLDER keeps screenshots
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	MNISTLAB_TEST_PICTURES=$(PICTURES) $(BIN)/python -m pytest -m long tests/browser $(ARGS)
+
+test-launchers: $(READY) ## launch=ray and launch=submitit_local, on clusters of this machine
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,slurm]'
+	$(BIN)/python -m pytest -m long tests/launchers --numprocesses 1 $(ARGS)
 
 faults: $(READY) ## the fault cases: killed runs, dead servers, full disks, random files and settings
 	$(BIN)/python -m pytest -m faults $(ARGS)

@@ -30,6 +30,7 @@ GROUPS = {
     "launch": "Where the jobs of a multirun run; without one, in the process of the sweep.",
     "debug": "A quick trial.",
     "hydra/help": "The text of `--help`.",
+    "hydra/launcher": "What starts the jobs of `launch=ray`, `slurm` and `submitit_local`.",
     "hydra/job_logging": "What goes to the terminal and to the run's log file.",
 }
 KINDS = {  # of YAML -> as the page calls them

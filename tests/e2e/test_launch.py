@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 from conftest import Finished, Store, run_command
+from launched import histories
 
 WORDS = ("--multirun", "source=mnist_5k", "data.limit=800", "fit.epochs=2", "save.formats=[]")
 SWEEP = (*WORDS, "optimizer=sgd,batch_gd", "sweep.seeds=2")
-
-
-def histories(root: Path) -> dict[str, list[dict[str, float]]]:
-    """Job -> its metrics, row by row, without the seconds."""
-    found = {}
-    for file in root.glob("runs/*/*-sweep/*/metrics.jsonl"):
-        rows = [json.loads(line)["metrics"] for line in file.read_text().splitlines()]
-        name = json.loads(file.with_name("tags.json").read_text())["run.name"]
-        found[name] = [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from conftest import PROJECT, environment
 
 from mnistlab.runtime import resources
-from mnistlab.sweep import launchers
+from mnistlab.sweep import clusters
 from mnistlab.sweep.worker import share_of
 
 
@@ -82,4 +82,4 @@ def test_a_missing_extra_is_named(launch: str, code: int, message: str, tmp_path
 
 
 def test_the_extra_is_installed_here() -> None:
-    assert launchers.is_installed("joblib")
+    assert clusters.is_installed("joblib")

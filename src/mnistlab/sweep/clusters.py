@@ -1,5 +1,6 @@
 """Ray and submitit as engines of `sweep.remote`: how they are reached, what a job gets, what its end looks like."""
 
+import importlib.util
 import math
 import os
 import shutil
@@ -14,6 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from mnistlab.config import ConfigError, LaunchConfig
 from mnistlab.sweep.remote import Crashed, Ended, Engine, Task, run_there
 
+MODULES = {  # launcher -> what it needs, and the extra that brings it
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "ray": ("ray", "ray"),
+    "slurm": ("submitit", "slurm"),
+    "submitit_local": ("submitit", "slurm"),
+}
 ANSWER_SECONDS = 4  # of a Ray cluster
 CANCEL_SECONDS = 20  # for jobs to close their runs
 OBJECT_STORE_BYTES = 100_000_000  # the jobs exchange nothing of size
@@ -21,11 +28,14 @@ RAY_PORT = 6379
 
 
 def check(launch: LaunchConfig) -> None:
-    """Check that what starts the processes can be reached.
+    """Check that what starts the processes is installed and can be reached.
 
     Raises:
-        ConfigError: Slurm's commands are missing; the Ray cluster does not answer.
+        ConfigError: an extra or Slurm's commands are missing; the Ray cluster does not answer.
     """
+    if launch.name not in (None, "auto") and not is_installed(launch.name):
+        extra = how_to_install(launch.name)
+        raise ConfigError(f"{launch.name} is not installed: {extra}. Received: launch={launch.name}.")
     if launch.name == "slurm" and not shutil.which("sbatch"):
         raise ConfigError(
             "launch=slurm needs Slurm's sbatch on this machine, and there is none. Run the command on a login node of "
@@ -44,6 +54,19 @@ def check(launch: LaunchConfig) -> None:
                 f"launch.address={address}: no Ray cluster answers there ({said}). Start one with "
                 f"`ray start --head --port={port}` on {host}, or leave launch.address out for this machine alone."
             ) from error
+
+
+def is_installed(launcher: str) -> bool:
+    """Whether what this launcher needs is installed."""
+    try:
+        return importlib.util.find_spec(MODULES[launcher][0]) is not None
+    except ModuleNotFoundError:  # no plugin at all
+        return False
+
+
+def how_to_install(launcher: str) -> str:
+    """The command that installs what a launcher needs."""
+    return f"pip install 'mnistlab[{MODULES[launcher][1]}]'"
 
 
 def ray_address(launch: LaunchConfig | DictConfig) -> str:

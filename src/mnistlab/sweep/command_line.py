@@ -17,7 +17,7 @@ from mnistlab.config import ConfigError, conf_folder, hydra_internals, register,
 from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
 from mnistlab.config.explaining import explain
 from mnistlab.runtime import startup
-from mnistlab.sweep import job
+from mnistlab.sweep import clusters, job
 
 if TYPE_CHECKING:
     from mnistlab.sweep.plan import Sweep
@@ -73,6 +73,7 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
         background.start()  # its libraries load while the jobs are checked
     try:
         command = check_command(arguments)
+        clusters.check(command.configs[0].launch)
         stores.check_writable(Path(command.configs[0].paths.root))
     except BaseException:
         if starts_early:

@@ -1,6 +1,5 @@
 """Where the jobs of a sweep run (`launch`): one after the other in this process, or side by side in several others."""
 
-import importlib.util
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,12 +13,6 @@ from mnistlab.sweep import clusters
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob
 
-MODULES = {  # launcher -> what it needs, and the extra that brings it
-    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
-    "ray": ("ray", "ray"),
-    "slurm": ("submitit", "slurm"),
-    "submitit_local": ("submitit", "slurm"),
-}
 PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background process
 COPIES_OF_IMAGES = 3  # as read, prepared, and on the device
 # Measured on two processors with `python -m benchmarks --only launchers`.
@@ -47,7 +40,7 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     """How to start the jobs of this sweep that are to run.
 
     Raises:
-        ConfigError: an extra is missing; a cluster cannot be reached; settings that do not fit together.
+        ConfigError: sweep.isolate with launch: a job would run in a process of a process.
     """
     launch = sweep.jobs[0].config.launch
     jobs = [job for job in sweep.jobs if not job.is_done and job.same_as is None] or sweep.jobs
@@ -55,10 +48,6 @@ def choose(sweep: Sweep, command: Command) -> Launch:
         return IN_THIS_PROCESS
     if sweep.jobs[0].config.sweep.isolate:
         raise ConfigError(f"launch={launch.name} has processes of its own: leave out sweep.isolate=true.")
-    if launch.name != "auto" and not is_installed(launch.name):
-        extra = how_to_install(launch.name)
-        raise ConfigError(f"{launch.name} is not installed: {extra}. Received: launch={launch.name}.")
-    clusters.check(launch)
     if launch.name == "slurm" or (launch.name == "ray" and clusters.ray_address(launch) != "local"):
         where = "Slurm" if launch.name == "slurm" else f"the Ray cluster {clusters.ray_address(launch)}"
         return Launch((), launch.workers or sweep.num_planned, f"The jobs run on {where}.")
@@ -66,8 +55,10 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     if launch.name != "auto":
         why = f"The jobs run in {_counted(workers)}: {limits}."
         return Launch(_overrides(launch.name, workers, command), workers, why, workers)
-    if not is_installed("joblib"):
-        return Launch((), 0, f"The jobs run in this process: {how_to_install('joblib')} to run several at a time.")
+    if not clusters.is_installed("joblib"):
+        return Launch(
+            (), 0, f"The jobs run in this process: {clusters.how_to_install('joblib')} to run several at a time."
+        )
     if workers == 1:
         return Launch((), 0, f"The jobs run one after the other in this process: {limits}.")
     known = [expected_seconds(job.settings, job.num_images, job.batch_size, sweep.finished) for job in jobs]
@@ -81,19 +72,6 @@ def choose(sweep: Sweep, command: Command) -> Launch:
         return Launch((), 0, f"The jobs run in this process: {compared}.")
     overrides = ("hydra/launcher=joblib", "hydra.launcher.batch_size=1", *_overrides("joblib", workers, command))
     return Launch(overrides, workers, f"The jobs run in {_counted(workers)}: {compared}.", workers)
-
-
-def is_installed(launcher: str) -> bool:
-    """Whether what this launcher needs is installed."""
-    try:
-        return importlib.util.find_spec(MODULES[launcher][0]) is not None
-    except ModuleNotFoundError:  # no plugin at all
-        return False
-
-
-def how_to_install(launcher: str) -> str:
-    """The command that installs what a launcher needs."""
-    return f"pip install 'mnistlab[{MODULES[launcher][1]}]'"
 
 
 def _overrides(launcher: str, workers: int, command: Command) -> tuple[str, ...]:
