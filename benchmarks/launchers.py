@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from benchmarks.commands import TRAIN, new_folder
 from benchmarks.common import Bench, Section, format_seconds, median, run_python, source_overrides
 
 LAUNCHERS = {"one process": (), "launch=joblib": ("launch=joblib",), "launch=auto": ("launch=auto",)}
+OTHERS = {"launch=ray": "ray", "launch=submitit_local": "submitit"}  # as far as they are installed
 FEW, MANY = 2, 8  # jobs
 # Fractions of a second each: what is left is what a job costs besides its training.
 SHORT = ("--multirun", "optimizer=momentum", "data.limit=1000", "fit.epochs=1", "save.formats=[]")
@@ -15,14 +18,16 @@ LONG = ("sweep=optimizers", "sweep.seeds=2", "fit.epochs=10")
 def launchers(bench: Bench) -> Section:
     """A table of seconds for each launcher."""
     rounds = range(bench.scale.sweep_rounds)
-    few, many, long = ({name: [] for name in LAUNCHERS} for _ in range(3))
+    installed = {name: (name,) for name, module in OTHERS.items() if importlib.util.find_spec(module)}
+    measured = {**LAUNCHERS, **installed}
+    few, many, long = ({name: [] for name in measured} for _ in range(3))
     for _ in rounds:
-        for name, words in LAUNCHERS.items():
+        for name, words in measured.items():
             few[name].append(seconds(bench, *SHORT, f"seed=range({FEW})", *words))
             many[name].append(seconds(bench, *SHORT, f"seed=range({MANY})", *words))
             long[name].append(seconds(bench, *LONG, *words))
     rows = []
-    for name in LAUNCHERS:
+    for name in measured:
         per_job = (median(many[name]) - median(few[name])) / (MANY - FEW)
         ratio = median(long["one process"]) / median(long[name])
         start = median(few[name]) - FEW * per_job

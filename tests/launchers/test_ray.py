@@ -17,7 +17,7 @@ from conftest import Finished, Started, Store, environment, run_command, wait_un
 from launched import histories, job_rows
 from tracking_servers import free_port, mlflow_server
 
-from mnistlab.runtime.processes import parse_name
+from mnistlab.runtime.processes import is_running, parse_name
 
 pytest.importorskip("ray", reason="make test-launchers installs Ray")
 pytestmark = pytest.mark.long
@@ -59,33 +59,25 @@ def test_a_local_cluster_gives_the_same_numbers(alone: Path, tmp_path: Path) -> 
 
 
 def killed_in_mid_job(root: Path, words: tuple[str, ...], times: int) -> Finished:
-    """Run a sweep and kill the process of a job of momentum's after its first epochs, so many times."""
-    started = Started(root, *words)
-    killed: set[str] = set()
+    """Run a sweep and kill the process of a job of momentum's after some epochs of its own, so many times."""
+    started, num_rows = Started(root, *words), 0
     for _ in range(times):
-        wait_until(lambda: _process_of_momentum(root, killed) is not None)
-        process = _process_of_momentum(root, killed)
-        assert process is not None
-        killed.add(process)
-        name = parse_name(process)
-        assert name is not None
-        os.kill(name.pid, signal.SIGKILL)
+        wait_until(lambda rows=num_rows: _running(root)[1] >= rows + 3)
+        process, num_rows = _running(root)
+        os.kill(process, signal.SIGKILL)
     out, _ = started.process.communicate(timeout=300)
     return Finished(started.process.returncode, started.output + out, "")
 
 
-def _process_of_momentum(root: Path, known: set[str]) -> str | None:
-    """The process of the job, once it has recorded epochs of its own."""
-    for file in root.glob("runs/sweeps/*/started/*"):
+def _running(root: Path) -> tuple[int, int]:
+    """The process of the job that is to be killed, and how many epochs it has recorded; 0 and 0 before it runs."""
+    for file in root.glob("runs/*/*-sweep/*/status.json"):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            begun = json.loads(file.read_text())
-            folder = Path(begun["folder"])
-            name = json.loads((folder / "tags.json").read_text())["run.name"]
-            status = json.loads((folder / "status.json").read_text())
-            rows = (folder / "metrics.jsonl").read_text().splitlines()
-            if name == "momentum-seed0" and len(rows) >= 3 and begun["process"] not in known:
-                return str(begun["process"]) if status["process"] == begun["process"] else None
-    return None
+            name = json.loads(file.with_name("tags.json").read_text())["run.name"]
+            process = parse_name(json.loads(file.read_text())["process"])
+            if name == "momentum-seed0" and process is not None and is_running(process.pid, process.start):
+                return process.pid, len(file.with_name("metrics.jsonl").read_text().splitlines())
+    return 0, 0
 
 
 LONG = ("--multirun", "source=mnist_5k", "optimizer=momentum,sgd", "fit.epochs=60", "save.formats=[]")

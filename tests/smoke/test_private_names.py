@@ -16,6 +16,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import optuna
 import pytest
 import tensorflow as tf
 import yaml
@@ -28,7 +29,7 @@ from PIL import Image
 from small_data import copy_empty_database
 
 from mnistlab.config import conf_folder, hydra_internals, register
-from mnistlab.runtime import keras_internals, startup
+from mnistlab.runtime import keras_internals, startup, studies
 from mnistlab.tracking import mlflow_internals
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -298,6 +299,15 @@ def check_global_seed_state(folder: Path) -> None:
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.random.normal((2,))), drawn)
 
 
+def check_trial_of(folder: Path) -> None:
+    study = optuna.create_study(storage=studies.open_storage(str(folder / "study.log")), study_name="one")
+    study.ask()
+    asked = study.ask()
+    other = optuna.load_study(study_name="one", storage=studies.open_storage(str(folder / "study.log")))
+    studies.trial_of(other, asked.number).report(0.5, 1)
+    assert [trial.intermediate_values for trial in study.get_trials()] == [{}, {1: 0.5}]
+
+
 PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra._internal.utils.get_args_parser": check_argument_parser,
     "hydra.plugins.sweeper.Sweeper.validate_batch_is_legal, BasicLauncher.launch": check_starting_jobs_quickly,
@@ -319,6 +329,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,
     "mlflow.store.tracking.dbmodels: the tables of its database": check_database_tables,
+    "optuna.trial.FrozenTrial._trial_id": check_trial_of,
     "threading._shutdown": check_end_threads,
     "atexit._run_exitfuncs": check_run_exit_functions,
 }

@@ -107,21 +107,22 @@ def changed(value: Any) -> Any:
 def with_changed(config: Config, setting: str) -> Config:
     """A copy of a configuration in which one setting has another value."""
     config = copy.deepcopy(config)
-    *parents, last = setting.split(".")
-    node: Any = config
-    for name in parents:
-        node = getattr(node, name) if dataclasses.is_dataclass(node) else node[key_of(node, name)]
-    if dataclasses.is_dataclass(node):
-        setattr(node, last, changed(getattr(node, last)))
-    else:
-        node[key_of(node, last)] = changed(node[key_of(node, last)])
+    change(config, setting)
     return config
 
 
-def key_of(node: Any, name: str) -> Any:
-    """The index or key of a list or a mapping, whose keys may be numbers."""
-    keys = range(len(node)) if isinstance(node, list) else node
-    return next(key for key in keys if str(key) == name)
+def change(node: Any, setting: str) -> None:
+    """Change a setting below a node; keys of mappings may be numbers and have dots."""
+    is_dataclass = dataclasses.is_dataclass(node)
+    keys = range(len(node)) if isinstance(node, list) else vars(node) if is_dataclass else node
+    key = next(key for key in keys if setting == str(key) or setting.startswith(f"{key}."))
+    value, rest = getattr(node, key) if is_dataclass else node[key], setting.removeprefix(str(key)).removeprefix(".")
+    if rest:
+        change(value, rest)
+    elif is_dataclass:
+        setattr(node, key, changed(value))
+    else:
+        node[key] = changed(value)
 
 
 def listed(setting: str, patterns: tuple[str, ...]) -> bool:

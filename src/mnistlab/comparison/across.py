@@ -11,8 +11,8 @@ from mnistlab.comparison.data_sets import data_difference
 from mnistlab.comparison.interaction import group_same_options, interaction_with_data
 from mnistlab.comparison.interaction_wording import describe_leads, describe_tests, is_one_option, is_one_seed
 from mnistlab.comparison.options import compare_options
-from mnistlab.comparison.results import AcrossData, Comparison, Interaction, OptionSummary, Pair, finite_or_none
-from mnistlab.comparison.statistics import ALPHA, Floats, friedman
+from mnistlab.comparison.results import AcrossData, Comparison, Interaction, OptionSummary, Pair
+from mnistlab.comparison.statistics import ALPHA, Floats, finite_or_none, friedman
 from mnistlab.comparison.wording import describe_same_runs, join_names, name_with_twins, verdict
 
 MIN_DATA_SETS = 3  # with fewer, no difference of ranks can be significant

@@ -18,9 +18,9 @@ from mnistlab.comparison.answer_wording import (
 from mnistlab.comparison.best import Search, find_best
 from mnistlab.comparison.question import Question
 from mnistlab.comparison.race import Race, find_pair, half_width, race_for_best, race_to_settle
-from mnistlab.comparison.results import Answer, Decision, Direction, OptionSummary, Pair, finite_or_none
+from mnistlab.comparison.results import Answer, Decision, Direction, OptionSummary, Pair
 from mnistlab.comparison.sequential import Looks
-from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs
+from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs, finite_or_none
 from mnistlab.comparison.trade import Trade, find_fastest
 from mnistlab.comparison.wording import describe_pair, group_same_runs, verdict
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from mnistlab.comparison.metric_names import TIME_TO_TARGET
 from mnistlab.comparison.records import RunRecord, outcome
-from mnistlab.comparison.results import CurveDiagnosis, Direction, Note, TargetTime, finite_or_none
+from mnistlab.comparison.results import CurveDiagnosis, Direction, Note, TargetTime
+from mnistlab.comparison.statistics import finite_or_none
 from mnistlab.comparison.wording import join_names
 
 TARGETS = (0.95, 0.97, 0.98)

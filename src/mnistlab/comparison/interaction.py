@@ -21,8 +21,8 @@ from mnistlab.comparison.results import (
     InteractionCell,
     OptionSummary,
     Pair,
-    finite_or_none,
 )
+from mnistlab.comparison.statistics import finite_or_none
 from mnistlab.comparison.wording import ROUNDING
 
 MAX_CONTRASTS = 300  # beyond: only those between the columns' leaders

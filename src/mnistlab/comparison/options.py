@@ -11,8 +11,9 @@ from mnistlab.comparison import statistics
 from mnistlab.comparison.curves import diagnose_curves, time_to_target
 from mnistlab.comparison.metric_names import counterpart
 from mnistlab.comparison.records import RunRecord, option_values, outcome
-from mnistlab.comparison.results import CurveDiagnosis, Decision, Direction, OptionSummary, Pair, finite_or_none
+from mnistlab.comparison.results import CurveDiagnosis, Decision, Direction, OptionSummary, Pair
 from mnistlab.comparison.sequential import Looks
+from mnistlab.comparison.statistics import finite_or_none
 from mnistlab.comparison.wording import describe_pair
 
 

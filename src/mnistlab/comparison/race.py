@@ -11,9 +11,8 @@ from scipy import special, stats
 
 from mnistlab.comparison.best import Exclusion, Search, find_best
 from mnistlab.comparison.question import Round, Standing, Stopped
-from mnistlab.comparison.results import finite_or_none
 from mnistlab.comparison.sequential import Looks
-from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs
+from mnistlab.comparison.statistics import Floats, PairTests, compare_pairs, finite_or_none
 
 HOPELESS_FROM = 5  # seeds; before, the spread is hardly known
 HOPELESS_POWER = 0.1

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mnistlab.comparison.question import Round, Stopped
 from mnistlab.comparison.search_summary import SearchSummary
+from mnistlab.comparison.statistics import finite_or_none
 
 Decision = Literal["better", "equivalent", "undecided", "one seed", "no shared seeds", "no spread", "same runs"]
 Direction = Literal["higher", "lower"]
@@ -305,11 +305,6 @@ class AcrossData:
 def to_json(result: Comparison | AcrossData | Interaction) -> str:
     """The result as JSON; NaN and infinities become null."""
     return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
-
-
-def finite_or_none(value: float) -> float | None:
-    """A plain float, or None for NaN and infinities."""
-    return float(value) if math.isfinite(value) else None
 
 
 def _plain(value: Any) -> Any:

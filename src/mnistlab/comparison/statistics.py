@@ -291,3 +291,8 @@ def _inverse_trigamma(value: float) -> float:
         if -step / y < 1e-8:
             break
     return y
+
+
+def finite_or_none(value: float) -> float | None:
+    """A plain float, or None for NaN and infinities."""
+    return float(value) if math.isfinite(value) else None

@@ -9,8 +9,8 @@ from mnistlab.comparison import statistics
 from mnistlab.comparison.answer_wording import format_margin
 from mnistlab.comparison.best import find_best
 from mnistlab.comparison.race import find_pair, half_width
-from mnistlab.comparison.results import Decision, Pair, finite_or_none
-from mnistlab.comparison.statistics import Floats, compare_pairs
+from mnistlab.comparison.results import Decision, Pair
+from mnistlab.comparison.statistics import Floats, compare_pairs, finite_or_none
 from mnistlab.comparison.wording import describe_seeds, format_difference, format_value, join_names
 
 

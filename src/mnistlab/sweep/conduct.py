@@ -73,22 +73,13 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     open_parent(sweep)
     status, error = "KILLED", "the sweep was stopped before all jobs had ended"
     try:
-        if sweep.looks:
-            run_rounds(sweep, command, start)
-        elif sweep.tuning:
-            run_tuned(sweep, command, start, sweep.tuning)
-        elif sweep.search:
-            run_search(sweep, command, start, sweep.search)
-        elif not (command.is_grid and all(job.is_done for job in sweep.jobs)):
-            launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
+        _run_jobs(sweep, command, start)
         status = "FINISHED"
     except LauncherFailed as failed:
         status, error = "FAILED", str(failed)
         print(f"\nERROR: {failed}")
     finally:
         try:
-            if not command.is_grid:
-                adopt_jobs(sweep, command)
             close_lost_runs(sweep)
             results = find_results(sweep)
             record_results(sweep, results)
@@ -107,6 +98,23 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
         finally:
             close_parent(sweep, status, "" if status == "FINISHED" else error)
     return (0 if status == "FINISHED" else exits.FAILED), sweep
+
+
+def _run_jobs(sweep: Sweep, command: Command, start: Callable[[list[str]], object]) -> None:
+    """Run the jobs by the kind of the sweep; returns when all have ended. start: as `launch` of `run_sweep`."""
+    if sweep.looks:
+        run_rounds(sweep, command, start)
+    elif sweep.tuning:
+        run_tuned(sweep, command, start, sweep.tuning)
+    elif sweep.search:
+        run_search(sweep, command, start, sweep.search)
+    elif command.is_grid and not all(job.is_done for job in sweep.jobs):
+        launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
+    elif not command.is_grid:
+        try:
+            launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
+        finally:
+            adopt_jobs(sweep, command)
 
 
 def open_parent(sweep: Sweep) -> None:
@@ -144,7 +152,8 @@ def record_results(sweep: Sweep, results: SweepResults) -> None:
     write_results(results, sweep.folder)
     if sweep.parent is None:
         return
-    sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results), "sweep.num_jobs": str(len(sweep.jobs))})
+    counted = {"sweep.num_jobs": str(len(sweep.jobs)), "sweep.axes": ", ".join(sweep.axes)}
+    sweep.parent.set_tags({"mlflow.note.content": _description(sweep, results), **counted})
     _record_data(sweep)
     for name in FILE_NAMES:
         sweep.parent.submit("log_file", (sweep.folder / name).resolve())
