@@ -17,7 +17,7 @@ from mnistlab.config import ConfigError, conf_folder, hydra_internals, register,
 from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
 from mnistlab.config.explaining import explain
 from mnistlab.runtime import startup
-from mnistlab.sweep import clusters, job
+from mnistlab.sweep import clusters, job, warm_up
 
 if TYPE_CHECKING:
     from mnistlab.sweep.plan import Sweep
@@ -84,11 +84,15 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
         return 0, None
     if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    job.prepare_process(command.configs[0], close_orphans=False)
-    with startup.loading():
-        from mnistlab.sweep.conduct import run_sweep
-    with hydra_internals.starting_jobs_quickly(job.known_value):
-        return run_sweep(command, run_hydra)
+    warm_up.start(command)
+    try:
+        job.prepare_process(command.configs[0], close_orphans=False)
+        with startup.loading():
+            from mnistlab.sweep.conduct import run_sweep
+        with hydra_internals.starting_jobs_quickly(job.known_value):
+            return run_sweep(command, run_hydra)
+    finally:
+        warm_up.abandon()  # if there was nothing to launch
 
 
 def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> None:
