@@ -74,6 +74,7 @@ def write_example_option(folder: Path) -> None:
     (folder / "my_conf" / "optimizer" / f"{example[1]}.yaml").write_text(example[2])
 
 
+@pytest.mark.long_after(3)
 @pytest.mark.long_after(2)
 @pytest.mark.parametrize("command", [command for command in COMMANDS if not NOT_RUN.search(command)])
 def test_documented_commands_run(train_here, tmp_path, make_npz, make_folder, command: str) -> None:

@@ -147,6 +147,7 @@ def test_scripts_repeat_the_histories_and_models_of_their_runs(ejected, trained,
         np.testing.assert_allclose(ours.predict(scaled, verbose=0), theirs.predict(images, verbose=0), atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_of_the_store_is_found_without_its_folder(train_here, command, tmp_path: Path) -> None:
     done = train_here(*DIGITS, "optimizer=momentum", "fit.epochs=2", "run.name=stored")
@@ -195,6 +196,7 @@ def test_the_script_shows_what_the_settings_did(ejected) -> None:
     assert (folder / "requirements.txt").read_text().startswith("keras==")
 
 
+@pytest.mark.long
 def test_the_notebook_has_the_cells_of_the_script(ejected) -> None:
     folder = ejected("guide")
     notebook = json.loads((folder / "train.ipynb").read_text())
@@ -276,6 +278,7 @@ def test_changed_data_are_refused(trained, command, root: Path, tmp_path: Path) 
     assert "The train and validation and test images are not those that changing was trained with" in done.err
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.parametrize(
     ("name", "words", "expected"),
     [

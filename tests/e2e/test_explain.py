@@ -90,6 +90,7 @@ def test_a_training_draws_the_figures_and_measures_the_calibration(root: Path) -
     assert (report["left_out"], sum(row["images"] for row in report["bins"])) == ({}, 1000)
 
 
+@pytest.mark.long
 def test_an_explanation_is_recorded_under_its_run_and_is_no_training(command, root: Path, tmp_path: Path) -> None:
     store = Store(root)
     (before,) = [one for one in store.runs() if "run.kind" not in one.data.tags]

@@ -100,6 +100,7 @@ print("low dogs", float((model.predict(images, verbose=0) > 0.5).mean()))
     assert float(answer.stdout.split()[-1]) > 0.6, answer.stderr  # class 1 of the sorted names
 
 
+@pytest.mark.long
 def test_the_guide_s_generator_with_its_own_split(train_here, tmp_path) -> None:
     shapes(tmp_path / "pets", {"cat": 20, "dog": 20})
     done = train_here(

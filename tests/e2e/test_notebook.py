@@ -16,7 +16,7 @@ from conftest import PROJECT, Store, environment, run_command
 from mnistlab.config import ConfigError
 from mnistlab.notebook import SweepResult, load_run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 PAGE = PROJECT / "docs" / "notebooks.md"
 SCRIPT = """

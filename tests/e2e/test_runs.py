@@ -135,6 +135,7 @@ def rows_of(root: Path) -> list[dict[str, float]]:
     return [json.loads(line)["metrics"] for line in file.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_without_tracking_the_folder_is_complete(untracked) -> None:
     done, root = untracked
     assert done.code == 0, done.err

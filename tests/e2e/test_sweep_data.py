@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import Finished, Store, run_command
 
+pytestmark = pytest.mark.long
+
 SMALL = ("source=mnist_5k", "data.limit=400", "fit.epochs=2")
 
 

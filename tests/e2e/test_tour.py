@@ -114,6 +114,7 @@ def test_a_step_runs_its_command_and_keeps_its_figure(tmp_path: Path) -> None:
     assert (run.info.run_name, run.info.status) == ("first", "FINISHED")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_step_that_fails_ends_the_tour_and_says_how_to_go_on(tmp_path: Path) -> None:
     done = walk(tmp_path, "steps=4,1", "pause=false")  # it explains a run that there is not yet

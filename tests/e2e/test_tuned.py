@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import Finished, run_command
 
+pytestmark = pytest.mark.long
+
 WORDS = ("sweep=tuned", "source=mnist_5k", "data.limit=400", "fit.epochs=1", "optimizer=momentum,adam")
 WORDS += ("sweep.tune=5", "sweep.tune_seeds=1", "sweep.seeds=2")
 RATE, OBJECTIVE = "optimizer.learning_rate", "best_epoch_val_accuracy"

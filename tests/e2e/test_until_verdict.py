@@ -14,6 +14,8 @@ from conftest import Finished, Started, Store, run_command
 from mnistlab.comparison.race import race_for_best
 from mnistlab.comparison.sequential import Looks
 
+pytestmark = pytest.mark.long
+
 MAX_SEEDS = 4
 WORDS = ("--multirun", "source=mnist_5k", "data.limit=600", "fit.epochs=2", "save.formats=[]")
 OPTIONS = ("batch_gd", "momentum", "adam")

@@ -278,6 +278,7 @@ def test_a_later_job_with_other_hidden_arguments_does_not_use_the_first_job_s_pr
         agree(ours, train(list, "keras", Focal(exponent))[1])
 
 
+@pytest.mark.long
 def test_networks_of_one_shape_with_other_statistics_train_each_with_its_own() -> None:
     programs._programs.clear()
     for scale in (1.0, 5.0):

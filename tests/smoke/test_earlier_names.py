@@ -94,6 +94,7 @@ def test_old_folders_without_a_store_are_compared(trainer) -> None:
     assert history.record_of_folder(folders[0]).metrics["max_val_accuracy"] == max(runs[0].history["val_accuracy"])
 
 
+@pytest.mark.long
 def test_the_best_model_among_old_and_new_runs(train_here, make_npz) -> None:
     file = make_npz("a.npz", per_class=40)
     words = ("source=npz", f"source.path={file}", "fit.epochs=2")

@@ -138,6 +138,7 @@ class EachStep(keras.callbacks.Callback):
         self.states.append(state(self.model))
 
 
+@pytest.mark.long_after(3)
 @pytest.mark.long_after(5)
 @pytest.mark.parametrize("name", CASES)
 def test_every_step_is_the_step_that_keras_makes(name: str, monkeypatch) -> None:

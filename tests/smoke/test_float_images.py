@@ -60,6 +60,7 @@ def trained(dataset: Dataset, engine: str, batch_size: int | str, epochs: int, *
     return behind, (model, fit(model, dataset, chosen, keep="last").history)
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("kind", STORED)
 def test_the_engines_train_as_plain_keras_on_scaled_images(kind: str) -> None:
     dataset, (_, scaling, reaches) = stored_digits(kind), STORED[kind]

@@ -261,6 +261,7 @@ SMOOTHED = "fit.loss={_target_: keras.losses.CategoricalCrossentropy, label_smoo
 F1 = "fit.metrics=[accuracy,{_target_: keras.metrics.F1Score}]"
 
 
+@pytest.mark.long
 def test_a_run_records_arrays_of_training_validation_and_test(tmp_path) -> None:
     small = ["source=mnist_5k", "data.limit=300", "fit.epochs=1", "tracking=none", "save.monitor=val_f1_score"]
     config = compose_config([*small, SMOOTHED, F1, f"paths.run={tmp_path / 'run'}"])

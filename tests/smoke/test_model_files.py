@@ -321,6 +321,7 @@ def started_from(root: Path, start: str) -> Path:
     return initial_weights.initial_weights_file(compose_config([f"paths.root={root}", f"init.from='{start}'"]))
 
 
+@pytest.mark.long
 def test_a_run_s_model_is_compared_with_what_it_recorded(train_here, tmp_path: Path) -> None:
     assert train_here(*RUN, "run.name=first", "save.formats=[keras,h5,weights]").code == 0
     (run,) = train_here.trained().values()

@@ -65,6 +65,7 @@ def test_each_option_composes_and_passes_the_checks(group: str, option: str) -> 
     assert option in config.choices[group] or option == "default"
 
 
+@pytest.mark.long_after(8)
 @pytest.mark.parametrize("option", of_group("optimizer"))
 def test_each_optimizer_learns(option: str) -> None:
     keras.utils.set_random_seed(0)

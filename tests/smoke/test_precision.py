@@ -73,6 +73,7 @@ def test_a_job_trains_in_its_precision_and_the_next_one_in_float32(name: str, tm
     assert losses(trained(composed(None), "fused")[1]) == expected  # to the last bit
 
 
+@pytest.mark.long
 def test_float16_scales_the_loss_in_both_engines(tmp_path: Path) -> None:
     """The scale is so large that the gradients of the first steps overflow: these steps are skipped."""
     found, curves = [], []

@@ -166,6 +166,7 @@ IN_CI = (
 )
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("name", [pytest.param(one, marks=() if one in IN_CI else pytest.mark.faults) for one in CASES])
 def test_after_an_interruption_all_is_equal_to_the_bit(name: str, data: Dataset, tmp_path: Path) -> None:
     case = CASES[name]

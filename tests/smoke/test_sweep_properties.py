@@ -110,6 +110,7 @@ def words_of(axes: dict[str, list[str]]) -> list[str]:
     return [f"{name}={','.join(values)}" for name, values in axes.items()]
 
 
+@pytest.mark.long_after(1)
 @pytest.mark.long_after(2)
 @pytest.mark.parametrize("number", [1, 3, 4])
 def test_a_random_sweep_after_random_runs(trainer: Trainer, number: int) -> None:

@@ -64,6 +64,7 @@ def test_a_reused_run_has_the_label_that_this_sweep_asked_for(trainer: Trainer) 
     assert f"done  (run {earlier.run_id}, recorded as {earlier.name})" in listed
 
 
+@pytest.mark.long
 def test_a_sweep_of_one_seed_ends_with_the_command_for_more(trainer: Trainer) -> None:
     words = ("--multirun", *BASE, "optimizer=momentum,adam", "data.keep={3: 0.5}")
     ended = trainer(*words)

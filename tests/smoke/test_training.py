@@ -374,6 +374,7 @@ def test_a_run_is_complete_when_it_returns_even_after_the_background_process_die
         os.kill(background.call(os.getpid), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_a_run_with_the_test_set_as_validation_says_which_epoch_counts(tmp_path, caplog) -> None:
     schedule = "keras.optimizers.schedules.PiecewiseConstantDecay"  # far too large in the last 10 of 30 steps
     rate = f"optimizer.learning_rate={{_target_: {schedule}, boundaries: [20], values: [0.01, 1.0]}}"

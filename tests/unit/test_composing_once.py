@@ -150,6 +150,7 @@ def test_the_value_of_a_job_that_need_not_run_is_known_from_the_plan(tmp_path: P
     assert math.isnan(job.known_value(["optimizer=adam", f"sweep.plan={plan}"]) or 0.0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_hydra_neither_composes_nor_starts_a_job_that_is_done(train_here, tmp_path: Path, calls_of) -> None:
     put_together = calls_of(PUT_TOGETHER)

@@ -67,6 +67,7 @@ def test_an_option_without_a_score_is_not_given_a_rate() -> None:
     )
 
 
+@pytest.mark.long
 def test_the_plan_takes_ranges_from_the_files_and_seeds_that_the_comparison_does_not_use(tmp_path: Path) -> None:
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "mine.yaml").write_text("_target_: keras.optimizers.SGD\nlearning_rate: 0.06\n")

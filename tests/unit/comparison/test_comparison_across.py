@@ -171,6 +171,7 @@ def test_the_terminal_summary_of_two_axes_has_the_sentence():
     assert len(terminal_summary(found).splitlines()) <= 24
 
 
+@pytest.mark.long
 def test_the_report_across_data_sets(tmp_path):
     records = cells(CROSSED)
     compared = compare_by_data(records, AXES)

@@ -33,6 +33,7 @@ def written(tmp_path_factory):
     return comparison, folder, write_report(comparison, records, folder, IMAGES, LABELS)
 
 
+@pytest.mark.long
 def test_the_caller_can_write_the_files(written, tmp_path):
     comparison, folder, files = written
     held = {}
