@@ -1,5 +1,6 @@
 """One job of Hydra: a single run, or one run of a sweep. Its failure is kept, so that the other jobs go on."""
 
+import contextlib
 import json
 import logging
 import math
@@ -209,3 +210,5 @@ def _remove_if_unused(folder: Path) -> None:
     """Remove the run folder that Hydra created, if it holds no run."""
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra", "train.log"}:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # that of the day, if it is empty
