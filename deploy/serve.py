@@ -36,9 +36,7 @@ from types import FrameType
 START_SECONDS = 180  # the first start makes all tables
 STOP_SECONDS = 20
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
-AUTH_CACHE_SECONDS = (
-    60  # a password that was right counts for so long: to check one takes 0.1 s of a processor, or more
-)
+AUTH_CACHE_SECONDS = 60  # a right password counts for so long: to check one takes 0.1 s or more
 MIN_PASSWORD, MIN_SECRET_KEY = 12, 16  # characters
 
 
@@ -52,7 +50,8 @@ def setting(name: str, default: str) -> str:
 
 
 def database(name: str) -> str:
-    """The address of a database. Host, user and password are left to the PG... variables; SQLAlchemy 2.1 needs the driver."""
+    """The address of a database; host, user and password are left to the PG... variables. SQLAlchemy 2.1 would take
+    another driver without its name."""
     return f"postgresql+psycopg2:///{name}"
 
 
@@ -77,8 +76,8 @@ def check_settings() -> None:
     has_admin = has_users and answer(auth, "SELECT EXISTS (SELECT 1 FROM users WHERE is_admin)")
     if not has_admin and len(os.environ.get("MLFLOW_AUTH_ADMIN_PASSWORD", "")) < MIN_PASSWORD:
         raise Mistake(
-            f"MLFLOW_AUTH_ADMIN_PASSWORD must be a password of {MIN_PASSWORD} or more characters: at the first start it "
-            "becomes that of the first user."
+            f"MLFLOW_AUTH_ADMIN_PASSWORD must be a password of {MIN_PASSWORD} or more characters: at the first start "
+            "it becomes that of the first user."
         )
 
 
@@ -91,15 +90,15 @@ def answer(name: str, question: str) -> bool:
     import psycopg2
 
     try:
-        with contextlib.closing(psycopg2.connect(dbname=name, connect_timeout=10)) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(question)
-                return bool(cursor.fetchone()[0])
+        connecting = contextlib.closing(psycopg2.connect(dbname=name, connect_timeout=10))
+        with connecting as connection, connection.cursor() as cursor:
+            cursor.execute(question)
+            return bool(cursor.fetchone()[0])
     except psycopg2.Error as error:
         reason = " ".join(str(error).split())
         raise Mistake(
-            f"The database {name} cannot be used: {reason}. Correct PGHOST, PGPORT, PGUSER and PGPASSWORD, or create it: "
-            f"createdb {name}."
+            f"The database {name} cannot be used: {reason}. Correct PGHOST, PGPORT, PGUSER and PGPASSWORD, or create "
+            f"it: createdb {name}."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A shared tracking server as a team has one: a real PostgreSQL, and MLflow with a login, started by deploy/serve.py."""
+"""A shared tracking server as a team has one: a real PostgreSQL; MLflow with a login, started by deploy/serve.py."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def _server_problems(tracking: TrackingConfig) -> Iterator[str]:
         )
     elif uri.startswith(("postgresql", "mysql", "mssql")):
         yield (
-            f"{rule}, which keeps the database's password to itself and stores the files. Received: {hide_secrets(uri)}. "
-            "To record in a database without a server: tracking=mlflow."
+            f"{rule}, which keeps the database's password and the files. Received: {hide_secrets(uri)}."
+            " To record in a database without a server: tracking=mlflow."
         )
     elif not uri.startswith(("http://", "https://", "databricks")):
         yield (

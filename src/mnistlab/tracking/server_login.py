@@ -24,8 +24,8 @@ LOWEST_VERSION = (3, 0)  # of MLflow's servers: the first that know logged model
 HIGHEST_MAJOR = 3  # as pyproject.toml has it for MLflow here
 OF_OTHERS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")  # ways to log in that only MLflow knows
 HOW = (
-    "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or record in folders only with "
-    "tracking=none."
+    "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or record in folders only "
+    "with tracking=none."
 )
 INSTEAD = "Choose another with tracking.uri, or record in folders only with tracking=none."
 
@@ -133,8 +133,8 @@ def refused(uri: str, status: int, text: str, user: str | None = None) -> Config
         )
     return ConfigError(
         f"The tracking server does not permit it, login {who}: {place} ({words or 'Permission denied'}). Ask its "
-        "operator for the permission EDIT on the experiment, choose another with tracking.experiment=NAME, or record in "
-        "folders only with tracking=none."
+        "operator for the permission EDIT on the experiment, choose another with tracking.experiment=NAME, or record "
+        "in folders only with tracking=none."
     )
 
 
