@@ -118,6 +118,8 @@ def write_auth_settings(folder: Path) -> Path:
 
 def upgrade() -> int:
     """Bring the tables of both databases to the installed version of MLflow; returns the exit status."""
+    for name in (setting("MLFLOW_DATABASE", "mlflow"), setting("MLFLOW_AUTH_DATABASE", "mlflow_auth")):
+        answer(name, "SELECT 1")
     runs = [sys.executable, "-m", "mlflow", "db", "upgrade", database(setting("MLFLOW_DATABASE", "mlflow"))]
     users = database(setting("MLFLOW_AUTH_DATABASE", "mlflow_auth"))
     done = (

@@ -21,7 +21,7 @@ from conftest import PROJECT, environment, run_command
 
 from mnistlab.config import ConfigError, hide_secrets
 from mnistlab.config.compose import compose_config
-from mnistlab.tracking import server_login, servers, store_errors
+from mnistlab.tracking import server_login, servers, store_errors, stores
 
 DEPLOY = PROJECT / "deploy"
 
@@ -192,6 +192,12 @@ def test_a_host_name_that_the_server_does_not_serve_says_who_can_allow_it() -> N
     assert "MLFLOW_SERVER_ALLOWED_HOSTS" in str(server_login.refused("http://me:pw@host:1", 403, body, "me"))
 
 
+def checked_address(*words: str) -> stores.StoreAddress:
+    """The store of tracking=server, with these words beside it."""
+    config = compose_config(["tracking=server", *words])
+    return stores.checked_address(config.tracking, config.paths.root)
+
+
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
@@ -207,16 +213,15 @@ def test_tracking_server_needs_the_address_of_a_server(monkeypatch, uri: str | N
         if given == "variable":
             monkeypatch.setenv("MLFLOW_TRACKING_URI", str(uri))
         with pytest.raises(ConfigError, match="tracking=server needs the http or https address") as refused:
-            compose_config(["tracking=server", *words])
+            checked_address(*words)
         assert reason in str(refused.value)
         assert "canary" not in str(refused.value)
 
 
 def test_tracking_server_takes_an_address_from_either_place(monkeypatch) -> None:
-    assert compose_config(["tracking=server", "tracking.uri=https://host/mlflow"]).tracking.server_only
+    assert checked_address("tracking.uri=https://host/mlflow").uri == "https://host/mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    config = compose_config(["tracking=server"])
-    assert (config.tracking.backend, config.tracking.uri, config.tracking.required) == ("mlflow", None, False)
+    assert checked_address().uri == "http://host:5000"
 
 
 @pytest.mark.slow

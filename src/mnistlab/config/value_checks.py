@@ -2,12 +2,10 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mnistlab.config.schema import FILLED_IN, Config, TrackingConfig, flatten
-from mnistlab.config.secrets import hide_secrets
+from mnistlab.config.schema import FILLED_IN, Config, flatten
 
 MAX_SEEDS = 10_000
 MAX_IMAGE_SIDE = 16_384
@@ -44,33 +42,10 @@ def value_problems(config: Config) -> Iterator[str]:
         yield f"save.register must be a name without / : % @. Received: {register!r}."
     if config.save.register and config.tracking.backend == "none":
         yield "save.register needs a tracking store, which has the registered models. Received: tracking=none."
-    if config.tracking.server_only and config.tracking.backend != "none":
-        yield from _server_problems(config.tracking)
     for name in ("image_size", "target_size"):
         size = getattr(config.data, name)
         if isinstance(size, list) and any(type(side) is int and side > MAX_IMAGE_SIDE for side in size):
             yield f"data.{name} must satisfy height and width <= {MAX_IMAGE_SIDE:,}. Received: {size}."
-
-
-def _server_problems(tracking: TrackingConfig) -> Iterator[str]:
-    """What is wrong with the address of tracking=server, which may be any but the address of a file or a database."""
-    uri = tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    rule = "tracking=server needs the http or https address of an MLflow server"
-    if not uri:
-        yield (
-            f"{rule}. Received: none. Name it: tracking=server tracking.uri=http://HOST:5000, or export "
-            "MLFLOW_TRACKING_URI=http://HOST:5000."
-        )
-    elif uri.startswith(("postgresql", "mysql", "mssql")):
-        yield (
-            f"{rule}, which keeps the database's password and the files. Received: {hide_secrets(uri)}."
-            " To record in a database without a server: tracking=mlflow."
-        )
-    elif not uri.startswith(("http://", "https://", "databricks")):
-        yield (
-            f"{rule}: runs in a file or folder of this machine are not shared. Received: {hide_secrets(uri)}. For a "
-            "database file: tracking=mlflow."
-        )
 
 
 def _is_usable(name: str, value: float) -> bool:
