@@ -96,7 +96,19 @@ class SharedServer:
 
     def start(self) -> None:
         """Start it with serve.py, and wait until it says that it answers."""
-        environment = {
+        environment = self.environment()
+        with self.log.open("a") as log:
+            started = log.tell()
+            self.process = subprocess.Popen(
+                [sys.executable, str(SCRIPT)], cwd=self.folder, env=environment, stdout=log, stderr=log
+            )
+        process = self.process
+        wait_until(lambda: "answers: " in self.log.read_text()[started:] or process.poll() is not None)
+        assert process.poll() is None, self.log.read_text()
+
+    def environment(self) -> dict[str, str]:
+        """The settings of serve.py."""
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")},
             **self.database.environment,
             "MLFLOW_DATABASE": self.names[0],
@@ -109,14 +121,6 @@ class SharedServer:
             "MLFLOW_WORKERS": "2",
             "TMPDIR": str(self.folder / "temporary"),
         }
-        with self.log.open("a") as log:
-            started = log.tell()
-            self.process = subprocess.Popen(
-                [sys.executable, str(SCRIPT)], cwd=self.folder, env=environment, stdout=log, stderr=log
-            )
-        process = self.process
-        wait_until(lambda: "answers: " in self.log.read_text()[started:] or process.poll() is not None)
-        assert process.poll() is None, self.log.read_text()
 
     def processes(self) -> list[int]:
         """The process ids of the script and of the server's processes."""
@@ -140,6 +144,11 @@ class SharedServer:
                 os.kill(pid, signal.SIGKILL)
         assert self.process is not None
         self.process.wait()
+
+    def upgrade(self) -> subprocess.CompletedProcess:
+        """Run serve.py --upgrade."""
+        command = [sys.executable, str(SCRIPT), "--upgrade"]
+        return subprocess.run(command, env=self.environment(), capture_output=True, text=True)
 
     def users(self, *words: str, password: str = "", **more: str) -> subprocess.CompletedProcess:
         """Run deploy/users.py as the administrator."""

@@ -153,6 +153,8 @@ def check_a_backup(server: SharedServer, folder: Path, client: MlflowClient, run
         server.database.run("pg_dump", "-Fc", "-f", str(folder / f"{name}.dump"), name)
         server.database.run("pg_restore", "--no-owner", "-d", copied, str(folder / f"{name}.dump"))
     shutil.copytree(server.artifacts, copy.artifacts)
+    upgraded = copy.upgrade()
+    assert (upgraded.returncode, "The tables of both databases are up to date." in upgraded.stdout) == (0, True)
     copy.start()
     try:
         there = MlflowClient(copy.uri)

@@ -27,17 +27,28 @@ DEPLOY = PROJECT / "deploy"
 
 
 @contextlib.contextmanager
-def small_server(status: int, text: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """A server whose /version answers so: its address, and the requests (path, login) that it had."""
+def small_server(
+    status: int, text: str, pages: dict[str, tuple[int, str]] | None = None
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """A server whose pages answer so, but /health 200: its address, and the requests (path, login) that it had.
+
+    pages: the last part of a path -> status and text, if they differ.
+    """
     requests: list[tuple[str, str]] = []
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             requests.append((self.path, self.headers.get("Authorization", "")))
-            self.send_response(200 if self.path == "/health" else status)
+            page = self.path.partition("?")[0].rpartition("/")[2]
+            answer, words = (pages or {}).get(page, (200 if page == "health" else status, text))
+            self.send_response(answer)
             self.send_header("Location", f"http://127.0.0.1:{self.server.server_address[1]}/elsewhere")
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(words.encode())
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -140,6 +151,34 @@ def test_only_mlflow_can_log_in_with_a_plugin_or_netrc(tmp_path, monkeypatch) ->
         monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "my-plugin")
         assert servers._reason(uri) == ""
     assert {path for path, _ in requests} == {"/health"}
+
+
+@pytest.mark.parametrize(
+    ("pages", "refused"),
+    [
+        ({"get-by-name": (404, "no such experiment")}, False),
+        ({"get-by-name": (403, "Permission denied")}, True),
+        ({"create": (400, "no time is no time")}, False),
+        ({"create": (403, "Permission denied")}, True),
+        ({"create": (500, "oops")}, False),
+        ({"get-by-name": (200, "<html>")}, False),
+    ],
+)
+def test_a_missing_permission_is_found_before_anything_is_made(monkeypatch, pages, refused: bool) -> None:
+    log_in(monkeypatch)
+    experiment = '{"experiment": {"experiment_id": "7", "name": "a b"}}'
+    with small_server(200, experiment, pages) as (uri, requests):
+        store = stores.StoreAddress(uri, "a b", None)
+        expected = pytest.raises(ConfigError, match=rf"does not permit.*'ada': {uri} \(Permission denied\)")
+        with expected if refused else contextlib.nullcontext():
+            stores.check_permission(store)
+    assert requests[0][0] == "/api/2.0/mlflow/experiments/get-by-name?experiment_name=a%20b"
+
+
+def test_a_server_without_a_login_is_not_asked_for_permissions() -> None:
+    with small_server(403, "") as (uri, requests):
+        stores.check_permission(stores.StoreAddress(uri, "mnistlab", None))
+    assert requests == []
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,8 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         if _outage(config, store.uri):  # the run is recorded in its folder
             store = None
         else:
+            if config.sweep.plan is None:  # otherwise the sweep has asked
+                stores.check_permission(store)
             background.submit(mlflow_store.prepare_store, store)
     if close_orphans:
         background.submit(orphans.close_orphans, store, config.paths.root)

@@ -5,6 +5,7 @@ It is asked before anything is made, and before MLflow is loaded: with the user 
 
 import configparser
 import contextlib
+import json
 import netrc
 import os
 import re
@@ -12,16 +13,17 @@ import ssl
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from mnistlab.config import ConfigError, hide_secrets, secrets
 
 LOWEST_VERSION = (3, 0)  # of MLflow's servers: the first that know logged models
 HIGHEST_MAJOR = 3  # as pyproject.toml has it for MLflow here
+MAX_BYTES = 1_000_000  # of an answer
 OF_OTHERS = ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4")  # ways to log in that only MLflow knows
 HOW = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or record in folders only "
@@ -81,10 +83,10 @@ def check_login(uri: str, seconds: float) -> None:
     Raises:
         ConfigError: a wrong password, a user who may not come in, an MLflow that is too old or too new.
     """
-    if uri in _admitted or any(os.environ.get(name) for name in OF_OTHERS) or _netrc_has(uri):
+    if uri in _admitted or _only_mlflow_can_log_in(uri):
         return
     presented = login(uri)
-    status, text = _ask_for_version(uri, presented, seconds)
+    status, text = _ask(uri, "version", presented, seconds)
     if status in (401, 403):
         raise refused(uri, status, text, presented.user)
     if status != 200:
@@ -92,6 +94,26 @@ def check_login(uri: str, seconds: float) -> None:
     if problem := version_problem(text):
         raise ConfigError(f"The tracking server {hide_secrets(uri)} {problem} {INSTEAD}")
     _admitted.add(uri)
+
+
+def check_permission(uri: str, experiment: str, seconds: float) -> None:
+    """Check that a server which demands a login lets this user record in an experiment, if it exists. Nothing is made:
+    MLflow's server checks permissions first, and a run that starts at no time it refuses then.
+
+    Raises:
+        ConfigError: the user may not.
+    """
+    presented = login(uri)
+    if not uri.startswith("http") or not presented.header or _only_mlflow_can_log_in(uri):
+        return
+    page = f"api/2.0/mlflow/experiments/get-by-name?experiment_name={quote(experiment, safe='')}"
+    status, text = _ask(uri, page, presented, seconds)
+    if status == 200:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            body = {"experiment_id": str(json.loads(text)["experiment"]["experiment_id"]), "start_time": "no time"}
+            status, text = _ask(uri, "api/2.0/mlflow/runs/create", presented, seconds, body)
+    if status in (401, 403):
+        raise refused(uri, status, text, presented.user)
 
 
 def version_problem(text: str) -> str:
@@ -138,8 +160,10 @@ def refused(uri: str, status: int, text: str, user: str | None = None) -> Config
     )
 
 
-def _netrc_has(uri: str) -> bool:
-    """Whether ~/.netrc names this host: then its password is taken, before all others."""
+def _only_mlflow_can_log_in(uri: str) -> bool:
+    """Whether a plugin of MLflow logs in, or the password of ~/.netrc is taken, which comes before all others."""
+    if any(os.environ.get(name) for name in OF_OTHERS):
+        return True
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
     with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
         return netrc.netrc(str(file)).authenticators(urlsplit(uri).hostname or "") is not None
@@ -153,19 +177,23 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _ask_for_version(uri: str, presented: Login, seconds: float) -> tuple[int, str]:
-    """The status and the text of the server's page /version; (0, '') if there was no answer."""
+def _ask(
+    uri: str, page: str, presented: Login, seconds: float, body: Mapping[str, str] | None = None
+) -> tuple[int, str]:
+    """The status and the text of a page of the server; (0, '') if there was no answer. body: sent as JSON."""
     parts = urlsplit(uri)
-    page = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/version"
-    request = urllib.request.Request(page, headers={"Authorization": presented.header} if presented.header else {})
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{page}"
+    headers = {"Authorization": presented.header} if presented.header else {}
+    sent = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(address, sent, {**headers, "Content-Type": "application/json"})
     for context in _contexts():
         opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
         try:
             with opener.open(request, timeout=seconds) as answer:
-                return int(answer.status), answer.read(200).decode(errors="replace")
+                return int(answer.status), answer.read(MAX_BYTES).decode(errors="replace")
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read(200).decode(errors="replace")
+                return error.code, error.read(MAX_BYTES).decode(errors="replace")
         except Exception:  # also what is no HTTP: `servers` has asked before, and MLflow will ask again
             return 0, ""
     return 0, ""

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from mnistlab.config import ConfigError, TrackingConfig, hide_secrets, project_root
 from mnistlab.runtime import space
-from mnistlab.tracking import servers
+from mnistlab.tracking import server_login, servers
 from mnistlab.tracking.database_file import check_database
 
 DEFAULT_EXPERIMENT = "mnistlab"
@@ -155,6 +155,15 @@ def check_reachable(store: StoreAddress) -> None:
             f"The tracking server does not answer: {hide_secrets(store.uri)} ({reason}). Start it, correct "
             "tracking.uri or MLFLOW_TRACKING_URI, or record in folders only with tracking=none."
         )
+
+
+def check_permission(store: StoreAddress) -> None:
+    """Check within seconds that the user may record in the experiment, if the store is a server with a login.
+
+    Raises:
+        ConfigError: he may not.
+    """
+    server_login.check_permission(store.uri, store.experiment, servers.ASK_SECONDS)
 
 
 def _check_is_server(config: TrackingConfig) -> None:
