@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -83,13 +83,26 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
 def server_with_login(port: int, user: str, password: str) -> Iterator[tuple[str, list[str]]]:
     """A server that demands a login, in front of the one at this port: its address, and the paths that it passed on."""
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+    with front(port, wanted=wanted) as (uri, passed):
+        yield uri.replace("://", f"://{user}:{password}@"), passed
+
+
+@contextlib.contextmanager
+def front(port: int, pages: Mapping[str, str] | None = None, wanted: str = "") -> Iterator[tuple[str, list[str]]]:
+    """A server in front of the one at this port: its address, and the paths that it passed on.
+
+    pages: path -> what it answers by itself; wanted: the login that it demands.
+    """
     passed: list[str] = []
 
-    class DemandsLogin(BaseHTTPRequestHandler):
+    class Front(BaseHTTPRequestHandler):
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.headers.get("Authorization") != wanted:
+            if wanted and self.headers.get("Authorization") != wanted:
                 self.reply(401, b"who are you?")
+                return
+            if self.path in (pages or {}):
+                self.reply(200, (pages or {})[self.path].encode())
                 return
             passed.append(self.path)
             behind = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
@@ -111,10 +124,10 @@ def server_with_login(port: int, user: str, password: str) -> Iterator[tuple[str
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), DemandsLogin)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://{user}:{password}@127.0.0.1:{server.server_address[1]}", passed
+        yield f"http://127.0.0.1:{server.server_address[1]}", passed
     finally:
         server.shutdown()
         server.server_close()

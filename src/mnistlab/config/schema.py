@@ -102,6 +102,7 @@ class TrackingConfig:
     uri: str | None
     experiment: str | None
     required: bool = False
+    server_only: bool = False
 
 
 @dataclass(kw_only=True)

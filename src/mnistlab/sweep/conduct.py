@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mnistlab.config import ConfigError
 from mnistlab.config.compose import Command
 from mnistlab.data import loading
 from mnistlab.runtime import exits, files, terminal
@@ -143,7 +144,12 @@ def open_parent(sweep: Sweep) -> None:
     if not sweep.jobs[0].config.sweep.force:
         run_id = earlier[0].run_id if earlier else None
         tags["run.uid"] = files.read_json(sweep.folder / "tags.json").get("run.uid", tags["run.uid"])
-    run, problem = open_run(sweep.address, name, tags, run_id)
+    try:
+        run, problem = open_run(sweep.address, name, tags, run_id)
+    except ConfigError:
+        with contextlib.suppress(OSError):
+            sweep.folder.rmdir()  # it is empty: nothing was started
+        raise
     sweep.parent = Recorder(sweep.folder, name, tags, run, sweep.address, problem)
 
 

@@ -1,5 +1,6 @@
 """One job of Hydra: a single run, or one run of a sweep. Its failure is kept, so that the other jobs go on."""
 
+import contextlib
 import json
 import logging
 import math
@@ -136,6 +137,8 @@ def prepare_process(config: Config, close_orphans: bool) -> None:
         if _outage(config, store.uri):  # the run is recorded in its folder
             store = None
         else:
+            if config.sweep.plan is None:  # otherwise the sweep has asked
+                stores.check_permission(store)
             background.submit(mlflow_store.prepare_store, store)
     if close_orphans:
         background.submit(orphans.close_orphans, store, config.paths.root)
@@ -215,3 +218,5 @@ def _remove_if_unused(folder: Path) -> None:
     """Remove the run folder that Hydra created, if it holds no run."""
     if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {".hydra", "train.log"}:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()  # that of the day, if it is empty

@@ -230,7 +230,9 @@ _failures: dict[str, Exception] = {}
 def open_run(
     store: StoreAddress, name: str, tags: Mapping[str, str], run_id: str | None = None
 ) -> tuple[str, str, str]:
-    """Create a run, or reopen the one with this id. Returns its id, how to view it, and its experiment's id."""
+    """Create a run, or reopen the one with this id. Returns its id, how to view it, and its experiment's id.
+
+    Raises: ConfigError: the store cannot be used, or its server does not permit it; any error of MLflow."""
     at_end(close_open_runs)
 
     def opened() -> MlflowRun:
@@ -240,6 +242,7 @@ def open_run(
     try:
         run = store_errors.until_unlocked(opened, hide_secrets(store.uri))
     except Exception as error:
+        store_errors.checked_login(error, store.uri)
         raise store_errors.in_words(error, store.uri) from error
     _failures.pop(run.run_id, None)
     _open_runs[run.run_id] = run

@@ -17,11 +17,12 @@ from mnistlab.tracking import model_digests, servers
 # repeat the creation of a run whose answer was lost, and so create two.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a server's files, in the middle of a sweep
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(servers.REQUEST_SECONDS))
 
 from mnistlab.config import ConfigError, hide_secrets, suggest
 from mnistlab.tracking.mlflow_internals import dispose_engine
-from mnistlab.tracking.store_errors import in_words, is_locked, is_silent
+from mnistlab.tracking.store_errors import checked_login, in_words, is_locked, is_silent
 from mnistlab.tracking.stored_names import tags_of
 from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
@@ -37,7 +38,8 @@ def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
     Several processes may do this at once in an empty folder: a file lock lets one create the store, the others wait.
 
     Raises:
-        ConfigError: the store cannot be opened, or the experiment was deleted or (create=False) does not exist.
+        ConfigError: the store cannot be opened, its server refuses the login, or the experiment was deleted or
+            (create=False) does not exist.
     """
     from mlflow.exceptions import MlflowException
 
@@ -58,6 +60,7 @@ def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
     except MlflowException as error:
         if is_locked(error):
             raise
+        checked_login(error, store.uri)
         if is_silent(error):
             servers.note_outage(store.uri, str(in_words(error, store.uri)))
             raise

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mnistlab.config import ConfigError, hide_secrets
+from mnistlab.tracking.server_login import check_login
 
 WAIT_SECONDS = 15
 ASK_SECONDS = 4  # for one answer
@@ -50,7 +51,8 @@ def outage(uri: str) -> str:
     """Why the server at this address does not answer, in words; '' if it does, and for a store that is a file.
 
     Raises:
-        ConfigError: something else answers there: another protocol than the address names.
+        ConfigError: something else answers there: another protocol than the address names, or another version of
+            MLflow; or it refuses the login.
     """
     known = _answers.get(uri)
     if known is not None and time.monotonic() - known.when < KEPT_SECONDS:
@@ -102,6 +104,7 @@ def _ask(uri: str, seconds: float) -> str:
         try:
             reason = _reason(uri)
         except Exception as error:
+            _answers.pop(uri, None)  # it answers
             answer.set_exception(error)
         else:
             _answers[uri] = Answer(reason, time.monotonic())
@@ -147,11 +150,12 @@ def _reason(uri: str) -> str:
 
 
 def _http_reason(uri: str) -> str:
-    """As `_reason`. It asks without a password and without checking certificates: MLflow itself does both."""
+    """As `_reason`. It asks without a password and without checking certificates; a server that answers is then asked
+    with both."""
     import urllib.error
     import urllib.request
 
-    parts = urlsplit(uri)
+    parts, started = urlsplit(uri), time.monotonic()
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context))
@@ -160,7 +164,8 @@ def _http_reason(uri: str) -> str:
         opener.open(page, timeout=ASK_SECONDS).close()
     except urllib.error.HTTPError as error:
         error.close()
-        return f"it answers with the error {error.code}" if error.code >= 500 else ""
+        if error.code >= 500:
+            return f"it answers with the error {error.code}"
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLError):
             raise _wrong_protocol(uri, str(error.reason.reason)) from error
@@ -173,6 +178,7 @@ def _http_reason(uri: str) -> str:
         raise _wrong_protocol(uri, "no HTTP answer") from error
     except http.client.HTTPException as error:
         return f"{type(error).__name__}: {error}"
+    check_login(uri, max(0.1, ASK_SECONDS - (time.monotonic() - started)))
     return ""
 
 

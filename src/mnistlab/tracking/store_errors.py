@@ -11,12 +11,15 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from mnistlab.tracking import server_login
 from mnistlab.tracking.servers import ServerSilent
 
 log = logging.getLogger("mnistlab")
 
 LOCKED_SECONDS = 300  # how long a locked database is waited for
 REFUSALS = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE")
+REFUSED_LOGIN = re.compile(r"failed with error code (401|403) ")
+STATUS_OF = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_DENIED": 403}
 SILENCE = re.compile(
     r"API request to .*(failed with|was successful but)|Max retries exceeded|Read timed out|Connection "
 )
@@ -31,6 +34,19 @@ def is_locked(error: BaseException) -> bool:
     """Whether another process keeps the database locked."""
     text = re.sub(r"lock '.*' could", "lock could", str(error).lower())
     return any(sign in text for sign in ("database is locked", "table is locked", "lock could not be acquired"))
+
+
+def refused_login(error: BaseException) -> int | None:
+    """401 if a server refuses who asks, 403 if it does not permit what is asked, None for another error."""
+    if found := REFUSED_LOGIN.search(str(error)):
+        return int(found[1])
+    return STATUS_OF.get(getattr(error, "error_code", ""))
+
+
+def checked_login(error: Exception, uri: str) -> None:
+    """Raise ConfigError, with what to do, if the error is that of a server that refuses the login or the request."""
+    if uri.startswith("http") and (status := refused_login(error)):
+        raise server_login.refused(uri, status, str(error).partition("Response body:")[2].strip(" '")) from error
 
 
 def is_silent(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from mnistlab.config import ConfigError, TrackingConfig, hide_secrets, project_root
 from mnistlab.runtime import space
-from mnistlab.tracking import servers
+from mnistlab.tracking import server_login, servers
 from mnistlab.tracking.database_file import check_database
 
 DEFAULT_EXPERIMENT = "mnistlab"
@@ -54,6 +54,8 @@ def address(config: TrackingConfig, root: str) -> StoreAddress:
 
 def checked_address(config: TrackingConfig, root: str, *, create: bool = True) -> StoreAddress:
     """As `address`; raises the errors of `check`, and with `tracking.required` those of `check_reachable`."""
+    if config.server_only:
+        _check_is_server(config)
     store = address(config, root)
     check(store, create=create)
     if config.required:
@@ -152,6 +154,36 @@ def check_reachable(store: StoreAddress) -> None:
         raise ConfigError(
             f"The tracking server does not answer: {hide_secrets(store.uri)} ({reason}). Start it, correct "
             "tracking.uri or MLFLOW_TRACKING_URI, or record in folders only with tracking=none."
+        )
+
+
+def check_permission(store: StoreAddress) -> None:
+    """Check within seconds that the user may record in the experiment, if the store is a server with a login.
+
+    Raises:
+        ConfigError: he may not.
+    """
+    server_login.check_permission(store.uri, store.experiment, servers.ASK_SECONDS)
+
+
+def _check_is_server(config: TrackingConfig) -> None:
+    """Refuse, for tracking=server, what is not the address of a server."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    rule, received = "tracking=server needs the http or https address of an MLflow server", hide_secrets(uri)
+    if not uri:
+        raise ConfigError(
+            f"{rule}. Received: none. Name it: tracking=server tracking.uri=http://HOST:5000, or export "
+            "MLFLOW_TRACKING_URI=http://HOST:5000."
+        )
+    if urlsplit(uri).scheme.partition("+")[0] in servers.DATABASE_PORTS:
+        raise ConfigError(
+            f"{rule}, which keeps the database's password and the files. Received: {received}. To record in a database "
+            "without a server: tracking=mlflow."
+        )
+    if not uri.startswith(("http:", "https:", "databricks")):
+        raise ConfigError(
+            f"{rule}: runs in a file or folder of this machine are not shared. Received: {received}. For a database "
+            "file: tracking=mlflow."
         )
 
 
