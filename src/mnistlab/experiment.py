@@ -102,7 +102,7 @@ def run(config: Config) -> Result:
             model_address = save(record, config, model, dataset)
             draw_figures(record, dataset, trained, evaluated)
             metrics |= explain(record, model, dataset, evaluated) if config.explain else {}
-        record_outcome(record, trained, reading, num_steps=int(model.optimizer.iterations))
+        record_outcome(record, trained, reading, num_steps=int(model.optimizer.iterations.numpy()))
         record.log_metrics(metrics, max(1, len(trained.history)))
         result = Result(
             name=record.name,

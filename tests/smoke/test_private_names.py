@@ -69,6 +69,7 @@ def check_starting_jobs_quickly(folder: Path) -> None:
 
 
 def check_composing_files_once(folder: Path) -> None:
+    register()
     names = (
         (hydra_internals.ConfigRepository, "load_config"),
         (hydra_internals.config_loader_impl, "create_defaults_list"),
@@ -270,6 +271,15 @@ def check_profiles_batches(folder: Path) -> None:
     assert [keras_internals.profiles_batches(one) for one in callbacks] == [False, True, True]
 
 
+def check_take_whole_batches(folder: Path) -> None:
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    assert model.distribute_strategy is strategy
+    keras_internals.take_whole_batches(model)
+    assert model.distribute_strategy is tf.distribute.get_strategy() is not strategy
+
+
 def check_saves_without_secrets(folder: Path) -> None:
     from hydra._internal.core_plugins import basic_sweeper
     from hydra.core import utils
@@ -319,6 +329,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra.core.utils._save_config": check_saves_without_secrets,
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._exclude_from_weight_decay, _exclude_from_weight_decay_pattern": check_is_only_its_configuration,
+    "keras.Model._distribute_strategy": check_take_whole_batches,
     "keras.callbacks.TensorBoard._start_batch": check_profiles_batches,
     "keras.Optimizer._learning_rate": check_learning_rate_or_schedule,
     "keras.Optimizer._iterations": check_last_scheduled_rate,

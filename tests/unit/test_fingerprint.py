@@ -48,7 +48,7 @@ LEFT_OUT = (
     *("source.*", "data.split", "data.split_seed", "data.keep*", "data.limit", "data.*_size"),
     *("data.scaling", "data.rescale"),
     *("data.validation", "data.validation_*", "data.test_fraction"),
-    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
+    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision", "strategy", "cpu_devices")),
     *("deterministic", "save.which", "save.register", "init.from", "explain"),
 )
 
@@ -161,6 +161,18 @@ def test_what_a_run_is_called_and_how_it_was_chosen_has_no_effect() -> None:
     }
     assert set(called) == set(FILLED_IN)
     assert of(dataclasses.replace(composed(), **called)) == of(composed())
+
+
+def test_settings_that_are_not_given_leave_earlier_requests_as_they_were() -> None:
+    """Runs that were recorded before there were several devices are found again."""
+    config = composed()
+    before = dataclasses.asdict(config)
+    for name in ("strategy", "cpu_devices"):
+        assert before["fit"].pop(name) is None
+    plain = functools.partial(fingerprint._plain, "")
+    earlier = fingerprint.hash_of(fingerprint._walk(before, "", plain, fingerprint.WITHOUT_EFFECT))
+    assert fingerprint.request_hash(config) == earlier
+    assert fingerprint.request_hash(composed("fit.strategy=mirrored")) != earlier
 
 
 def test_a_setting_that_nobody_listed_has_an_effect() -> None:

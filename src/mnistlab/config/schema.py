@@ -75,6 +75,8 @@ class FitConfig:
     batch_size: Any
     engine: str = _choice("auto", "fused", "keras")
     precision: str | None
+    strategy: str | None = _choice("mirrored")
+    cpu_devices: int | None = _number("value >= 1", lambda value: value >= 1)
     resident_gigabytes: float = _number("value > 0", lambda value: value > 0)
     resume: str = _choice("auto", "never", "must")
     checkpoint_percent: float = _number("0 < value <= 100", lambda value: 0 < value <= 100)

@@ -32,6 +32,9 @@ def value_problems(config: Config) -> Iterator[str]:
         yield f"source.path must be the path of a file or folder. Received: {path}."
     if isinstance(rate := config.optimizer.get("learning_rate"), bool):
         yield f"optimizer.learning_rate must be a number >= 0, or a schedule. Received: {str(rate).lower()}."
+    if config.fit.strategy is not None and config.fit.engine == "fused":
+        chosen = config.fit.strategy
+        yield f"fit.engine=fused trains on one device. Received: fit.strategy={chosen}. Use fit.engine=auto or keras."
     metrics = [entry for entry in config.fit.metrics if isinstance(entry, str)]
     for name, listed in {"fit.metrics": metrics, "save.formats": config.save.formats}.items():
         for word in dict.fromkeys(entry for entry in listed if listed.count(entry) > 1):

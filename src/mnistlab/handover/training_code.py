@@ -53,6 +53,16 @@ class InOrder(Batches):
 '''
 
 
+def check_devices(run: RecordedRun) -> None:
+    """Raise CannotBeWrittenError for a run that shared its batches among devices."""
+    if run.config.fit.strategy is not None:
+        raise CannotBeWrittenError(
+            f"fit.strategy={run.config.fit.strategy}: where a batch cannot be divided evenly among the devices, plain "
+            "Keras computes other gradients than the run. Train the same with fit.strategy=null and hand that over: "
+            "without dropout and augmentation, it is equal but for rounding."
+        )
+
+
 def check(run: RecordedRun, dataset: Dataset, model: keras.Model) -> None:
     """Raise CannotBeWrittenError for what plain Keras does in another way than the run, so that numbers would differ.
 

@@ -57,6 +57,7 @@ def hand_over(run: RecordedRun, folder: Path) -> HandedOver:
         ConfigError: the data have changed since the run, the folder cannot be written, or the run has a part that
             plain Keras cannot do in the same way (CannotBeWrittenError).
     """
+    training_code.check_devices(run)
     dataset = _dataset(run)
     start_job(run.config.seed, deterministic=False)
     weights = initial_weights_file(run.config) if run.config.init.get("from") else None

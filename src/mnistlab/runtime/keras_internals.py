@@ -33,10 +33,16 @@ def profiles_batches(callback: Any) -> bool:
     return getattr(callback, "_start_batch", 0) > 0
 
 
+def take_whole_batches(model: Any) -> None:
+    """Let a model that was built in the scope of a strategy get whole batches in `fit` and `evaluate`. Keras would
+    divide them among the devices, and fails where they cannot be divided evenly."""
+    model._distribute_strategy = None
+
+
 def last_scheduled_rate(optimizer: Any) -> Any:
     """The learning rate of the last step that a schedule gave, None without a schedule or a step. A schedule counts
     every batch; the public `iterations` counts updates, fewer where gradients are accumulated."""
-    schedule, steps = learning_rate_or_schedule(optimizer), int(inner_optimizer(optimizer)._iterations)
+    schedule, steps = learning_rate_or_schedule(optimizer), int(inner_optimizer(optimizer)._iterations.numpy())
     return schedule(steps - 1) if hasattr(schedule, "get_config") and callable(schedule) and steps else None
 
 

@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from mnistlab.runtime import devices
+
 DEFERRED = {
     "pandas",
     *(
@@ -83,6 +85,7 @@ class _PandasType(type):
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
     """Import heavy libraries in this context: fast, and without TensorFlow's C++ messages unless an import fails."""
+    devices.let_memory_grow()
     finder = DeferringFinder()
     sys.meta_path.insert(0, finder)
     gc.disable()

@@ -1,7 +1,6 @@
 """Runs the words of a training command: one experiment, or with --multirun a sweep."""
 
 import functools
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -16,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import ConfigError, conf_folder, hydra_internals, register, trust
 from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
 from mnistlab.config.explaining import explain
-from mnistlab.runtime import startup
+from mnistlab.runtime import devices, startup
 from mnistlab.sweep import clusters, job, warm_up
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
     if not command.multirun:
         run_hydra()
         return 0, None
-    if command.configs[0].sweep.isolate:  # this process must leave the memory of a GPU to those of the jobs
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    devices.reserve_cpu_devices(config.fit.cpu_devices for config in command.configs)
     warm_up.start(command)
     try:
         job.prepare_process(command.configs[0], close_orphans=False)

@@ -38,11 +38,14 @@ THROUGH_DATA = (
 )
 # what these decide together with data and machine is in the part 'resolved';
 THROUGH_RESOLVED = (
-    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision")),
+    *(f"fit.{name}" for name in ("engine", "resident_gigabytes", "batch_size", "precision", "strategy", "cpu_devices")),
     *("deterministic", "save.which", "data.scaling", "data.rescale"),
 )
 # these name files, which the part 'files' has by content.
 THROUGH_FILES = ("init.from",)
+
+# Requests of earlier runs do not have these settings: in `request_hash` they count where they are given.
+COUNT_IF_GIVEN = ("fit.strategy", "fit.cpu_devices")
 
 # The nodes whose `_target_`s are called.
 CALLED = ("source", "model", "optimizer", "schedule", "callbacks", "fit")
@@ -74,7 +77,7 @@ def fingerprint(
     Args:
         data: what the data set is, by content: 'train', 'validation', 'test' -> digest, 'classes', 'loader'.
         resolved: what settings, data and machine decide: 'engine', 'precision', 'device', 'deterministic',
-            'batch_size', 'scaling', 'saved_epoch'.
+            'batch_size', 'scaling', 'saved_epoch', with several devices 'strategy'.
         files: setting -> file that is read besides the data ('init.from').
 
     Returns:
@@ -108,7 +111,9 @@ def fingerprint(
 def request_hash(config: Config) -> str:
     """A hash of the settings as they are written, to find the earlier runs of the same request: with the data's path,
     without what the data hold. The run's folder has no effect."""
-    return hash_of(_walk(asdict(config), "", functools.partial(_plain, config.paths.run or ""), WITHOUT_EFFECT))
+    absent = [name for name in COUNT_IF_GIVEN if getattr(config.fit, name.removeprefix("fit.")) is None]
+    plain = functools.partial(_plain, config.paths.run or "")
+    return hash_of(_walk(asdict(config), "", plain, (*WITHOUT_EFFECT, *absent)))
 
 
 def _effective_settings(config: Config) -> tuple[Any, dict[str, Path]]:

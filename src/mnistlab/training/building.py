@@ -1,6 +1,7 @@
 """What a configuration trains: its model, callbacks and plan, and what settings and data decide about the training."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from mnistlab.config.targets import check_targets
 from mnistlab.data import Dataset
 from mnistlab.data.reading_report import REPORT_START
 from mnistlab.runtime.checkpoints import Checkpoint
-from mnistlab.training import augmentation, callback_checks, models, plan, precision, saving
+from mnistlab.training import augmentation, callback_checks, devices, mirrored, models, plan, precision, saving
 from mnistlab.training.checkpointing import CheckpointPlan
 from mnistlab.training.compiling import check_loss_and_metrics, compile_model
 from mnistlab.training.engine import fused
 from mnistlab.training.fitting import compile_ahead, saved_epoch
+
+log = logging.getLogger("mnistlab")
 
 
 def check_without_data(config: Config) -> None:
@@ -27,6 +30,7 @@ def check_without_data(config: Config) -> None:
         ConfigError: a callable cannot be imported or does not take its arguments; one of Keras rejects a value; a
             callback needs a package, a metric or a folder that it will not have.
     """
+    devices.prepare(config.fit.cpu_devices)
     check_targets(config)
     config_build.check_without_data(config)
     check_loss_and_metrics(config.fit.loss, config.fit.metrics)
@@ -40,8 +44,21 @@ def build_model(config: Config, dataset: Dataset, initial_weights: Path | None =
         initial_weights: file of a saved model whose weights it starts with.
 
     Raises:
-        ConfigError: network, optimizer, loss or metrics cannot be built, or the weights do not fit.
+        ConfigError: network, optimizer, loss or metrics cannot be built, the weights do not fit, or several devices
+            cannot train it.
     """
+    strategy = devices.strategy_of(config)
+    if strategy is None:
+        return _build_model(config, dataset, initial_weights)
+    with strategy.scope():
+        model = _build_model(config, dataset, initial_weights)
+    mirrored.synchronize(model)
+    mirrored.distribute(model, strategy, dataset)
+    return model
+
+
+def _build_model(config: Config, dataset: Dataset, initial_weights: Path | None) -> keras.Model:
+    """The compiled model, on the devices of the present scope."""
     with precision.policy(config.fit.precision):
         network = build(
             pretrained_bases.without_weights(config.model) if initial_weights else config.model,
@@ -117,6 +134,8 @@ def plan_fit(
     callbacks: Mapping[str, keras.callbacks.Callback] | None = None,
 ) -> plan.FitPlan:
     """Engine, batch size and steps of this configuration's training."""
+    if config.fit.cpu_devices and config.fit.strategy is None:
+        log.warning("fit.cpu_devices=%s: one device trains without fit.strategy=mirrored.", config.fit.cpu_devices)
     return plan.plan_fit(
         model,
         dataset,
@@ -126,6 +145,7 @@ def plan_fit(
         engine=config.fit.engine,
         resident_gigabytes=config.fit.resident_gigabytes,
         single_batches=callback_checks.needs_single_batches(callbacks or {}),
+        strategy=devices.strategy_of(config),
     )
 
 
@@ -134,7 +154,8 @@ def compilation_ahead(config: Config, model: keras.Model, dataset: Dataset) -> C
 
     Operations that were traced before `deterministic` is switched on could differ.
     """
-    engine = plan.engine_for_data(config.fit.engine, dataset, config.fit.resident_gigabytes)
+    shared = config.fit.strategy is not None
+    engine = plan.engine_for_data(config.fit.engine, dataset, config.fit.resident_gigabytes, shared)
     if engine != "fused" or config.deterministic or not fused.can_be_compiled_ahead(model):
         return None
     return functools.partial(compile_ahead, model, dataset, config.fit.batch_size)
@@ -160,6 +181,7 @@ def resolved_settings(config: Config, dataset: Dataset) -> dict[str, str]:
             resident_gigabytes=config.fit.resident_gigabytes,
             deterministic=config.deterministic,
             precision=config.fit.precision,
+            strategy=devices.strategy_of(config),
         ),
         "scaling": describe_scaling(config, dataset),
         "saved_epoch": saved_epoch(config.save.which, dataset),

@@ -11,6 +11,7 @@ import numpy as np
 from mnistlab.data import Dataset, Split, epoch_order
 from mnistlab.data.folders import batches as file_batches
 from mnistlab.data.folders.images import raise_original
+from mnistlab.training import devices, mirrored
 from mnistlab.training.array_metrics import PerClassMetrics, scalar_metrics
 from mnistlab.training.callback_checks import make_folders
 from mnistlab.training.callbacks import FinalWeights, History, KeepEpoch, OnEpoch, Progress, ends_with_other_weights
@@ -24,11 +25,12 @@ ENLARGED_VALUES = 2**21  # of a batch that is evaluated where the network enlarg
 
 
 def start_job(seed: int, deterministic: bool) -> None:
-    """Forget Keras's state of earlier jobs; seed Python, NumPy and TensorFlow.
+    """Prepare the devices; forget Keras's state of earlier jobs; seed Python, NumPy and TensorFlow.
 
     Args:
         deterministic: switch on TensorFlow's op determinism, for the rest of the process.
     """
+    devices.prepare()
     keras.utils.clear_session(free_memory=False)  # a garbage collection here would cost half a second per job
     keras.utils.set_random_seed(seed)
     if deterministic:
@@ -112,7 +114,8 @@ def _fit_keras(
     watch = StopAtNonFinite()
 
     def build_first() -> None:
-        build_metrics(model, dataset.train.images[np.arange(1)], dataset.targets(dataset.train.labels[:1]))
+        if not mirrored.is_distributed(model):
+            build_metrics(model, dataset.train.images[np.arange(1)], dataset.targets(dataset.train.labels[:1]))
 
     checkpointing.observe(watch, build_first)
     if dataset.resident:

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from mnistlab.runtime import keras_internals
 from mnistlab.training.engine import copies
@@ -27,7 +28,7 @@ def capture(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], *
     return {
         "variables": [_copied(variable.numpy()) for variable in copies.state(model)],
         "layers": [_attributes(layer, of_layer=True) for layer in copies.users_layers(model)],
-        "metrics": [_copied(variable.numpy()) for variable in model.metrics_variables] if within_epoch else None,
+        "metrics": [_each_device(variable) for variable in model.metrics_variables] if within_epoch else None,
         "callbacks": [[type(callback).__qualname__, _callback_state(callback)] for callback in callbacks],
         "random": _random_states(),
         "stop_training": bool(model.stop_training),
@@ -49,7 +50,7 @@ def restore(model: keras.Model, callbacks: Sequence[keras.callbacks.Callback], s
         variable.assign(value)
     if state["metrics"] is not None:
         for variable, value in zip(model.metrics_variables, state["metrics"], strict=True):
-            variable.assign(value)
+            _assign_each_device(variable, value)
     for layer, attributes in zip(copies.users_layers(model), state["layers"], strict=True):
         _set_attributes(layer, attributes)
     for callback, (_, saved) in zip(callbacks, state["callbacks"], strict=True):
@@ -68,6 +69,19 @@ def _check_same(saved: list[Any], built: list[Any]) -> None:
 
 def _copied(array: np.ndarray) -> np.ndarray:
     return np.array(array, copy=True)
+
+
+def _each_device(variable: Any) -> Any:
+    """A metric's value; where several devices train, the list of theirs: their sum alone would not continue exactly."""
+    if isinstance(variable.value, tf.distribute.DistributedValues):
+        return [_copied(part.numpy()) for part in variable.value.values]
+    return _copied(variable.numpy())
+
+
+def _assign_each_device(variable: Any, value: Any) -> None:
+    parts = variable.value.values if isinstance(value, list) else [variable]
+    for part, saved in zip(parts, value if isinstance(value, list) else [value], strict=True):
+        part.assign(saved)
 
 
 def _has_own_state(callback: Any) -> bool:
