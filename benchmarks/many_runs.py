@@ -72,9 +72,9 @@ def many_runs(bench: Bench) -> Section:
         for what, label in MEASURED.items():
             rows.append([label, *(format_small(median(by_size[str(size)][what])) for size in sizes)])
     notes.append(
-        f"Seconds, medians of {bench.scale.run_rounds} rounds; all but whole commands after one more. A run has 5 epochs "
-        "and about 170 rows in the database. The UI's rows are requests that MLflow's page makes, answered by `mlflow "
-        "server` in front of the same database."
+        f"Seconds, medians of {bench.scale.run_rounds} rounds; all but whole commands after one more. A run has 5 "
+        "epochs and about 170 rows in the database. The UI's rows are requests that MLflow's page makes, answered by "
+        "`mlflow server` in front of the same database."
     )
     return Section("Many runs", ["", *map(filled_store.plural, sizes)], rows, notes, samples=dict(seconds))
 

@@ -28,6 +28,7 @@ from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
 from mnistlab.comparison.style import drawing_settings, render_png, render_svg
+from mnistlab.comparison.tables import leading_rows
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mnistlab.comparison", ""),
@@ -177,13 +178,13 @@ def _section(
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
-        "options": tables.with_counterpart(tables.options_table(comparison), comparison),
+        "options": leading_rows(tables.with_counterpart(tables.options_table(comparison), comparison)),
         "rates": tuned.rates_table(comparison),
         "answer": answer_table(comparison),
         "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),
-        "targets": tables.targets_table(comparison),
-        "curves": tables.curves_table(comparison),
+        "targets": leading_rows(tables.targets_table(comparison)),
+        "curves": leading_rows(tables.curves_table(comparison)),
         "interaction": tables.interaction_table(comparison.interaction) if comparison.interaction else None,
         "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,

@@ -1,9 +1,8 @@
 """The result of a comparison as plain dataclasses; their field names are the keys of comparison.json."""
 
-import dataclasses
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from mnistlab.comparison.question import Round, Stopped
@@ -301,8 +300,8 @@ class AcrossData:
 
 
 def to_json(result: Comparison | AcrossData | Interaction) -> str:
-    """The result as JSON; NaN and infinities become null."""
-    return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
+    """The result as JSON; NaN and infinities become null. Thousands of pairs are not indented, which takes seconds."""
+    return json.dumps(_plain(result), indent=None if len(getattr(result, "pairs", ())) > 1000 else 1, allow_nan=False)
 
 
 def finite_or_none(value: float) -> float | None:
@@ -311,10 +310,11 @@ def finite_or_none(value: float) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
     if isinstance(value, float):
         return finite_or_none(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    found = vars(value) if is_dataclass(value) else value
+    if isinstance(found, dict):
+        return {str(key): _plain(item) for key, item in found.items()}
     return value if isinstance(value, str | int | bool | None) else str(value)
