@@ -80,8 +80,11 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def server_with_login(port: int, user: str, password: str) -> Iterator[tuple[str, list[str]]]:
-    """A server that demands a login, in front of the one at this port: its address, and the paths that it passed on."""
+def server_with_login(port: int, user: str, password: str, lacks: str = "") -> Iterator[tuple[str, list[str]]]:
+    """A server that demands a login, in front of the one at this port: its address, and the paths that it passed on.
+
+    lacks: a part of the paths that it does not have.
+    """
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     passed: list[str] = []
 
@@ -90,6 +93,9 @@ def server_with_login(port: int, user: str, password: str) -> Iterator[tuple[str
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.headers.get("Authorization") != wanted:
                 self.reply(401, b"who are you?")
+                return
+            if lacks and lacks in self.path:
+                self.reply(404, b"not here")
                 return
             passed.append(self.path)
             behind = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mnistlab.comparison import RunRecord
 
 PER_EPOCH = ("loss", "learning_rate", "epoch_seconds")
-MAX_RUNS, PAGE = 50_000, 1000
+MAX_RUNS = 50_000
+PAGE, SERVER_PAGE = 1000, 200  # runs in an answer; a server must give it within the seconds of a request
 IDS_A_REQUEST = 100
 FETCHED_TOGETHER = 4  # runs whose files come from a server; it answers few requests at a time
 NOT_JOBS = ("parent", "reused")  # values of the tag sweep.kind
@@ -50,7 +51,8 @@ class StoredRun:
 
 def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> list[StoredRun]:
     """The experiment's runs that meet an MLflow filter, the newest first."""
-    return list(itertools.islice(pages(store, condition, min(PAGE, max_runs)), max_runs))
+    page = SERVER_PAGE if store.uri.startswith("http") else PAGE
+    return list(itertools.islice(pages(store, condition, min(page, max_runs)), max_runs))
 
 
 def pages(store: StoreAddress, condition: str, size: int) -> Iterator[StoredRun]:

@@ -27,7 +27,7 @@ from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 # Otherwise the UI takes the experiment for one of language models and shows traces and judges instead of runs.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-MAX_NAMESAKES = 50  # runs of one name that are looked at
+MAX_NAMESAKES, MAX_SUGGESTED = 50, 200  # runs of one name that are looked at, and those whose names are suggested
 
 
 def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
@@ -157,7 +157,9 @@ def find_run_id(text: str, store: StoreAddress, setting: str = "init.from") -> s
     received = f"Received: {text}"
     if ids:
         raise ConfigError(f"{setting} must name one run. {received}, with which several ids start: {', '.join(ids)}.")
-    names = sorted({run.info.run_name for run in client.search_runs([experiment_id], max_results=1000)} - {"", None})
+    names = sorted(
+        {run.info.run_name for run in client.search_runs([experiment_id], max_results=MAX_SUGGESTED)} - {"", None}
+    )
     near = suggest(text, names).split(" Choices:")[0]
     raise ConfigError(
         f"{setting} must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "
