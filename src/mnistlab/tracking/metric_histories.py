@@ -4,7 +4,7 @@ A store that is a database is asked once for all runs and metrics. A server is a
 by a request that MLflow's own charts use; one that does not know it is asked for each metric and run.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mnistlab.tracking import mlflow_internals, stored_names
@@ -20,21 +20,14 @@ def read(store: StoreAddress, wanted: Mapping[str, Sequence[str]]) -> Histories:
 
     wanted: run id -> metrics, by mnistlab's names; those of earlier versions are stored under these.
     """
-    names = list(dict.fromkeys(name for metrics in wanted.values() for name in metrics))
-    if not names:
-        return {run_id: {} for run_id in wanted}
     client, _ = open_store(store)
-    engine = mlflow_internals.engine_of(client.tracking_uri)
-    if engine is not None:
-        stored = [*map(stored_names.stored_metric, names), *names]
-        found = _by_run_and_key(mlflow_internals.metric_rows(engine, list(wanted), list(dict.fromkeys(stored))))
-    else:
-        found = {}
-        for name in names:
-            having = [run_id for run_id, metrics in wanted.items() if name in metrics]
-            found |= _of_server(client, having, stored_names.stored_metric(name))
-            earlier = [run_id for run_id in having if (run_id, stored_names.stored_metric(name)) not in found]
-            found |= _of_server(client, earlier, name)
+    places = {run_id: [*map(stored_names.stored_metric, metrics)] for run_id, metrics in wanted.items()}
+    found = _by_run_and_key(rows(client, places))
+    earlier = {
+        run_id: [name for name in metrics if (run_id, stored_names.stored_metric(name)) not in found]
+        for run_id, metrics in wanted.items()
+    }
+    found |= _by_run_and_key(rows(client, earlier))
     return {
         run_id: {
             name: found.get((run_id, stored_names.stored_metric(name))) or found.get((run_id, name), [])
@@ -44,14 +37,24 @@ def read(store: StoreAddress, wanted: Mapping[str, Sequence[str]]) -> Histories:
     }
 
 
-def _of_server(client: Any, run_ids: Sequence[str], key: str) -> dict[tuple[str, str], list[float]]:
-    """Run id and stored name -> values, of the runs that have any."""
-    found: dict[tuple[str, str], list[float]] = {}
-    for start in range(0, len(run_ids), BULK_RUNS):
-        chunk = run_ids[start : start + BULK_RUNS]
-        rows = mlflow_internals.requested_metric_rows(client.tracking_uri, chunk, key)
-        found |= _by_run_and_key(_one_by_one(client, chunk, key) if rows is None else rows)
-    return found
+def rows(client: Any, wanted: Mapping[str, Sequence[str]]) -> Iterator[MetricRow]:
+    """All values of these metrics, in any order.
+
+    wanted: run id -> metrics, by their names in the store; client: of `open_store`.
+    """
+    keys = list(dict.fromkeys(key for metrics in wanted.values() for key in metrics))
+    engine = mlflow_internals.engine_of(client.tracking_uri)
+    if engine is not None and keys:
+        found = mlflow_internals.metric_rows(engine, [run_id for run_id in wanted if wanted[run_id]], keys)
+        asked = {(run_id, key) for run_id, metrics in wanted.items() for key in metrics}
+        yield from (row for row in found if (row.run_id, row.key) in asked)
+        return
+    for key in keys:
+        having = [run_id for run_id, metrics in wanted.items() if key in metrics]
+        for start in range(0, len(having), BULK_RUNS):
+            chunk = having[start : start + BULK_RUNS]
+            answer = mlflow_internals.requested_metric_rows(client.tracking_uri, chunk, key)
+            yield from _one_by_one(client, chunk, key) if answer is None else answer
 
 
 def _one_by_one(client: Any, run_ids: Sequence[str], key: str) -> Iterable[MetricRow]:
@@ -60,8 +63,8 @@ def _one_by_one(client: Any, run_ids: Sequence[str], key: str) -> Iterable[Metri
             yield MetricRow(run_id, key, entry.step, entry.timestamp, entry.value)
 
 
-def _by_run_and_key(rows: Iterable[MetricRow]) -> dict[tuple[str, str], list[float]]:
+def _by_run_and_key(values: Iterable[MetricRow]) -> dict[tuple[str, str], list[float]]:
     found: dict[tuple[str, str], list[float]] = {}
-    for row in sorted(rows, key=lambda row: (row.step, row.timestamp)):
+    for row in sorted(values, key=lambda row: (row.step, row.timestamp)):
         found.setdefault((row.run_id, row.key), []).append(row.value)
     return found
