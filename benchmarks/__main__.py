@@ -15,6 +15,7 @@ from benchmarks import (
     commands,
     epochs,
     folders,
+    large_report,
     launchers,
     machine,
     many_runs,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "protection": protection.protection,
     "predict": models_in_use.predict,
     "serving": models_in_use.serving,
+    "large_report": large_report.large_report,
     "many_runs": many_runs.many_runs,
     "commands": checkouts.commands,
 }
