@@ -17,12 +17,12 @@ from small_data import copy_empty_database
 
 from mnistlab.config import ConfigError
 from mnistlab.sweep import earlier
-from mnistlab.tracking import history, lookups, metric_histories, mlflow_internals, mlflow_store
+from mnistlab.tracking import chosen_models, history, lookups, metric_histories, mlflow_internals, mlflow_store
 from mnistlab.tracking.lookups import Kind, Wanted
 from mnistlab.tracking.stores import StoreAddress
 
 FIRST = 1_700_000_000_000  # milliseconds since 1970
-MANY = 60  # more than a page of any of these lookups
+MANY = 30  # other runs, and as many other sweeps
 
 
 class Filled:
@@ -48,9 +48,15 @@ class Filled:
         return str(run_id)
 
     def add_unrelated(self, number: int) -> None:
+        """Other runs and parent runs of other sweeps, without entries."""
         for index in range(number):
-            self.add(f"other{index}", **identity(f"other{index}", f"asked{index}"), sweep__id=f"s{index}")
-            self.add(f"sweep{index}", sweep__kind="parent", sweep__id=f"s{index}", sweep__axes="optimizer")
+            self.count += 1
+            started = FIRST + 1000 * self.count
+            job = {"record.fingerprint": f"other{index}", "record.fingerprint.request": f"asked{index}"}
+            parent = {"sweep.kind": "parent", "sweep.id": f"s{index}", "sweep.axes": "optimizer"}
+            for tags in (job, parent):
+                run = self.client.create_run(self.experiment_id, started, tags, f"other{index}")
+                self.client.set_terminated(run.info.run_id)
 
     def cost(self, asked: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
         """The number of SQL statements and of runs read."""
@@ -168,7 +174,7 @@ def test_times_come_from_a_few_runs_like_the_jobs(store: Filled, monkeypatch: py
         return [run.run_id for run in lookups.comparable_runs(store.address, kinds)]
 
     assert comparable() == [*like[::-1], longer]
-    for index in range(MANY):
+    for index in range(lookups.NUM_SIMILAR):
         store.add(f"more{index}", batch_size="32")
     assert comparable()[-1] == longer  # the newest of any length would leave it out
     assert store.cost(comparable, monkeypatch)[1] <= lookups.NUM_EQUAL + lookups.NUM_SIMILAR
@@ -188,6 +194,21 @@ def test_a_run_is_found_by_its_name_and_the_start_of_its_id(store: Filled) -> No
         mlflow_store.find_run_id("twicce", store.address)
     with pytest.raises(ConfigError, match="no such run"):
         mlflow_store.find_run_id("parent only", store.address)
+
+
+def test_the_latest_model_is_found_among_few_runs(store: Filled, tmp_path: Path, monkeypatch) -> None:
+    best = store.add("best", model__address="models:/m-1")
+    store.add_unrelated(MANY)
+    latest = store.add("latest", model__address="models:/m-2")
+    store.add("newer without a model")
+    store.add("newer and failed", "FAILED", model__address="models:/m-3")
+
+    def found(count: int | None) -> list[str]:
+        return [one.run.run_id for one in chosen_models._candidates(store.address, str(tmp_path), count)]
+
+    assert found(1) == [latest]
+    assert found(None) == [latest, best]
+    assert store.cost(lambda: found(1), monkeypatch)[1] <= chosen_models.FEW
 
 
 def test_a_sweep_is_found_by_its_id_and_that_of_its_parent_run(store: Filled) -> None:

@@ -51,8 +51,12 @@ class StoredRun:
 
 def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> list[StoredRun]:
     """The experiment's runs that meet an MLflow filter, the newest first."""
-    page = SERVER_PAGE if store.uri.startswith("http") else PAGE
-    return list(itertools.islice(pages(store, condition, min(page, max_runs)), max_runs))
+    return list(itertools.islice(pages(store, condition, min(page_size(store), max_runs)), max_runs))
+
+
+def page_size(store: StoreAddress) -> int:
+    """How many runs one answer has at most."""
+    return SERVER_PAGE if store.uri.startswith("http") else PAGE
 
 
 def pages(store: StoreAddress, condition: str, size: int) -> Iterator[StoredRun]:
