@@ -30,6 +30,7 @@ MEASURED = {
     "compare": "compare a sweep of 14 jobs (whole command)",
     "lookup": "look up these 14 jobs",
     "lookup_one": "look up one job",
+    "times": "find runs that tell how long a job takes",
     "records": "read the 14 runs with their curves",
     "orphans": "close what killed commands left open",
     "name": "find a run by its name",

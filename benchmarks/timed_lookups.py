@@ -25,9 +25,11 @@ def main() -> None:
     runs = history.with_ids(store, list(dict.fromkeys(job.run for job in jobs)))
     known = [lookups.Wanted(run.tags["fingerprint"], run.tags["fingerprint.request"]) for run in runs]
     half = [one if index % 2 else lookups.Wanted(f"none{index}", f"none{index}") for index, one in enumerate(known)]
+    kind = lookups.Kind(runs[-1].params["model"], int(runs[-1].tags["batch_size"]), int(runs[-1].params["fit.epochs"]))
     asked: dict[str, Callable[[], object]] = {
         "lookup": lambda: lookups.earlier_runs(store, half),
         "lookup_one": lambda: lookups.earlier_runs(store, half[1:2]),
+        "times": lambda: lookups.comparable_runs(store, [kind]),
         "name": lambda: mlflow_store.find_run_id(runs[0].name, store),
         "orphans": lambda: orphans.close_orphans(store, root),
         "records": lambda: report.records_of(store, earlier.stored_sweep(store, sweep).jobs),

@@ -19,7 +19,7 @@ ASKED_TOGETHER = 4  # requests to a server at a time
 MANY_JOBS = 30  # with more of them, a server is first asked for all runs of the sweep
 NUM_SAME, NUM_NEWEST = 100, 10  # runs in an answer; another page is read if none of them counts
 MAX_KINDS = 20  # of jobs, whose times are estimated
-NUM_EQUAL, NUM_SIMILAR = 40, 20  # runs of the same kind with as many epochs, and with any number
+NUM_EQUAL, NUM_SIMILAR = 20, 10  # runs of the same kind with as many epochs, and with any number
 FINISHED = "attributes.status = 'FINISHED'"
 
 Answer = TypeVar("Answer")
