@@ -27,7 +27,7 @@ from mnistlab.comparison.outlook import one_more_hour, paragraph
 from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
-from mnistlab.comparison.style import drawing_settings, render_png, render_svg
+from mnistlab.comparison.style import VERY_MANY, drawing_settings, render_png, render_svg
 from mnistlab.comparison.tables import leading_rows
 
 TEMPLATES = jinja2.Environment(
@@ -233,7 +233,7 @@ def _render_figures(
             "loss_by_option": ("Training and validation loss of each option", option_panels_figure(*both, "loss")),
             "accuracy_by_option": (
                 "Training and validation accuracy of each option",
-                option_panels_figure(*both, "accuracy"),
+                None if len(comparison.options) > VERY_MANY else option_panels_figure(*both, "accuracy"),
             ),
             "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
             "rounds": ("How the verdict came about", rounds_figure(comparison)),
