@@ -219,7 +219,7 @@ def _render_figures(
     test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> dict[str, RenderedFigure]:
     """All figures for which the records have data, in the order of the report."""
-    both = (comparison, records)
+    both, is_large = (comparison, records), len(comparison.options) > VERY_MANY
     with drawing_settings():
         figures = {
             "final_values": ("Final values with intervals", final_values_figure(comparison)),
@@ -228,12 +228,12 @@ def _render_figures(
             "val_loss_seconds": ("Validation loss over training time", curves_figure(*both, "loss", "seconds")),
             "val_accuracy_seconds": (
                 "Validation accuracy over training time",
-                curves_figure(*both, "accuracy", "seconds"),
+                None if is_large else curves_figure(*both, "accuracy", "seconds"),
             ),
             "loss_by_option": ("Training and validation loss of each option", option_panels_figure(*both, "loss")),
             "accuracy_by_option": (
                 "Training and validation accuracy of each option",
-                None if len(comparison.options) > VERY_MANY else option_panels_figure(*both, "accuracy"),
+                None if is_large else option_panels_figure(*both, "accuracy"),
             ),
             "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
             "rounds": ("How the verdict came about", rounds_figure(comparison)),

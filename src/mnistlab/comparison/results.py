@@ -310,11 +310,10 @@ def finite_or_none(value: float) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return finite_or_none(value)
+    if isinstance(value, str | int | Pair | None):  # the numbers of a pair are plain; there may be many thousands
+        return vars(value) if isinstance(value, Pair) else value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    found = vars(value) if is_dataclass(value) else value
-    if isinstance(found, dict):
-        return {str(key): _plain(item) for key, item in found.items()}
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    if is_dataclass(value) or isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in (value if isinstance(value, dict) else vars(value)).items()}
+    return finite_or_none(value) if isinstance(value, float) else str(value)
