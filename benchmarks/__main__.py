@@ -15,8 +15,10 @@ from benchmarks import (
     commands,
     epochs,
     folders,
+    large_report,
     launchers,
     machine,
+    many_runs,
     memory,
     models_in_use,
     protection,
@@ -45,10 +47,13 @@ SECTIONS: dict[str, Callable[[Bench], Section]] = {
     "protection": protection.protection,
     "predict": models_in_use.predict,
     "serving": models_in_use.serving,
+    "large_report": large_report.large_report,
+    "many_runs": many_runs.many_runs,
     "commands": checkouts.commands,
 }
-ALL = [name for name in SECTIONS if name != "commands"]  # it needs another checkout
-NEED_WARM_UP = {"stages", "run", "sweep", "sweep_stages", "launchers", "help", "commands"}
+ON_REQUEST = ("many_runs", "commands")  # it fills databases for many minutes; it needs another checkout
+ALL = [name for name in SECTIONS if name not in ON_REQUEST]
+NEED_WARM_UP = {"stages", "run", "sweep", "sweep_stages", "launchers", "help", "many_runs", "commands"}
 HERE = Path(__file__).resolve().parent
 
 

@@ -56,6 +56,8 @@ GOALS = (
     Goal("checkpoints: time of a command besides its training", "protection.start_seconds", 0.3, True, " s"),
     Goal("one `mnistlab.predict`: time / importing TensorFlow", "predict.over_import", 1.5, True),
     Goal("10,000 images from memory, the first time", "predict.seconds_from_memory", 1, True, " s"),
+    Goal("the report of 200 options x 10 seeds", "large_report.seconds", 5, True, " s"),
+    Goal("its page", "large_report.megabytes", 5, True, " MB"),
     Goal("cnn: fused / keras engine (1 plus noise)", "cnn.fused_over_keras", 1.05, True),
     Goal("folders: resident epoch / ImageDataGenerator's, 28x28 PNG", "folders.png_resident", 10, False),
     Goal("folders: resident epoch / ImageDataGenerator's, 400x300 JPEG", "folders.jpeg_resident", 10, False),

@@ -15,7 +15,7 @@ class Scale:
     sgd_images: of the notebook's sgd in the seven strategies.
     run_rounds, sweep_rounds, help_rounds: measurements of a command; folder_rounds: of each loader of image folders;
     memory_jobs: in one process, to measure its memory; protection_rounds: pairs of runs with and without checkpoints;
-    predict_rounds: of each way to predict; requests: to the model server.
+    predict_rounds: of each way to predict; requests: to the model server; num_runs: in a tracking store, in turn.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Scale:
     protection_rounds: int = 9
     predict_rounds: int = 11
     requests: int = 300
+    num_runs: tuple[int, ...] = (100, 1_000, 10_000)
 
 
 DEFAULT = Scale(
@@ -80,4 +81,5 @@ QUICK = Scale(
     protection_rounds=1,
     predict_rounds=1,
     requests=5,
+    num_runs=(100,),
 )

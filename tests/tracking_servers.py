@@ -80,18 +80,24 @@ def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen]:
 
 
 @contextlib.contextmanager
-def server_with_login(port: int, user: str, password: str) -> Iterator[tuple[str, list[str]]]:
-    """A server that demands a login, in front of the one at this port: its address, and the paths that it passed on."""
+def server_with_login(port: int, user: str, password: str, lacks: str = "") -> Iterator[tuple[str, list[str]]]:
+    """A server that demands a login, in front of the one at this port: its address, and the paths that it passed on.
+
+    lacks: a part of the paths that it does not have.
+    """
     wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-    with front(port, wanted=wanted) as (uri, passed):
+    with front(port, wanted=wanted, lacks=lacks) as (uri, passed):
         yield uri.replace("://", f"://{user}:{password}@"), passed
 
 
 @contextlib.contextmanager
-def front(port: int, pages: Mapping[str, str] | None = None, wanted: str = "") -> Iterator[tuple[str, list[str]]]:
+def front(
+    port: int, pages: Mapping[str, str] | None = None, wanted: str = "", lacks: str = ""
+) -> Iterator[tuple[str, list[str]]]:
     """A server in front of the one at this port: its address, and the paths that it passed on.
 
-    pages: path -> what it answers by itself; wanted: the login that it demands.
+    pages: path -> what it answers by itself; wanted: the login that it demands; lacks: a part of the paths that it
+    does not have.
     """
     passed: list[str] = []
 
@@ -103,6 +109,9 @@ def front(port: int, pages: Mapping[str, str] | None = None, wanted: str = "") -
                 return
             if self.path in (pages or {}):
                 self.reply(200, (pages or {})[self.path].encode())
+                return
+            if lacks and lacks in self.path:
+                self.reply(404, b"not here")
                 return
             passed.append(self.path)
             behind = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

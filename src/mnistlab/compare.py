@@ -60,7 +60,7 @@ def load_runs(
     """
     given = {"tracking.experiment": experiment, "tracking.uri": uri, "paths.root": root}
     store = _store({name: value for name, value in given.items() if value})
-    return [history.record_of(store, run) for run in earlier.find_runs(store, condition)]
+    return history.records_of(store, earlier.find_runs(store, condition))
 
 
 def _store(settings: dict[str, str]) -> StoreAddress:

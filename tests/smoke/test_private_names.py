@@ -23,7 +23,10 @@ import yaml
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
-from mlflow import MlflowClient
+from mlflow import MlflowClient, server
+from mlflow.server.handlers import get_endpoints
+from mlflow.tracking._tracking_service.utils import _get_store
+from mlflow.utils.rest_utils import http_request
 from omegaconf import OmegaConf
 from PIL import Image
 from small_data import copy_empty_database
@@ -174,6 +177,25 @@ def check_dispose_engine(folder: Path) -> None:
     mlflow_internals.dispose_engine(f"sqlite:///{file}")
     assert connections() == 0
     assert MlflowClient(f"sqlite:///{file}").search_experiments()  # it connects again
+
+
+def check_one_statement_for_many_runs(folder: Path) -> None:
+    client = MlflowClient(f"sqlite:///{copy_empty_database(folder)}")
+    engine = mlflow_internals.engine_of(client.tracking_uri)
+    runs = [client.create_run("0", start_time=1000 * number, tags={"key": "wanted"}).info for number in (1, 2)]
+    client.log_metric(runs[0].run_id, "loss", 0.25, timestamp=7, step=3)
+    client.create_run("0", tags={"key": "wanted", "kind": "other"})
+    found = mlflow_internals.tagged_runs(engine, "0", ["key"], ["wanted", "more"], {"kind": ["other"]})
+    assert found == [(run.run_id, "wanted", "RUNNING", run.start_time) for run in reversed(runs)]
+    rows = mlflow_internals.metric_rows(engine, [run.run_id for run in runs], ["loss"])
+    assert rows == [(runs[0].run_id, "loss", 3, 7, 0.25)]
+
+
+def check_request_for_many_runs(folder: Path) -> None:
+    routes = {path for path, *_ in get_endpoints()}
+    assert mlflow_internals.BULK_HISTORY in routes | {rule.rule for rule in server.app.url_map.iter_rules()}
+    assert callable(_get_store("http://127.0.0.1:1").get_host_creds)
+    assert "raise_on_status" in inspect.signature(http_request).parameters
 
 
 def check_write_environment(folder: Path) -> None:
@@ -338,6 +360,8 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "tensorflow.python.eager.context.Context._rng": check_eager_random_state,
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
+    "mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore.engine": check_one_statement_for_many_runs,
+    "mlflow.utils.rest_utils.http_request, RestStore.get_host_creds": check_request_for_many_runs,
     "mlflow.utils.environment._process_pip_requirements, _PythonEnv": check_write_environment,
     "mlflow.store.tracking.dbmodels: the tables of its database": check_database_tables,
     "optuna.trial.FrozenTrial._trial_id": check_trial_of,

@@ -43,7 +43,7 @@ ARROWS = {
 LAZY_ARROWS = {("tracking", "comparison"), ("sweep", "comparison")}
 OWNERS = {
     "mlflow": {"tracking"},
-    "sqlalchemy": set(),
+    "sqlalchemy": {"tracking"},  # one statement for many runs: mlflow_internals.py
     "matplotlib": {"evaluation", "comparison"},
     "seaborn": {"evaluation"},
     "sklearn": {"evaluation", "data"},  # data: class weights

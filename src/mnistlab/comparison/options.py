@@ -122,6 +122,8 @@ def compare_groups(
 
 
 def _renamed(pair: Pair, names: Mapping[str, str], objective: str) -> Pair:
+    if all(name == new for name, new in names.items()):
+        return pair
     renamed = dataclasses.replace(pair, first=names[pair.first], second=names[pair.second])
     return dataclasses.replace(renamed, words=describe_pair(renamed, objective))
 

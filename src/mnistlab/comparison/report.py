@@ -28,7 +28,8 @@ from mnistlab.comparison.race_figure import rounds_figure
 from mnistlab.comparison.records import RunRecord
 from mnistlab.comparison.results import AcrossData, Comparison, to_json
 from mnistlab.comparison.search_figures import history_figure, importances_figure, parallel_figure
-from mnistlab.comparison.style import drawing_settings, render_png, render_svg
+from mnistlab.comparison.style import VERY_MANY, drawing_settings, render_png, render_svg
+from mnistlab.comparison.tables import leading_rows
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("mnistlab.comparison", ""),
@@ -181,13 +182,13 @@ def _section(
 ) -> Section:
     prefix = "" if number == 0 else f"data{number + 1}-"
     found = {
-        "options": tables.with_counterpart(tables.options_table(comparison), comparison),
+        "options": leading_rows(tables.with_counterpart(tables.options_table(comparison), comparison)),
         "rates": tuned.rates_table(comparison),
         "answer": answer_table(comparison),
         "rounds": rounds_table(comparison),
         "pairs": tables.pairs_table(comparison),
-        "targets": tables.targets_table(comparison),
-        "curves": tables.curves_table(comparison),
+        "targets": leading_rows(tables.targets_table(comparison)),
+        "curves": leading_rows(tables.curves_table(comparison)),
         "interaction": tables.interaction_table(comparison.interaction) if comparison.interaction else None,
         "contrasts": tables.contrasts_table(comparison.interaction) if comparison.interaction else None,
         "grid": tables.grid_table(comparison.grid, comparison.objective) if comparison.grid else None,
@@ -223,7 +224,7 @@ def _render_figures(
     test_set: tuple[NDArray[np.uint8], NDArray[Any]] | None,
 ) -> dict[str, RenderedFigure]:
     """All figures for which the records have data, in the order of the report."""
-    both = (comparison, records)
+    both, is_large = (comparison, records), len(comparison.options) > VERY_MANY
     with drawing_settings():
         figures = {
             "final_values": ("Final values with intervals", final_values_figure(comparison)),
@@ -232,12 +233,12 @@ def _render_figures(
             "val_loss_seconds": ("Validation loss over training time", curves_figure(*both, "loss", "seconds")),
             "val_accuracy_seconds": (
                 "Validation accuracy over training time",
-                curves_figure(*both, "accuracy", "seconds"),
+                None if is_large else curves_figure(*both, "accuracy", "seconds"),
             ),
             "loss_by_option": ("Training and validation loss of each option", option_panels_figure(*both, "loss")),
             "accuracy_by_option": (
                 "Training and validation accuracy of each option",
-                option_panels_figure(*both, "accuracy"),
+                None if is_large else option_panels_figure(*both, "accuracy"),
             ),
             "rates": ("Learning rate per epoch", learning_rates_figure(*both)),
             "rounds": ("How the verdict came about", rounds_figure(comparison)),

@@ -1,8 +1,7 @@
 """The result of a comparison as plain dataclasses; their field names are the keys of comparison.json."""
 
-import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal
 
 from mnistlab.comparison.question import Round, Stopped
@@ -303,15 +302,15 @@ class AcrossData:
 
 
 def to_json(result: Comparison | AcrossData | Interaction) -> str:
-    """The result as JSON; NaN and infinities become null."""
-    return json.dumps(_plain(dataclasses.asdict(result)), indent=1, allow_nan=False)
+    """The result as JSON; NaN and infinities become null. Thousands of pairs are not indented, which takes seconds."""
+    return json.dumps(_plain(result), indent=None if len(getattr(result, "pairs", ())) > 1000 else 1, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, str | int | Pair | None):  # the numbers of a pair are plain; there may be many thousands
+        return vars(value) if isinstance(value, Pair) else value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, float):
-        return finite_or_none(value)
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    if is_dataclass(value) or isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in (value if isinstance(value, dict) else vars(value)).items()}
+    return finite_or_none(value) if isinstance(value, float) else str(value)

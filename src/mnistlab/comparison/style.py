@@ -20,6 +20,7 @@ COLOURS = ("#2a7fc1", "#e08e00", "#009e73", "#cc6fa3", "#d55e00", "#45b0e6", "#9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 MAX_SHOWN = 20
 MAX_MATRICES = 10  # options with a confusion matrix each
+VERY_MANY = 60  # options; of more, a figure shows half of the numbers above
 LINES: tuple[Any, ...] = ("-", (0, (4, 1)))  # of the first ten options, and of those that share their colours
 WIDTH = 5.2  # inches; on a 390-pixel screen, 9-point letters are still 9 pixels tall
 INK = "#010203"  # replaced by the page's text colour in the SVG
@@ -75,10 +76,14 @@ def _style(repetition: int, index: int) -> OptionStyle:
 
 def shown_options(comparison: Comparison, most: int = MAX_SHOWN) -> list[str]:
     """The options to draw, best first; if there are more than `most`, each optimizer at its best rate or the top."""
-    options = comparison.options
+    options, most = comparison.options, _most(comparison, most)
     if len(options) > most and comparison.grid and len(comparison.grid.rows) > 1:
         options = at_best_rates(options, comparison.grid) or options
     return [option.name for option in options[:most]]
+
+
+def _most(comparison: Comparison, most: int) -> int:
+    return most // 2 if len(comparison.options) > VERY_MANY else most
 
 
 def describe_hidden(comparison: Comparison, most: int = MAX_SHOWN) -> str:
@@ -86,7 +91,7 @@ def describe_hidden(comparison: Comparison, most: int = MAX_SHOWN) -> str:
     shown, number = len(shown_options(comparison, most)), len(comparison.options)
     if shown == number:
         return ""
-    is_grid = comparison.grid is not None and len(comparison.grid.rows) > 1 and shown < most
+    is_grid = comparison.grid is not None and len(comparison.grid.rows) > 1 and shown < _most(comparison, most)
     return f"{shown} of {number} options: {'each optimizer at its best rate' if is_grid else 'the best'}"
 
 

@@ -20,6 +20,7 @@ from mnistlab.comparison.results import (
 from mnistlab.comparison.wording import format_value, is_fraction, join_names
 
 MAX_PAIRS = 28
+MAX_ROWS = 50  # of options on a page; the CSV files have all
 DIVERGENCE_TAGS = ("epoch", "step", "learning_rate", "last_finite_loss")  # each after "outcome."
 
 
@@ -30,6 +31,14 @@ class Table:
     title: str
     header: list[str]
     rows: list[list[str]]
+
+
+def leading_rows(table: Table | None) -> Table | None:
+    """A table of very many options with the best of them only; its title names the file with all."""
+    if table is None or len(table.rows) <= MAX_ROWS:
+        return table
+    title = f"{table.title} (the best {MAX_ROWS} of {len(table.rows)} options; all are in table.csv)"
+    return Table(title, table.header, table.rows[:MAX_ROWS])
 
 
 def options_table(comparison: Comparison) -> Table:
@@ -60,7 +69,9 @@ def pairs_table(comparison: Comparison) -> Table | None:
     if len(pairs) > MAX_PAIRS:
         leader = comparison.options[0].name
         pairs = [pair for pair in pairs if leader in (pair.first, pair.second)]
-        title += f" (pairs with {leader}; all {len(comparison.pairs)} are in pairs.csv)"
+        first = f", the first {MAX_ROWS} of {len(pairs)}" if len(pairs) > MAX_ROWS else ""
+        title += f" (pairs with {leader}{first}; all {len(comparison.pairs)} are in pairs.csv)"
+        pairs = pairs[:MAX_ROWS]
     rows = [[pair.words, interval_cell(comparison, pair), p_cell(pair.p_holm)] for pair in pairs]
     if comparison.answer and comparison.answer.winner and comparison.answer.question == "best":
         title += ": more comparisons, so each needs clearer evidence than the question which one is best"
@@ -130,7 +141,7 @@ def options_csv(comparison: Comparison) -> str:
     header += ["num_seeds", "num_runs", "num_diverged", "num_failed", "num_unfinished", "failure_rate"]
     header += ["counterpart", "counterpart_mean", "test_accuracy", "train_seconds"]
     header += [f"{part}_to_{level}" for level in targets for part in ("reached", "epochs", "steps", "seconds")]
-    header += ["curve_reading", "data", "resolution"]
+    header += ["curve_reading", "settled_epoch", "data", "resolution"]
     rows = [_csv_row(comparison, rank, option) for rank, option in enumerate(comparison.options, start=1)]
     return csv_text(header, rows)
 
@@ -273,7 +284,7 @@ def _csv_row(comparison: Comparison, rank: int, option: OptionSummary) -> list[o
     row += [option.test_accuracy, option.train_seconds]
     for target in option.targets:
         row += [target.num_reached, target.epochs, target.steps, target.seconds]
-    return [*row, option.reading.words, comparison.data, comparison.resolution]
+    return [*row, option.reading.words, option.reading.settled_epoch, comparison.data, comparison.resolution]
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -118,8 +118,14 @@ def _without_repeats(
     kept = [pair for pair in pairs if pair.first in names and pair.second in names]
     return (
         [dataclasses.replace(option, name=names[option.name]) for option in options if option.name in names],
-        [dataclasses.replace(pair, first=names[pair.first], second=names[pair.second]) for pair in kept],
+        [_named(pair, names[pair.first], names[pair.second]) for pair in kept],
     )
+
+
+def _named(pair: Pair, first: str, second: str) -> Pair:
+    if (pair.first, pair.second) == (first, second):
+        return pair
+    return dataclasses.replace(pair, first=first, second=second)
 
 
 def describe_beaten(leader: str, value: str, beaten: Mapping[str, Pair], objective: str) -> str:

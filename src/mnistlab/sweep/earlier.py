@@ -1,6 +1,7 @@
 """Earlier sweeps and runs, as the results that a comparison starts from."""
 
 import contextlib
+import re
 from pathlib import Path
 
 from mnistlab.config import ConfigError
@@ -10,6 +11,8 @@ from mnistlab.tracking import history
 from mnistlab.tracking.history import StoredRun
 from mnistlab.tracking.stores import StoreAddress
 
+PARENTS = "tags.`sweep.kind` = 'parent'"
+MAX_NAMED = 10  # sweeps in a message
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)  # missing, damaged, or of an earlier version
 
 
@@ -39,19 +42,27 @@ def stored_sweep(store: StoreAddress, wanted: str | None = None) -> SweepResults
     Raises:
         ConfigError: there is no such sweep.
     """
-    parents = history.find(store, "tags.`sweep.kind` = 'parent'")
-    for parent in parents:
-        if wanted in (None, parent.run_id, parent.tags.get("sweep.id")):
-            with contextlib.suppress(*UNREADABLE):
-                return read_results(history.artifact(store, parent, FILE_NAME))
-            condition = f"tags.`sweep.id` = '{parent.tags['sweep.id']}'"
-            return _recorded(
-                parent.tags["sweep.id"], parent.tags["sweep.axes"].split(", "), find_runs(store, condition)
-            )
-    if not parents:
+    for parent in _parents(store, wanted):
+        with contextlib.suppress(*UNREADABLE):
+            return read_results(history.artifact(store, parent, FILE_NAME))
+        condition = f"tags.`sweep.id` = '{parent.tags['sweep.id']}'"
+        return _recorded(parent.tags["sweep.id"], parent.tags["sweep.axes"].split(", "), find_runs(store, condition))
+    latest = history.find(store, PARENTS, MAX_NAMED)
+    if not latest:
         raise ConfigError("There are no sweeps yet. Start one: python -m mnistlab.train --multirun optimizer=sgd,adam")
-    known = ", ".join(parent.tags["sweep.id"] for parent in parents[:10])
+    known = ", ".join(parent.tags["sweep.id"] for parent in latest)
     raise ConfigError(f"There is no sweep {wanted!r}. Latest sweeps: {known}.")
+
+
+def _parents(store: StoreAddress, wanted: str | None) -> list[StoredRun]:
+    """The parent run of a sweep, as the only one of a list; none if there is no such sweep."""
+    if wanted is None:
+        return history.find(store, PARENTS, 1)
+    if not re.fullmatch(r"[\w-]+", wanted):
+        return []
+    conditions = (f"tags.`sweep.id` = '{wanted}'", f"attributes.run_id = '{wanted}'")
+    found = (history.find(store, f"{PARENTS} and {condition}", 1) for condition in conditions)
+    return next((parents for parents in found if parents), [])
 
 
 def untracked_sweep(root: str, wanted: str | None = None) -> SweepResults | None:

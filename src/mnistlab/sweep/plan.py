@@ -17,8 +17,9 @@ from mnistlab.sweep.names import name_of_value
 from mnistlab.sweep.rates import LABELS, Tuning, first_rates, plan_tuning, with_rate
 from mnistlab.sweep.results import job_key
 from mnistlab.sweep.searched import SETTINGS, Search, Searched, plan_search
-from mnistlab.tracking import background, fingerprint, history, orphans, servers, stores
-from mnistlab.tracking.history import EarlierRuns, StoredRun
+from mnistlab.tracking import background, fingerprint, history, lookups, orphans, servers, stores
+from mnistlab.tracking.history import StoredRun
+from mnistlab.tracking.lookups import EarlierRuns, Kind, Wanted
 from mnistlab.tracking.recorder import Recorder
 from mnistlab.tracking.stores import StoreAddress
 from mnistlab.training.plan import resolve_batch_size
@@ -63,7 +64,7 @@ class Sweep:
 
     direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
-    start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs;
+    start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs, for estimates;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; workers:
     processes that `launch` runs at a time, 0: none; shares: into how many parts they divide this machine's processors;
     search: that it makes; looks, ended, tuning, searched: as in `SweepResults`.
@@ -280,13 +281,12 @@ def _job(config: Config, swept: Sequence[str] | Mapping[str, Any]) -> SweepJob:
 
 def _find_done(sweep: Sweep, jobs: Sequence[SweepJob], store: StoreAddress, force: bool) -> None:
     """Give each of these jobs the finished run that is the same computation; note for the others why they run."""
-    requests = {job.fingerprint["fingerprint.request"] for job in jobs}
-    fingerprints = {job.fingerprint["fingerprint"] for job in jobs}
-    earlier: EarlierRuns = background.call_or_run_here(history.earlier_runs, store, requests, fingerprints)
-    sweep.finished = earlier.finished
+    wanted = [Wanted(job.fingerprint["fingerprint"], job.fingerprint["fingerprint.request"], job.key) for job in jobs]
+    ask = background.call_or_run_here
+    earlier: EarlierRuns = EarlierRuns() if force else ask(lookups.earlier_runs, store, wanted, sweep.id)
     for job in jobs:
         key = job.fingerprint["fingerprint"]
-        asked = earlier.asked.get(job.fingerprint["fingerprint.request"], [])
+        asked = earlier.asked.get(job.fingerprint["fingerprint.request"])
         if force:
             job.reason = "forced"
         elif key in earlier.same:
@@ -294,7 +294,11 @@ def _find_done(sweep: Sweep, jobs: Sequence[SweepJob], store: StoreAddress, forc
         elif key in earlier.unfinished:
             job.reason = f"{earlier.unfinished[key].lower()} before"
         elif asked:
-            job.reason = fingerprint.reason_to_run_again(job.fingerprint, asked[0].tags, job.data_name)
+            job.reason = fingerprint.reason_to_run_again(job.fingerprint, asked.tags, job.data_name)
+    kinds = [
+        Kind(job.config.choices["model"], job.batch_size, job.config.fit.epochs) for job in jobs if not job.is_done
+    ]
+    sweep.finished = ask(lookups.comparable_runs, store, kinds) if kinds else ()
 
 
 def _preferred(runs: Sequence[StoredRun], sweep_id: str, key: str) -> StoredRun:

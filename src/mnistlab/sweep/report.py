@@ -97,8 +97,8 @@ def write_comparison(request: ComparisonRequest) -> SweepComparison | None:
 def records_of(store: StoreAddress | None, jobs: Sequence[JobResult], curves: bool = True) -> "list[RunRecord]":
     """A record per job: the numbers of its run under the name and the settings that the sweep asked for.
 
-    curves: with history and predictions, which take a request for each metric and run. A job that
-    failed before it had a run counts as failed; one that did not run at all is left out.
+    curves: with history and predictions. A job that failed before it had a run counts as failed; one that did not run
+    at all is left out.
     """
     from mnistlab.comparison import RunRecord
 
@@ -107,7 +107,8 @@ def records_of(store: StoreAddress | None, jobs: Sequence[JobResult], curves: bo
     runs = {name: history.record_of_folder(Path(name)) for name in folders}
     if store is not None:
         stored = [name for name in names if name not in runs]
-        runs |= {run.run_id: history.record_of(store, run, curves) for run in history.with_ids(store, stored)}
+        found = history.records_of(store, history.with_ids(store, stored), curves)
+        runs |= {record.run_id: record for record in found}
     records = []
     for job in jobs:
         if job.run:

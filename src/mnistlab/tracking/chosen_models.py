@@ -5,6 +5,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ LATEST, BEST = "latest", "best"
 OBJECTIVE = objectives.USUAL_OBJECTIVE
 UNKNOWN_DIRECTION = "higher"
 NUM_LISTED = 5
+FEW = 10  # runs in a request for the latest
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def choose(
     if not is_address and (path.exists() or path.name.endswith(initial_weights.FILE_ENDINGS) or "/" in named):
         return _of_file(path, place)
     if named in (LATEST, BEST):
-        candidates = _candidates(store, root)
+        candidates = _candidates(store, root, 1 if named == LATEST else None)
         if named == LATEST:
             return _of_candidate(candidates[0], place, _sentence("The latest run", candidates[0].run), store, root)
         return _best(candidates, objective, place, store, root)
@@ -127,13 +129,18 @@ def _downloads(root: str) -> Path:
     return Path(root) / "runs" / "downloads"
 
 
-def _candidates(store: StoreAddress, root: str) -> list[_Candidate]:
-    """All finished runs with a model, of the store and of folders that belong to none; the newest first."""
+def _candidates(store: StoreAddress, root: str, count: int | None) -> list[_Candidate]:
+    """The finished runs with a model, of the store and of folders that belong to none; the newest first.
+
+    count: of those in the store, the newest that are needed; None: all.
+    """
     found: list[_Candidate] = []
     problem = None
     try:
         stores.check_exists(store)
-        found += [_Candidate(run) for run in history.find(store) if _is_usable(run)]
+        size = FEW if count else history.page_size(store)
+        finished = history.pages(store, "attributes.status = 'FINISHED'", size)
+        found += map(_Candidate, itertools.islice(filter(_is_usable, finished), count))
     except ConfigError as error:
         problem = error
     for file in sync.in_run_folders(root, "tags.json"):

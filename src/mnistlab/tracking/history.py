@@ -4,7 +4,9 @@ These functions need MLflow. A training calls them in the background process: `b
 """
 
 import ast
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +16,7 @@ import numpy as np
 
 from mnistlab.config import objectives
 from mnistlab.runtime.files import read_json
-from mnistlab.tracking import stored_names, sync
+from mnistlab.tracking import metric_histories, stored_names, sync
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.tracking.stores import StoreAddress
 
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 
 PER_EPOCH = ("loss", "learning_rate", "epoch_seconds")
 MAX_RUNS = 50_000
+PAGE, SERVER_PAGE = 1000, 200  # runs in an answer; a server must give it within the seconds of a request
+IDS_A_REQUEST = 100
+FETCHED_TOGETHER = 4  # runs whose files come from a server; it answers few requests at a time
+NOT_JOBS = ("parent", "reused")  # values of the tag sweep.kind
 WITHOUT_TRAINING = ("evaluation", "explanation")  # values of the tag run.kind
 
 
@@ -45,58 +51,40 @@ class StoredRun:
 
 def find(store: StoreAddress, condition: str = "", max_runs: int = MAX_RUNS) -> list[StoredRun]:
     """The experiment's runs that meet an MLflow filter, the newest first."""
+    return list(itertools.islice(pages(store, condition, min(page_size(store), max_runs)), max_runs))
+
+
+def page_size(store: StoreAddress) -> int:
+    """How many runs one answer has at most."""
+    return SERVER_PAGE if store.uri.startswith("http") else PAGE
+
+
+def pages(store: StoreAddress, condition: str, size: int) -> Iterator[StoredRun]:
+    """As `find`, of any number; a page of so many runs is asked for when its first run is needed."""
     client, experiment_id = open_store(store)
-    found: list[StoredRun] = []
-    token = None
-    while len(found) < max_runs:
-        size = min(1000, max_runs - len(found))
-        page = client.search_runs([experiment_id], condition, max_results=size, page_token=token)
-        found += [_stored(run) for run in page]
-        token = page.token
-        if not token:
-            break
-    return found
-
-
-@dataclass(frozen=True)
-class EarlierRuns:
-    """Earlier runs that concern a sweep, the newest first.
-
-    same: fingerprint -> finished runs; asked: `fingerprint.request` -> finished runs, also of other code or data;
-    unfinished: fingerprint -> status of runs that did not finish; finished: all finished training runs.
-    """
-
-    same: dict[str, list[StoredRun]]
-    asked: dict[str, list[StoredRun]]
-    unfinished: dict[str, str]
-    finished: list[StoredRun]
-
-
-def earlier_runs(store: StoreAddress, requests: Collection[str], fingerprints: Collection[str]) -> EarlierRuns:
-    """The earlier runs with these requests or fingerprints."""
-    earlier = EarlierRuns({}, {}, {}, [])
-    for run in find(store):
-        if is_training(run) and run.status == "FINISHED":
-            earlier.finished.append(run)
-            if run.tags.get("fingerprint") in fingerprints:
-                earlier.same.setdefault(run.tags["fingerprint"], []).append(run)
-            if run.tags.get("fingerprint.request") in requests:
-                earlier.asked.setdefault(run.tags["fingerprint.request"], []).append(run)
-        elif is_training(run):
-            earlier.unfinished.setdefault(run.tags.get("fingerprint", ""), run.status)
-    return earlier
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs([experiment_id], condition, max_results=size, page_token=token or None)
+        yield from map(_stored, page)
+        token = page.token or None
 
 
 def is_training(run: StoredRun) -> bool:
     """Whether a run trained a model; the parent run of a sweep, the entries for its reused runs, evaluations and
     explanations of earlier runs did not."""
-    return run.tags.get("sweep.kind") not in ("parent", "reused") and run.tags.get("run.kind") not in WITHOUT_TRAINING
+    return run.tags.get("sweep.kind") not in NOT_JOBS and run.tags.get("run.kind") not in WITHOUT_TRAINING
 
 
 def with_ids(store: StoreAddress, run_ids: Sequence[str]) -> list[StoredRun]:
-    """The runs with these ids, in their order."""
-    client, _ = open_store(store)
-    return [_stored(client.get_run(run_id)) for run_id in run_ids]
+    """The runs with these ids, in their order; a request for each hundred of them."""
+    client, experiment_id = open_store(store)
+    found: dict[str, Any] = {}
+    for start in range(0, len(run_ids) if len(run_ids) > 1 else 0, IDS_A_REQUEST):
+        names = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + IDS_A_REQUEST])
+        page = client.search_runs([experiment_id], f"attributes.run_id IN ({names})", max_results=IDS_A_REQUEST)
+        found |= {run.info.run_id: run for run in page}
+    # those of other experiments and the deleted ones are not found by a search
+    return [_stored(found.get(run_id) or client.get_run(run_id)) for run_id in run_ids]
 
 
 def _stored(run: Any) -> StoredRun:
@@ -110,20 +98,27 @@ def _stored(run: Any) -> StoredRun:
 
 
 def record_of(store: StoreAddress, run: StoredRun, curves: bool = True) -> "RunRecord":
-    """A stored run as a plain record: settings, final metrics, tags; with curves history and predictions, too."""
-    params = {key: _value(text) for key, text in run.params.items()}
-    if not curves:
-        return _record(run.run_id, run.name, run.status, params, {}, run.metrics, run.tags, None)
-    client, _ = open_store(store)
+    """As `records_of`, for one run."""
+    return records_of(store, [run], curves)[0]
+
+
+def records_of(store: StoreAddress, runs: Sequence[StoredRun], curves: bool = True) -> "list[RunRecord]":
+    """Stored runs as plain records: settings, final metrics, tags; with curves history and predictions, too."""
+    curved = [run for run in runs if curves]
+    histories = metric_histories.read(store, {run.run_id: _names_of_curves(run) for run in curved})
+    files = _files_of(store, [run for run in curved if run.status == "FINISHED"])
+    records = []
+    for run in runs:
+        params = {key: _value(text) for key, text in run.params.items()}
+        history, folder = histories.get(run.run_id, {}), files.get(run.run_id)
+        records.append(_record(run.run_id, run.name, run.status, params, history, run.metrics, run.tags, folder))
+    return records
+
+
+def _names_of_curves(run: StoredRun) -> list[str]:
+    """The metrics that the run has of every epoch."""
     names = [name for name in run.metrics if f"val_{name}" in run.metrics or name.startswith("val_")]
-    names += [name for name in PER_EPOCH if name in run.metrics and name not in names]
-    history = {}
-    for name in names:
-        stored = stored_names.stored_metric(name)
-        entries = client.get_metric_history(run.run_id, stored) or client.get_metric_history(run.run_id, name)
-        history[name] = [entry.value for entry in sorted(entries, key=lambda entry: (entry.step, entry.timestamp))]
-    files = _files(client, run) if run.status == "FINISHED" else None
-    return _record(run.run_id, run.name, run.status, params, history, run.metrics, run.tags, files)
+    return names + [name for name in PER_EPOCH if name in run.metrics and name not in names]
 
 
 def _record(
@@ -179,9 +174,29 @@ def _test_results(folder: Path) -> tuple[list[list[int]] | None, Sequence[str], 
     return confusion.get("counts"), confusion.get("class_names", ()), predictions or None
 
 
-def _files(client: Any, run: StoredRun) -> Path:
-    """The run's artifacts as a folder; fetched from the server if they are not on this machine."""
-    return _artifact(client, run, "reports").parent
+def _files_of(store: StoreAddress, runs: Sequence[StoredRun]) -> dict[str, Path]:
+    """Run id -> folder with the run's reports: its own folder or its artifacts, if they are on this machine; else they
+    are fetched from the server, several runs at a time."""
+    client, _ = open_store(store)
+    found = {run.run_id: folder for run in runs if (folder := _own_folder(run) or _local_artifacts(run))}
+    missing = [run for run in runs if run.run_id not in found]
+    if missing:
+        with ThreadPoolExecutor(FETCHED_TOGETHER) as threads:
+            fetched = threads.map(lambda run: _artifact(client, run, "reports").parent, missing)
+            found |= {run.run_id: folder for run, folder in zip(missing, fetched, strict=True)}
+    return found
+
+
+def _own_folder(run: StoredRun) -> Path | None:
+    """The folder in which the run was trained, if it is on this machine and still that run's."""
+    folder = Path(run.tags.get("run.folder", ""))
+    known = folder.is_absolute() and (folder / "reports").is_dir()
+    return folder if known and read_json(folder / "tags.json").get("run.id") == run.run_id else None
+
+
+def _local_artifacts(run: StoredRun) -> Path | None:
+    location = urlsplit(run.artifacts)
+    return Path(unquote(location.path)) if location.scheme in ("", "file") else None
 
 
 def artifact(store: StoreAddress, run: StoredRun, name: str) -> Path:
@@ -190,7 +205,5 @@ def artifact(store: StoreAddress, run: StoredRun, name: str) -> Path:
 
 
 def _artifact(client: Any, run: StoredRun, name: str) -> Path:
-    location = urlsplit(run.artifacts)
-    if location.scheme in ("", "file"):
-        return Path(unquote(location.path)) / name
-    return Path(client.download_artifacts(run.run_id, name))
+    folder = _local_artifacts(run)
+    return folder / name if folder else Path(client.download_artifacts(run.run_id, name))

@@ -1,7 +1,8 @@
 """The private names of MLflow that mnistlab uses, each with its reason. A test fails when MLflow renames one."""
 
+import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,113 @@ def write_environment(folder: Path, requirements: Sequence[str]) -> None:
     (folder / "conda.yaml").write_text(yaml.safe_dump(conda_environment, default_flow_style=False))
     (folder / "requirements.txt").write_text("\n".join(pip))
     _PythonEnv.current().to_yaml(str(folder / "python_env.yaml"))
+
+
+# ---- its database, where a store is one: one statement for many runs. MLflow's filters have no IN for tags, and its
+# ---- history of a metric is that of one run.
+
+STATEMENT_VALUES = 500  # in one IN; some databases take at most 999 of all
+
+
+def engine_of(uri: str) -> Any:
+    """SQLAlchemy's engine of a store that is a database; None of a server's."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+
+    return getattr(_get_store(uri), "engine", None)
+
+
+class TaggedRun(NamedTuple):
+    """A run that has one of the wanted values in a tag. started: milliseconds since 1970."""
+
+    run_id: str
+    value: str
+    status: str
+    started: int
+
+
+def tagged_runs(
+    engine: Any, experiment_id: str, keys: Sequence[str], values: Sequence[str], without: Mapping[str, Sequence[str]]
+) -> list[TaggedRun]:
+    """The active runs of an experiment that have one of the values in one of these tags, the newest first.
+
+    without: tag -> values; runs that have one of them are left out.
+    """
+    left_out = " OR ".join(f"(o.key = '{key}' AND o.value IN :without{place})" for place, key in enumerate(without))
+    statement = (
+        "SELECT r.run_uuid, t.value, r.status, r.start_time FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid "
+        "WHERE t.key IN :keys AND t.value IN :values AND r.experiment_id = :experiment "
+        "AND r.lifecycle_stage = 'active' "
+        f"AND NOT EXISTS (SELECT 1 FROM tags o WHERE o.run_uuid = r.run_uuid AND ({left_out}))"
+    )
+    given = {"keys": keys, "experiment": int(experiment_id)}
+    given |= {f"without{place}": names for place, names in enumerate(without.values())}
+    found = [TaggedRun(*row) for row in _rows(engine, statement, given, values)]
+    return sorted(found, key=lambda run: (-(run.started or 0), run.run_id))
+
+
+class MetricRow(NamedTuple):
+    """One value of a metric. timestamp: milliseconds since 1970."""
+
+    run_id: str
+    key: str
+    step: int
+    timestamp: int
+    value: float
+
+
+def metric_rows(engine: Any, run_ids: Sequence[str], keys: Sequence[str]) -> list[MetricRow]:
+    """All values that these runs have of these metrics."""
+    statement = (
+        "SELECT run_uuid, key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid IN :values AND key IN :keys"
+    )
+    rows = _rows(engine, statement, {"keys": keys}, run_ids)
+    return [
+        MetricRow(run, key, step, time, math.nan if is_nan else value) for run, key, step, time, value, is_nan in rows
+    ]
+
+
+def _rows(engine: Any, statement: str, given: Mapping[str, Any], values: Sequence[str]) -> list[Any]:
+    """The rows of a statement, for some of the values at a time."""
+    from sqlalchemy import bindparam, text
+
+    lists = [name for name, value in given.items() if not isinstance(value, str | int)]
+    prepared = text(statement).bindparams(*(bindparam(name, expanding=True) for name in ("values", *lists)))
+    given = {name: list(value) if name in lists else value for name, value in given.items()}
+    rows: list[Any] = []
+    with engine.connect() as connection:
+        for start in range(0, len(values), STATEMENT_VALUES):
+            chunk = list(values[start : start + STATEMENT_VALUES])
+            rows += connection.execute(prepared, {**given, "values": chunk}).fetchall()
+    return rows
+
+
+# ---- the request of its UI for one metric of many runs: `MlflowClient` has none
+
+BULK_HISTORY = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+BULK_RUNS, BULK_VALUES = 50, 25_000  # in one request (the server takes 100 runs); in one answer
+
+
+def requested_metric_rows(uri: str, run_ids: Sequence[str], key: str) -> list[MetricRow] | None:
+    """All values that at most BULK_RUNS runs have of a metric; None if the server does not answer this request, or not
+    completely."""
+    from mlflow.tracking._tracking_service.utils import _get_store
+    from mlflow.utils.rest_utils import http_request
+
+    store = _get_store(uri)
+    if not hasattr(store, "get_host_creds"):
+        return None
+    parameters = {"run_id": list(run_ids), "metric_key": key, "max_results": BULK_VALUES}
+    answer = http_request(store.get_host_creds(), BULK_HISTORY, "GET", params=parameters, raise_on_status=False)
+    try:
+        rows = answer.json()["metrics"] if answer.status_code == 200 else None
+    except (ValueError, KeyError, TypeError):  # something else answers, such as the page of a login
+        return None
+    if rows is None or len(rows) >= BULK_VALUES:
+        return None
+    return [
+        MetricRow(row["run_id"], row["key"], int(row["step"]), int(row["timestamp"]), float(row["value"]))
+        for row in rows
+    ]
 
 
 # ---- the tables of its SQLite database: the doctor reads them without changing a byte, also where MLflow cannot start

@@ -28,6 +28,7 @@ from mnistlab.tracking.stores import StoreAddress, sqlite_file
 
 # Otherwise the UI takes the experiment for one of language models and shows traces and judges instead of runs.
 KIND = {"mlflow.experimentKind": "custom_model_development"}
+MAX_NAMESAKES, MAX_SUGGESTED = 50, 200  # runs of one name that are looked at, and those whose names are suggested
 
 
 def open_store(store: StoreAddress, create: bool = True) -> tuple[Any, str]:
@@ -142,24 +143,26 @@ def find_run_id(text: str, store: StoreAddress, setting: str = "init.from") -> s
         ConfigError: there is no such run, or several ids start so.
     """
     client, experiment_id = open_store(store)
-    runs: list[Any] = []
-    token: str | None = None
-    while not runs or token:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        runs, token = [*runs, *(run for run in page if run.data.tags.get("sweep.kind") != "parent")], page.token
-        if not page:
-            break
-    named = [run for run in runs if run.info.run_name == text]
-    finished = [run.info.run_id for run in named if run.info.status == "FINISHED"]
-    ids = [run.info.run_id for run in runs if len(text) >= 4 and run.info.run_id.startswith(text.lower())]
-    if finished or named:
-        return str((finished or [run.info.run_id for run in named])[0])
+
+    def search(condition: str) -> list[Any]:
+        page = client.search_runs([experiment_id], condition, max_results=MAX_NAMESAKES)
+        return [run for run in page if run.data.tags.get("sweep.kind") != "parent"]
+
+    quote = "'" if "'" not in text else '"'
+    named = f"attributes.run_name = {quote}{text}{quote}" if quote not in text else ""
+    for condition in (f"{named} and attributes.status = 'FINISHED'", named) if named else ():
+        if found := search(condition):
+            return str(found[0].info.run_id)
+    is_id = re.fullmatch(r"[0-9a-f]{4,32}", text.lower())
+    ids = [run.info.run_id for run in search(f"attributes.run_id LIKE '{text.lower()}%'")] if is_id else []
     if len(ids) == 1 or len(text) == 32:
         return str((ids or [text])[0])
     received = f"Received: {text}"
     if ids:
         raise ConfigError(f"{setting} must name one run. {received}, with which several ids start: {', '.join(ids)}.")
-    names = sorted({run.info.run_name for run in runs if run.info.run_name})
+    names = sorted(
+        {run.info.run_name for run in client.search_runs([experiment_id], max_results=MAX_SUGGESTED)} - {"", None}
+    )
     near = suggest(text, names).split(" Choices:")[0]
     raise ConfigError(
         f"{setting} must be a saved model's file (.keras, .h5, .weights.h5), a run's folder, its id or the first four "

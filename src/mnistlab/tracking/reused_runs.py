@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mnistlab.runtime.processes import process_name
-from mnistlab.tracking import pages, registry
+from mnistlab.tracking import metric_histories, pages, registry
 from mnistlab.tracking.entries import valid_tags
 from mnistlab.tracking.mlflow_runs import MlflowRun
 from mnistlab.tracking.mlflow_store import open_store
@@ -51,8 +51,17 @@ def show_reused_runs(
             if entry.info.status != "FINISHED" or wanted.pop(found, None) is None:
                 client.delete_run(entry.info.run_id)
         token = page.token
+    trained = {run.run_id: client.get_run(run.run_id) for run in wanted.values()}
+    values = _values(client, trained)
     for run in wanted.values():
-        _add_entry(client, store, experiment_id, parent_id, sweep_id, run)
+        source = trained[run.run_id]
+        tags = valid_tags(_tags(parent_id, sweep_id, run, source))
+        started, ended = source.info.start_time, source.info.end_time
+        created = client.create_run(experiment_id, start_time=started, tags=tags, run_name=run.name)
+        entry = MlflowRun(client, experiment_id, store, run.name, {}, created.info.run_id)
+        entry.log_parameters(run.settings)
+        entry.log_history(values[run.run_id])
+        client.set_terminated(entry.run_id, "FINISHED", ended)
 
 
 def _register(client: Any, store: StoreAddress, run_id: str, name: str) -> None:
@@ -61,13 +70,20 @@ def _register(client: Any, store: StoreAddress, run_id: str, name: str) -> None:
         registry.register(store, name, output.model_id, run_id)
 
 
-def _add_entry(
-    client: Any, store: StoreAddress, experiment_id: str, parent_id: str, sweep_id: str, reused: ReusedRun
-) -> None:
-    trained = client.get_run(reused.run_id)
+def _values(client: Any, trained: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Run id -> all values of its metrics, as MLflow's `Metric` entities."""
+    from mlflow.entities import Metric
+
+    values: dict[str, list[Any]] = {run_id: [] for run_id in trained}
+    for row in metric_histories.rows(client, {run_id: list(run.data.metrics) for run_id, run in trained.items()}):
+        values[row.run_id].append(Metric(row.key, row.value, row.timestamp, row.step))
+    return values
+
+
+def _tags(parent_id: str, sweep_id: str, reused: ReusedRun, trained: Any) -> dict[str, str]:
     known = tags_of(trained.data.tags)
     link = f"[{trained.info.run_name}]({pages.of_run(trained.info.experiment_id, reused.run_id)})"
-    tags = {
+    return {
         **{name: known[name] for name in COPIED_TAGS if name in known},
         "mlflow.parentRunId": parent_id,
         "mlflow.note.content": f"Reused: nothing was trained for this entry. The numbers are those of the run {link}.",
@@ -77,10 +93,3 @@ def _add_entry(
         "sweep.job": reused.key,
         "reused.run_id": reused.run_id,
     }
-    started = trained.info.start_time
-    created = client.create_run(experiment_id, start_time=started, tags=valid_tags(tags), run_name=reused.name)
-    entry = MlflowRun(client, experiment_id, store, reused.name, {}, created.info.run_id)
-    entry.log_parameters(reused.settings)
-    histories = [client.get_metric_history(reused.run_id, name) for name in trained.data.metrics]
-    entry.log_history([value for history in histories for value in history])
-    client.set_terminated(entry.run_id, "FINISHED", trained.info.end_time)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 
 import numpy as np
@@ -221,6 +222,33 @@ def test_no_heavy_library_is_imported():
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+def test_very_many_options_are_complete_in_the_files_and_few_on_the_page(tmp_path):
+    strategies = {f"option{index:03d}": (0.9 + index / 3000, 0.002, 32, 0.01, 0.4) for index in range(200)}
+    records = make_sweep(strategies, 10, epochs=10, strategies=strategies, labels=LABELS)
+    comparison = compare(records)
+    write_report(comparison, records, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert len(page.encode()) < 2_500_000
+    assert "Ranking (the best 50 of 200 options; all are in table.csv)" in page
+    assert "the first 50 of 199; all 19900 are in pairs.csv" in page
+    assert page.count('<th scope="row">') == 4 * 50  # ranking, pairs, diagnosis, time to target
+    rows = rows_of((tmp_path / "table.csv").read_text())
+    assert {row["option"] for row in rows} == set(strategies)
+    assert [float(row["mean"]) for row in rows] == [option.mean for option in comparison.options]
+    assert [row["settled_epoch"] for row in rows] == [
+        str(option.reading.settled_epoch) for option in comparison.options
+    ]
+    scores = rows_of((tmp_path / "scores.csv").read_text())
+    assert {(row["option"], int(row["seed"])): float(row["score"]) for row in scores} == {
+        (run.params["optimizer"], run.seed): run.metrics["best_epoch_val_accuracy"] for run in records
+    }
+    pairs = rows_of((tmp_path / "pairs.csv").read_text())
+    assert len({frozenset((row["first"], row["second"])) for row in pairs}) == 200 * 199 / 2
+    saved = json.loads((tmp_path / "comparison.json").read_text())
+    assert [pair["p_holm"] for pair in saved["pairs"]] == [pair.p_holm for pair in comparison.pairs]
+    assert [option["scores"] for option in saved["options"]] == [option.scores for option in comparison.options]
 
 
 def test_csv_functions_work_on_their_own():
