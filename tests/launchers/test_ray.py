@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from mnistlab.runtime.processes import is_running, parse_name
 pytest.importorskip("ray", reason="make test-launchers installs Ray")
 pytestmark = pytest.mark.long
 
+RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token"}
 WORDS = (
     "--multirun",
     "source=mnist_5k",
@@ -103,11 +105,18 @@ def test_a_job_whose_worker_is_killed_twice_has_failed(tmp_path: Path) -> None:
     assert {row["status"] for name, row in rows.items() if name != "momentum-seed0"} == {"FINISHED"}
 
 
+def _accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def cluster_on_another_disk(hidden: Path) -> Iterator[str]:
     """The address of a cluster whose only worker sees an empty folder in place of `hidden`."""
     port, ray = free_port(), str(Path(sys.executable).with_name("ray"))
-    env = {**environment(hidden.parent), "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    env = {**environment(hidden.parent), **RAY, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    env = {name: value for name, value in env.items() if not name.lower().endswith("_proxy")}  # of the tests
     common = ["--disable-usage-stats", "--object-store-memory=100000000", "--block"]
     head = [ray, "start", "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", *common]
     other = (
@@ -116,13 +125,12 @@ def cluster_on_another_disk(hidden: Path) -> Iterator[str]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "start_new_session": True}
     processes = [subprocess.Popen(head, env=env, **quiet)]
     try:
-        status = [ray, "status", f"--address=127.0.0.1:{port}"]
-        wait_until(lambda: subprocess.run(status, env=env, capture_output=True, check=False).returncode == 0)
+        wait_until(lambda: _accepts(port))
         processes.append(subprocess.Popen(["unshare", "--mount", "sh", "-c", other], env=env, **quiet))
         nodes = "import ray, sys; ray.init(sys.argv[1], logging_level='error'); sys.exit(len(ray.nodes()) < 2)"
         count = [sys.executable, "-c", nodes, f"127.0.0.1:{port}"]
         wait_until(lambda: subprocess.run(count, env=env, capture_output=True, check=False).returncode == 0)
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}"  # Ray makes it the node's own address
     finally:
         for process in reversed(processes):
             with contextlib.suppress(ProcessLookupError):
@@ -143,10 +151,10 @@ def test_a_node_with_another_disk_delivers_its_runs_through_the_server(alone: Pa
     port = free_port()
     with mlflow_server(server, port), cluster_on_another_disk(root) as address:
         words = (*SWEEP, "launch=ray", f"launch.address={address}", f"paths.root={root}")
-        refused = run_command(tmp_path, *words)
+        refused = run_command(tmp_path, *words, **RAY)
         assert refused.code == 1
         assert "does not share the disk of the sweep, so a run there needs a tracking server" in refused.out
-        done = run_command(tmp_path, *words, f"tracking.uri=http://127.0.0.1:{port}")
+        done = run_command(tmp_path, *words, f"tracking.uri=http://127.0.0.1:{port}", **RAY)
     assert done.code == 0, done.out
     assert not histories(root)  # the runs' folders are on the other disk
     rows = job_rows(root)

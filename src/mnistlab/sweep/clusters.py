@@ -148,8 +148,20 @@ def _connect(launch: DictConfig) -> None:
         else:
             ray.init(address, **shared)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ConfigError(f"The Ray cluster {address} cannot be used: {said}") from error
+        raise ConfigError(f"The Ray cluster {address} cannot be used: {_why_refused(error)}") from error
+
+
+def _why_refused(error: BaseException) -> str:
+    """Why a cluster did not accept this process: Ray names a wrong token in a cause of the error only."""
+    causes: list[BaseException | None] = [error]
+    while causes[-1] is not None and len(causes) < 10:
+        causes.append(causes[-1].__cause__ or causes[-1].__context__)
+    if any("InvalidAuthToken" in str(cause) for cause in causes):
+        return (
+            "it asks for a token. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or the file ~/.ray/auth_token with the "
+            "cluster's token."
+        )
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _check_needs(needs: dict[str, float], offered: dict[str, float], is_local: bool) -> None:

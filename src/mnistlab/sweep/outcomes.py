@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +37,7 @@ class Outcome:
     error: str = ""
     status: str = "FAILED"
     objective: float | None = None
-    overrides: Sequence[str] = ()
+    overrides: Sequence[str] = field(default_factory=list)
 
 
 def leave(sweep_folder: Path, kind: Kind, key: str, outcome: Outcome) -> None:
