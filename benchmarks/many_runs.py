@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -104,7 +103,7 @@ def behind_server(bench: Bench, programs: Path) -> Iterator[tuple[Filled, str]]:
     root = new_folder(bench, "postgresql")
     # In /tmp, because the path of a socket has at most 107 characters.
     with tempfile.TemporaryDirectory(prefix="mnistlab-", dir="/tmp", ignore_cleanup_errors=True) as place:
-        os.chmod(place, 0o755)  # PostgreSQL runs as another user
+        Path(place).chmod(0o755)  # PostgreSQL runs as another user
         database = filled_store.postgresql(programs, Path(place) / "postgresql")
         with database as address, filled_store.mlflow_server(address, root) as server:
             store = Filled(root, address, server)
