@@ -10,6 +10,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -100,12 +101,14 @@ def sqlite(bench: Bench) -> Iterator[tuple[Filled, str]]:
 def behind_server(bench: Bench, programs: Path) -> Iterator[tuple[Filled, str]]:
     """PostgreSQL behind a server, which is the store."""
     root = new_folder(bench, "postgresql")
-    database = Path("/tmp") / f"mnistlab-{time.time_ns()}"  # the path of a socket has at most 107 characters
-    with filled_store.postgresql(programs, database) as address, filled_store.mlflow_server(address, root) as server:
-        store = Filled(root, address, server)
-        train(bench, store)
-        yield store, server
-    subprocess.run(["rm", "-r", str(database)], check=False)
+    # In /tmp, because the path of a socket has at most 107 characters.
+    with tempfile.TemporaryDirectory(prefix="mnistlab-", dir="/tmp", ignore_cleanup_errors=True) as place:
+        Path(place).chmod(0o755)  # PostgreSQL runs as another user
+        database = filled_store.postgresql(programs, Path(place) / "postgresql")
+        with database as address, filled_store.mlflow_server(address, root) as server:
+            store = Filled(root, address, server)
+            train(bench, store)
+            yield store, server
 
 
 def train(bench: Bench, store: Filled) -> None:
