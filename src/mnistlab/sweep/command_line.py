@@ -16,7 +16,7 @@ from mnistlab.config import ConfigError, conf_folder, hydra_internals, register,
 from mnistlab.config.compose import check_command, parse_command_line, starts_jobs
 from mnistlab.config.explaining import explain
 from mnistlab.runtime import devices, startup
-from mnistlab.sweep import clusters, job, warm_up
+from mnistlab.sweep import clusters, job
 
 if TYPE_CHECKING:
     from mnistlab.sweep.plan import Sweep
@@ -82,15 +82,11 @@ def _run_jobs(arguments: Namespace, run_hydra: Callable[..., None]) -> "tuple[in
         run_hydra()
         return 0, None
     devices.reserve_cpu_devices(config.fit.cpu_devices for config in command.configs)
-    warm_up.start(command)
-    try:
-        job.prepare_process(command.configs[0], close_orphans=False)
-        with startup.loading():
-            from mnistlab.sweep.conduct import run_sweep
-        with hydra_internals.starting_jobs_quickly(job.known_value):
-            return run_sweep(command, run_hydra)
-    finally:
-        warm_up.abandon()  # if there was nothing to launch
+    job.prepare_process(command.configs[0], close_orphans=False)
+    with startup.loading():
+        from mnistlab.sweep.conduct import run_sweep
+    with hydra_internals.starting_jobs_quickly(job.known_value):
+        return run_sweep(command, run_hydra)
 
 
 def _run_hydra(overrides: Sequence[str], flags: Sequence[str], sweep_overrides: Sequence[str] = ()) -> None:

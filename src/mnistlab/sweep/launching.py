@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnistlab.config import ConfigError
 from mnistlab.runtime import errors, exits, files, resources
 from mnistlab.runtime.processes import is_process_alive, process_name
-from mnistlab.sweep import live, outcomes, warm_up
+from mnistlab.sweep import live, outcomes
 from mnistlab.sweep.outcomes import Outcome
 from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.tracking import background, orphans
@@ -70,7 +70,6 @@ def launch_jobs(sweep: Sweep, launch: Callable[[Path], object]) -> None:
     lost_before: set[str] = set()
     while True:
         try:
-            warm_up.wait()
             with live.showing(sweep):
                 launch(plan)
             return
