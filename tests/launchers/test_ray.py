@@ -152,8 +152,10 @@ def test_a_node_with_another_disk_delivers_its_runs_through_the_server(alone: Pa
     with mlflow_server(server, port), cluster_on_another_disk(root) as address:
         words = (*SWEEP, "launch=ray", f"launch.address={address}", f"paths.root={root}")
         refused = run_command(tmp_path, *words, **RAY)
-        assert refused.code == 1
-        assert "does not share the disk of the sweep, so a run there needs a tracking server" in refused.out
+        assert refused.code == 2
+        assert (
+            "does not share the disk of the sweep, so a run there needs a tracking server" in refused.out + refused.err
+        )
         done = run_command(tmp_path, *words, f"tracking.uri=http://127.0.0.1:{port}", **RAY)
     assert done.code == 0, done.out
     assert not histories(root)  # the runs' folders are on the other disk
