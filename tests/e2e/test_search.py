@@ -154,18 +154,33 @@ SWEEPER = '''
 '''
 
 
-def test_another_sweeper_ends_in_a_parent_with_its_jobs(tmp_path: Path) -> None:
-    plugins, mine = tmp_path / "plugins" / "hydra_plugins", tmp_path / "mine" / "hydra" / "sweeper"
+def write_sweeper(folder: Path, code: str) -> tuple[list[str], dict[str, str]]:
+    """A sweeper as a plugin of Hydra: the words that choose it, and the environment in which it is found."""
+    plugins, mine = folder / "plugins" / "hydra_plugins", folder / "mine" / "hydra" / "sweeper"
     plugins.mkdir(parents=True)
     mine.mkdir(parents=True)
-    (plugins / "two_batches.py").write_text(textwrap.dedent(SWEEPER))
+    (plugins / "two_batches.py").write_text(textwrap.dedent(code))
     (mine / "two_batches.yaml").write_text("_target_: hydra_plugins.two_batches.TwoBatches\nrates: [0.01, 0.001]\n")
-    done = run_command(
-        tmp_path,
-        *("--config-dir", str(tmp_path / "mine"), "--multirun", "hydra/sweeper=two_batches"),
-        *("optimizer.learning_rate=interval(0.001,0.1)", *SMALL),
-        PYTHONPATH=str(plugins.parent),
+    words = ["--config-dir", str(folder / "mine"), "--multirun", "hydra/sweeper=two_batches"]
+    return words, {"PYTHONPATH": str(plugins.parent)}
+
+
+@pytest.mark.long
+def test_another_sweeper_that_fails_leaves_a_parent_that_says_why(tmp_path: Path) -> None:
+    words, variables = write_sweeper(
+        tmp_path, SWEEPER.replace("fixed = [", "raise RuntimeError('no budget left')\n            fixed = [", 1)
     )
+    done = run_command(tmp_path, *words, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
+    assert done.code == 1, done.err
+    assert "Traceback" not in done.err
+    (parent,) = Store(tmp_path).runs("parent")
+    assert parent.info.status == "FAILED"
+    assert "no budget left" in parent.data.tags["error"]
+
+
+def test_another_sweeper_ends_in_a_parent_with_its_jobs(tmp_path: Path) -> None:
+    words, variables = write_sweeper(tmp_path, SWEEPER)
+    done = run_command(tmp_path, *words, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
     assert done.code == 0, done.err
     assert "TwoBatches chooses the jobs while it runs." in done.out
     store = Store(tmp_path)

@@ -79,6 +79,9 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     except LauncherFailed as failed:
         status, error = "FAILED", str(failed)
         print(f"\nERROR: {failed}")
+    except ConfigError as mistake:
+        status, error = "FAILED", str(mistake)
+        raise
     finally:
         try:
             close_lost_runs(sweep)

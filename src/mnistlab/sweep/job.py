@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mnistlab.config import Config, ConfigError, SweepJobInfo, register
+from mnistlab.config import Config, ConfigError, SweepJobInfo, hide_secrets, register
 from mnistlab.config.compose import checked
 from mnistlab.runtime import errors, exits, startup, terminal
 from mnistlab.runtime.processes import process_name
@@ -80,7 +80,7 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
         worker.end_with(config.sweep_job.process)
         worker.take_share(Path(config.sweep.plan or ""))
     if config.sweep.plan:
-        begun = Outcome(str(folder), process_name(), overrides=config.overrides)
+        begun = Outcome(str(folder), process_name(), overrides=list(map(hide_secrets, config.overrides)))
         outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, begun)
         if config.sweep.isolate and not isolated:
             from mnistlab.sweep.isolation import run_isolated

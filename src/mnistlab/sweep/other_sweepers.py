@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mnistlab.config.compose import Command, compose_config
+from mnistlab.config.secrets import hidden
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.plan import Sweep, add_jobs
 from mnistlab.tracking.recorder import wait_for_all
@@ -12,17 +13,23 @@ def adopt_jobs(sweep: Sweep, command: Command) -> None:
     """Make the jobs that the sweeper has started those of the sweep; the settings in which they differ are its axes."""
     sweep.store_errors |= wait_for_all()
     started = {key: job for key, job in outcomes.started(sweep.folder).items() if job.overrides}
+    if not started:
+        return
     given = {key: _settings(job.overrides) for key, job in started.items()}
     names = dict.fromkeys(name for settings in given.values() for name in settings)
-    varied = [name for name in names if len({settings.get(name) for settings in given.values()}) > 1] or list(names)
-    labels = {key: {name: settings[name] for name in varied if name in settings} for key, settings in given.items()}
+    varied = [name for name in names if len({settings.get(name) for settings in given.values()}) > 1] or command.swept
+    labels = {
+        key: {name: hidden(settings[name], name) for name in varied if name in settings}
+        for key, settings in given.items()
+    }
     configs = [
         compose_config(list(job.overrides), command.config_name, command.config_dir, typed=False)
         for job in started.values()
     ]
-    planned, sweep.jobs = sweep.jobs, []
-    add_jobs(sweep, command, configs, [labels[key] for key in started])
-    sweep.jobs = sweep.jobs or planned
+    sweep.jobs = []
+    add_jobs(sweep, command, configs, list(labels.values()))
+    for job, key in zip(sweep.jobs, started, strict=True):
+        job.key = key  # that of the overrides with their secrets
     sweep.axes = command.configs[0].sweep.axes or [name for name in varied if name != "seed"] or sweep.axes
 
 
