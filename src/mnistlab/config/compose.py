@@ -255,7 +255,7 @@ def check_command(arguments: Namespace) -> Command:
     else:
         space = read_space(given, compose_config(_fixed(given), name, folder, typed=False), _parse)
         jobs = [list(space.fixed), *map(space.overrides, space.edges())]
-        swept = list(dict.fromkeys(one.setting for one in space.dimensions))
+        swept = space.settings
     configs, problems = [], {}
     for job in jobs:
         try:

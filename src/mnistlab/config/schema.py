@@ -170,7 +170,7 @@ class LaunchConfig:
 class SweepJobInfo:
     """What a job knows about its sweep: its name there, the tags that connect its run to the parent run, its key in the
     plan. wait: whether it waits until its record is complete; in the sweep's own process the sweep waits for all.
-    process: the name of the sweep's process. trial: of a search: its study's storage and name, its id there."""
+    process: the name of the sweep's process. trial: of a search: see `training.pruning`; empty without one."""
 
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -2,8 +2,8 @@
 
 `a,b` and `choice(a,b)` are choices; `interval(1e-4,0.1)` is a range of numbers; `int(interval(1,9))` is one of whole
 numbers, and so is `interval(1,9)` for a setting that is a whole number; `tag(log,interval(1e-4,0.1))` is one on a
-logarithmic scale; `range(16,129,16)` has steps. Settings that only one choice
-has stand in `sweep.only_with`: `optimizer: {momentum: {optimizer.momentum: "interval(0.5,0.99)"}}`.
+logarithmic scale; `range(16,129,16)` has steps. Settings that only one choice has stand in `sweep.only_with`:
+`optimizer: {momentum: {optimizer.momentum: "interval(0.5,0.99)"}}`.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from mnistlab.config.schema import Config, ConfigError, parameters
+from mnistlab.config.sweep_size import count_values
 
 DIGITS = 4  # of a real number that a search chooses
 NOT_SEARCHED = ("seed", "sweep", "launch", "hydra", "paths", "tracking", "run", "explain", "deterministic")
@@ -170,30 +171,28 @@ def _text(value: Any) -> str:
 
 def _dimension(setting: str, override: Override, condition: str, default: Any) -> Dimension:
     value = override.value()
-    if isinstance(value, IntervalSweep | RangeSweep) and any(
-        isinstance(end, float) and not math.isfinite(end) for end in _ends_of(value)
-    ):
-        raise ConfigError(f"{override.input_line} must have finite ends.")
-    log = "log" in getattr(value, "tags", ())
     if isinstance(value, IntervalSweep):
-        low, high = _ends_of(value)
+        low, high = float(value.start or 0), float(value.end or 0)
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise ConfigError(f"{override.input_line} must have finite ends.")
         are_integers = isinstance(value.start, int) and isinstance(value.end, int)
         whole = are_integers or (type(default) is int and low.is_integer() and high.is_integer())
-        return Dimension(setting, condition, (), low, high, None, whole, log)
+        return Dimension(setting, condition, (), low, high, None, whole, "log" in value.tags)
     if isinstance(value, RangeSweep):
-        numbers = list(value.range())
-        if not numbers:
-            raise ConfigError(f"{override.input_line} has no values.")
-        whole, step = all(isinstance(number, int) for number in numbers), abs(value.step)
-        return Dimension(setting, condition, (), float(min(numbers)), float(max(numbers)), float(step), whole)
+        return _steps(setting, condition, value, count_values(override), override.input_line)
     if override.is_sweep_override():
         return Dimension(setting, condition, tuple(dict.fromkeys(override.sweep_string_iterator())))
     return Dimension(setting, condition, (str(override.get_value_element_as_str()),))
 
 
-def _ends_of(value: Any) -> tuple[float, float]:
-    ends = (value.start, value.end if isinstance(value, IntervalSweep) else value.stop)
-    return float(ends[0] or 0), float(ends[1] or 0)
+def _steps(setting: str, condition: str, value: RangeSweep, count: float, given: str | None) -> Dimension:
+    """A range of this many values, which may be too many to list."""
+    if math.isinf(count):
+        raise ConfigError(f"{given} must have finite ends.")
+    start, step = value.start or 0, value.step or 1
+    ends = (float(start), float(start + step * (count - 1)))
+    whole = isinstance(start, int) and isinstance(step, int)
+    return Dimension(setting, condition, (), min(ends), max(ends), float(abs(step)), whole)
 
 
 def _problems(space: SearchSpace) -> Iterator[str]:

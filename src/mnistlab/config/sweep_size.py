@@ -14,7 +14,7 @@ MAX_JOBS = 10_000  # of a minute each is a week
 def check_number_of_jobs(overrides: Sequence[Override]) -> None:
     """Raise ConfigError for a range without an end, and for more jobs than any sweep could run."""
     swept = {entry.get_key_element(): entry for entry in overrides if _is_listed(entry)}
-    counts = {key: _count(entry) for key, entry in swept.items()}
+    counts = {key: count_values(entry) for key, entry in swept.items()}
     jobs = math.prod(counts.values())
     if jobs > MAX_JOBS:
         received = " ".join(str(swept[key].input_line) for key in counts if counts[key] > 1)
@@ -25,7 +25,7 @@ def _is_listed(entry: Override) -> bool:
     return entry.is_discrete_sweep() and not entry.is_hydra_override()
 
 
-def _count(entry: Override) -> float:
+def count_values(entry: Override) -> float:
     """The number of values of a setting that is swept.
 
     Raises:
