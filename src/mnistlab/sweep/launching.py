@@ -15,13 +15,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError
 from mnistlab.runtime import errors, exits, files, resources
-from mnistlab.runtime.processes import is_process_alive, process_name
+from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import live, outcomes
 from mnistlab.sweep.outcomes import Outcome
 from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.tracking import background, orphans
 
-WAIT_SECONDS = 30  # for processes that were killed to be gone, and for background processes to complete their work
 MISTAKES = (ConfigError, HydraException, OmegaConfBaseException)
 KILLED = "the process of the job was killed or crashed: out of memory, a crash in native code, or kill -9"
 
@@ -105,20 +104,11 @@ def _killed(sweep: Sweep, lost: Sequence[SweepJob], lost_before: set[str]) -> li
     Its background process says so. Those of the others were killed with them by the launcher. If none says so, it is
     the only one, or it is found because it is lost again.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline and any(_is_alive(sweep, job) for job in lost):
-        time.sleep(0.05)
+    outcomes.wait_until_gone(sweep.folder, [job.key for job in lost])
     noted = [job for job in lost if outcomes.read(sweep.folder, "killed", job.key)]
     if noted or len(lost) == 1:
         return noted or list(lost)
     return [job for job in lost if job.key in lost_before]
-
-
-def _is_alive(sweep: Sweep, job: SweepJob) -> bool:
-    """Whether the job's process or its background process still exists."""
-    found = (outcomes.read(sweep.folder, kind, job.key) for kind in ("started", "watched"))
-    names = {one.process for one in found if one is not None} - {process_name()}
-    return any(map(is_process_alive, names))
 
 
 def close_lost_runs(sweep: Sweep) -> None:
@@ -126,9 +116,7 @@ def close_lost_runs(sweep: Sweep) -> None:
     if not sweep.start:
         return
     lost = [job for job in sweep.jobs if _is_lost(sweep, job)]
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline and any(_is_alive(sweep, job) for job in lost):
-        time.sleep(0.05)
+    outcomes.wait_until_gone(sweep.folder, [job.key for job in lost])
     killed = "the sweep was stopped" if exits.is_stopping() else "its process was ended with the launcher's"
     for job in sweep.jobs:
         failed = outcomes.read(sweep.folder, "failures", job.key)

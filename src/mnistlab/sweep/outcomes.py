@@ -9,18 +9,19 @@ All are written atomically; a damaged one counts as missing.
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mnistlab.runtime import files
 from mnistlab.runtime.child_process import at_end
-from mnistlab.runtime.processes import process_name
+from mnistlab.runtime.processes import is_process_alive, process_name
 
 Kind = Literal["started", "watched", "done", "failures", "killed", "retried"]
 OUTAGE_FILE = "outage.json"
 OUTAGE_SECONDS = 300  # the jobs of a sweep leave a silent server alone for so long
+WAIT_SECONDS = 30  # for processes that were killed to be gone, and for background processes to complete their work
 KINDS: tuple[Kind, ...] = ("started", "watched", "done", "failures", "killed", "retried")
 
 
@@ -63,6 +64,20 @@ def started(sweep_folder: Path) -> dict[str, Outcome]:
 def has_ended(sweep_folder: Path, key: str) -> bool:
     """Whether the job has a result, good or bad."""
     return any(read(sweep_folder, kind, key) is not None for kind in ("done", "failures"))
+
+
+def wait_until_gone(sweep_folder: Path, keys: Iterable[str]) -> None:
+    """Wait until the processes of these jobs and their background processes do not exist any more, WAIT_SECONDS at
+    most."""
+    waiting, deadline = list(keys), time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < deadline and any(_is_alive(sweep_folder, key) for key in waiting):
+        time.sleep(0.05)
+
+
+def _is_alive(sweep_folder: Path, key: str) -> bool:
+    found = (read(sweep_folder, "started", key), read(sweep_folder, "watched", key))
+    names = {one.process for one in found if one is not None} - {process_name()}
+    return any(map(is_process_alive, names))
 
 
 def forget(sweep_folder: Path, key: str) -> None:

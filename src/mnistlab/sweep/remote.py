@@ -6,7 +6,6 @@ reaches the store through the tracking server.
 """
 
 import dataclasses
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from mnistlab.sweep.outcomes import Kind, Outcome
 from mnistlab.sweep.results import job_key
 
 POLL_SECONDS = 0.2
-WAIT_SECONDS = 30  # for the processes of a job that was killed to be gone
 ENDINGS: tuple[Kind, ...] = ("started", "done", "failures")
 
 
@@ -146,18 +144,11 @@ def _received(task: Task, ended: Ended) -> JobReturn:
 def _again(task: Task, crash: Crashed) -> Task:
     """The task for its second attempt, when the processes of the first are gone."""
     folder = Path(task.plan).parent
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline and _is_alive(folder, task.key):
-        time.sleep(POLL_SECONDS)
+    outcomes.wait_until_gone(folder, [task.key])
     print(f"\nA process of the launcher was killed ({crash}). Its job runs again.", flush=True)
     outcomes.forget(folder, task.key)
     outcomes.leave(folder, "retried", task.key, Outcome(error=str(crash)))
     return dataclasses.replace(task, attempt=2)
-
-
-def _is_alive(folder: Path, key: str) -> bool:
-    found = (outcomes.read(folder, kind, key) for kind in ("started", "watched"))  # type: ignore[arg-type]
-    return any(processes.is_process_alive(one.process) for one in found if one is not None)
 
 
 def _given_up(task: Task, crash: Crashed) -> JobReturn:
