@@ -24,7 +24,11 @@ MODULES = {  # launcher -> what it needs, and the extra that brings it
 ANSWER_SECONDS = 4  # of a Ray cluster
 CANCEL_SECONDS = 20  # for jobs to close their runs
 OBJECT_STORE_BYTES = 100_000_000  # the jobs exchange nothing of size
-RAY_PORT = 6379
+NEEDS = (  # of a job: its name in Ray, the resource, the setting, and its unit
+    ("num_cpus", "CPU", "launch.cpus", 1, "processors"),
+    ("num_gpus", "GPU", "launch.gpus", 1, "GPUs"),
+    ("memory", "memory", "launch.job_gigabytes", 1e9, "GB of memory"),
+)
 
 
 def check(launch: LaunchConfig) -> None:
@@ -94,11 +98,10 @@ class RayEngine:
 
         self.limit = launch.workers
         needs = {"num_cpus": launch.cpus or 1, "num_gpus": launch.gpus or 0}
+        needs["memory"] = int((launch.job_gigabytes or 0) * 1e9)
         if not ray.is_initialized():
             _connect(launch)
         _check_needs(needs, ray.cluster_resources(), is_local=ray_address(launch) == "local")
-        if launch.job_gigabytes:
-            needs["memory"] = int(launch.job_gigabytes * 1e9)
         self._run = ray.remote(**needs, max_retries=0)(run_there)  # `sweep.remote` starts a job again, once
 
     def submit(self, task: Task) -> Any:
@@ -165,10 +168,11 @@ def _why_refused(error: BaseException) -> str:
 
 
 def _check_needs(needs: dict[str, float], offered: dict[str, float], is_local: bool) -> None:
-    for name, resource, setting in (("num_cpus", "CPU", "launch.cpus"), ("num_gpus", "GPU", "launch.gpus")):
-        if needs[name] <= offered.get(resource, 0):
+    for name, resource, setting, unit, words in NEEDS:
+        needed, there = needs[name] / unit, offered.get(resource, 0) / unit
+        if needed <= there:
             continue
-        lacking = f"{setting}={needs[name]:g}: the Ray cluster has {offered.get(resource, 0):g} {resource}s."
+        lacking = f"{setting}={needed:g}: the Ray cluster has {there:.3g} {words}."
         if is_local:
             raise ConfigError(lacking)
         print(f"WARNING: {lacking} The jobs wait until a node has as many.", flush=True)
