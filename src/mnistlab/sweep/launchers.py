@@ -65,7 +65,7 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     seconds = [value for value in known if value is not None]
     if not seconds:
         return Launch((), 0, "The jobs run in this process: there is no earlier run to tell how long they take.")
-    here = sum(seconds) * max(len(jobs), sweep.num_planned) / len(seconds)
+    here = sum(seconds) * sweep.num_planned / len(seconds)
     there = START_SECONDS + max(here / (workers * EFFICIENCY), max(seconds))
     compared = f"about {there:.0f} s in {_counted(workers)}, {here:.0f} s in this one"
     if there >= here:

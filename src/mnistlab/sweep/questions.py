@@ -81,7 +81,7 @@ def _until_problems(command: "Command") -> Iterator[str]:
             f"sweep.max_seeds must be at least the seeds of the first round, {first_seeds} (sweep.seeds, at least "
             f"{FIRST_SEEDS}). Received: {sweep.max_seeds}."
         )
-    if not command.sweeper.endswith(".BasicSweeper"):
+    if not command.is_grid:
         yield (
             "sweep.until=verdict chooses its jobs itself: it needs hydra/sweeper=basic. "
             f"Received: {command.sweeper.rpartition('.')[2]}."
@@ -104,7 +104,7 @@ def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
         )
     if sweep.axes not in (None, ["optimizer"]):
         yield f"sweep.axes must be [optimizer] with sweep.tune. Received: {list(sweep.axes)}."
-    if not command.sweeper.endswith(".BasicSweeper"):
+    if not command.is_grid:
         received = command.sweeper.rpartition(".")[2]
         yield f"sweep.tune chooses its jobs itself: it needs hydra/sweeper=basic. Received: {received}."
     for name, config in {config.choices["optimizer"]: config for config in command.configs}.items():
@@ -129,7 +129,7 @@ def _search_problems(command: "Command") -> Iterator[str]:
             yield f"A search (sweep.trials) cannot be combined with {name}. Received: {name}={value}."
     if sweep.question != "best":
         yield f"A search compares what it finds with the defaults. Received: sweep.question={sweep.question}."
-    if not command.sweeper.endswith(".BasicSweeper"):
+    if not command.is_grid:
         received = command.sweeper.rpartition(".")[2]
         yield f"sweep.trials drives Optuna itself: it needs hydra/sweeper=basic. Received: {received}."
     if importlib.util.find_spec("optuna") is None:

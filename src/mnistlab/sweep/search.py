@@ -63,27 +63,30 @@ class _Trials:
         self._study.start(_defaults(search))
         recorded = sweep.find(f"tags.`sweep.id` = '{sweep.id}' and tags.`sweep.kind` = 'job'")
         runs = {run.tags.get("sweep.job"): run for run in reversed(recorded) if run.status == "FINISHED"}
-        for trial in self._study.trials():
-            if trial.state == "running":
-                continue
-            job = self._job(trial)
+        ended = [trial for trial in self._study.trials() if trial.state != "running"]
+        self._add(ended)
+        for job in [self._jobs[trial.number] for trial in ended]:
             if not job.is_done:  # it was stopped early, or its run was deleted: it is not run again
                 job.reason, job.run = "done", runs.get(job.key)
-            if job.run is None:
-                sweep.jobs.remove(job)
+        without_run = {id(job) for job in self._jobs.values() if job.run is None}
+        sweep.jobs = [job for job in sweep.jobs if id(job) not in without_run]
 
-    def _job(self, trial: Trial) -> SweepJob:
-        """The job of a trial; of two with equal values, the first."""
-        config, labels = self._search.trial_job(self._command, trial.number, trial.values)
-        before = len(self._sweep.jobs)
-        add_jobs(self._sweep, self._command, [config], [labels])
-        job = self._sweep.jobs[-1]
-        if (same := next((one for one in self._sweep.jobs[:before] if one.key == job.key), None)) is not None:
-            self._sweep.jobs.pop()
-            job = same
-        job.trial = self._study.link(trial.number)
-        self._jobs[trial.number] = job
-        return job
+    def _add(self, trials: Sequence[Trial]) -> None:
+        """Add the jobs of these trials to the sweep; of those with equal values, the first alone."""
+        if not trials:
+            return
+        made = [self._search.trial_job(self._command, trial.number, trial.values) for trial in trials]
+        known = {job.key: job for job in self._sweep.jobs}
+        num_before = len(self._sweep.jobs)
+        add_jobs(self._sweep, self._command, *zip(*made, strict=True))
+        added = self._sweep.jobs[num_before:]
+        del self._sweep.jobs[num_before:]
+        for trial, job in zip(trials, added, strict=True):
+            if job.key not in known:
+                known[job.key] = job
+                self._sweep.jobs.append(job)
+            self._jobs[trial.number] = known[job.key]
+            known[job.key].trial = self._study.link(trial.number)
 
     def next(self, count: int) -> list[Trial]:
         """The trials to run next, at most `count`: those that were interrupted, then new ones; none at the end."""
@@ -91,9 +94,8 @@ class _Trials:
         waiting = [trial for trial in known if trial.state == "running" and trial.number not in self._tried][:count]
         new = min(count - len(waiting), self._search.number - len(known))
         waiting += [self._study.ask() for _ in range(new)]
-        for trial in waiting:
-            self._job(trial)
-            self._tried.add(trial.number)
+        self._add(waiting)
+        self._tried |= {trial.number for trial in waiting}
         return waiting
 
     def tell(self, trials: Sequence[Trial]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mnistlab.config import Config, ConfigError, secrets
+from mnistlab.config.objectives import BEST_EPOCH, EXTREMES
 from mnistlab.config.search_space import Dimension, SearchSpace, Value
 from mnistlab.runtime import studies
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import optuna
 
 FILE_NAME = "study.log"
+STARTS = (BEST_EPOCH, *(name.removesuffix("val_") for name in EXTREMES))  # of an objective, before an epoch's metric
 NUM_RANDOM = 10  # trials before the sampler learns from the others
 State = Literal["running", "complete", "pruned", "diverged"]
 
@@ -122,7 +124,7 @@ class Study:
     def link(self, number: int) -> dict[str, Any]:
         """What the job of a trial needs to report its epochs: see `training.pruning`."""
         objective = self.config.sweep.objective
-        start = next((part for part in ("best_epoch_", "max_", "min_") if objective.startswith(part)), "")
+        start = next((part for part in STARTS if objective.startswith(part)), "")
         return {
             "storage": self.address,
             "study": self.name,

@@ -83,7 +83,8 @@ class MetricRow(NamedTuple):
 def metric_rows(engine: Any, run_ids: Sequence[str], keys: Sequence[str]) -> list[MetricRow]:
     """All values that these runs have of these metrics."""
     statement = (
-        "SELECT run_uuid, key, step, timestamp, value, is_nan FROM metrics WHERE run_uuid IN :values AND key IN :keys"
+        "SELECT m.run_uuid, m.key, m.step, m.timestamp, m.value, m.is_nan FROM metrics m "
+        "WHERE m.run_uuid IN :values AND m.key IN :keys"  # MySQL reserves the word key, but not after a dot
     )
     rows = _rows(engine, statement, {"keys": keys}, run_ids)
     return [

@@ -6,6 +6,7 @@ The callback works with both engines. Between processes the trials meet in the s
 import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -34,7 +35,7 @@ class Pruning(keras.callbacks.Callback):
         self.metric = str(trial["metric"])
         self.last_epoch = int(trial["epochs"])
         self.pruned_after: int | None = None
-        self._reported = {*study.trials[self.trial.number].intermediate_values}
+        self._reported = {*study.get_trials(deepcopy=False)[self.trial.number].intermediate_values}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value, number = float((logs or {}).get(self.metric, math.nan)), epoch + 1
@@ -50,8 +51,13 @@ class Pruning(keras.callbacks.Callback):
 
 
 def pruning_callbacks(trial: Mapping[str, Any]) -> list[Pruning]:
-    """The callback of a trial of a search; none outside a search, or without a pruner."""
-    return [Pruning(trial)] if trial.get("pruner") else []
+    """The callback of a trial of a search; none outside a search, without a pruner, and on a node without the study."""
+    if not trial.get("pruner"):
+        return []
+    if "://" not in trial["storage"] and not Path(trial["storage"]).is_file():
+        log.warning("No early stop: this machine does not share the study %s; sweep.storage can.", trial["storage"])
+        return []
+    return [Pruning(trial)]
 
 
 def tags_if_pruned(callbacks: list[Pruning], identified: Mapping[str, str]) -> dict[str, Any]:
