@@ -103,13 +103,13 @@ def parallel_figure(comparison: Comparison) -> Figure | None:
     figure = layout.new_figure(
         3.5, "Settings and scores of the trials", footnotes, labels=2.0 + 0.55 * max(0, len(shown) - 4)
     )
-    axes = layout.add_axes(figure, 0.45, 1.2, 1.15, 0.55)
+    axes = layout.add_axes(figure, 0.45, 1.05, 1.15, 0.65)
     colours = mpl.colormaps[COLOUR_MAP]
     norm = Normalize(min(scores), max(scores) if max(scores) > min(scores) else min(scores) + 1)
     columns = [_Column(name, [_value(trial, name) for trial in trials]) for name in shown]
     for trial, score in zip(trials, scores, strict=True):
         heights = [column.height(_value(trial, column.name)) for column in columns]
-        axes.plot(range(len(columns)), heights, "-o", color=colours(norm(score)), linewidth=1.2, markersize=3)
+        axes.plot(range(len(columns)), heights, "-o", color=colours(norm(score)), linewidth=1, alpha=0.8, markersize=3)
     _draw_scales(axes, columns)
     _draw_colour_bar(figure, axes, norm, unit)
     return figure
@@ -156,7 +156,7 @@ def _natural(text: str) -> tuple[bool, float, str]:
 
 def _draw_scales(axes: Axes, columns: Sequence[_Column]) -> None:
     axes.set_xlim(-0.1, len(columns) - 0.9)
-    axes.set_ylim(-0.06, 1.06)
+    axes.set_ylim(-0.06, 1.1)
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
     labels = [f"{column.name.rpartition('.')[2]}{' (log)' if column.is_log else ''}" for column in columns]
@@ -165,7 +165,7 @@ def _draw_scales(axes: Axes, columns: Sequence[_Column]) -> None:
     for index, column in enumerate(columns):
         axes.axvline(index, color=GREY, linewidth=0.8, zorder=0)
         for height, label in column.ticks():
-            axes.annotate(label, (index, height), (5, 0), textcoords="offset points", va="center", fontsize=7.5)
+            axes.annotate(label, (index, height), (3, 2), textcoords="offset points", va="bottom", fontsize=7.5)
 
 
 def _draw_colour_bar(figure: Figure, axes: Axes, norm: Normalize, unit: str) -> None:

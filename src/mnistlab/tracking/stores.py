@@ -161,7 +161,7 @@ def check_permission(store: StoreAddress) -> None:
     """Check within seconds that the user may record in the experiment, if the store is a server with a login.
 
     Raises:
-        ConfigError: he may not.
+        ConfigError: the user may not.
     """
     server_login.check_permission(store.uri, store.experiment, servers.ASK_SECONDS)
 
