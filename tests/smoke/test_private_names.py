@@ -311,6 +311,27 @@ def check_saves_without_secrets(folder: Path) -> None:
     assert "OmegaConf.save(" in inspect.getsource(basic_sweeper.BasicSweeper)
 
 
+def check_writes_texts_as_omegaconf_does(folder: Path) -> None:
+    values = {
+        "a": "3",
+        "b": "1e-3",
+        "c": "yes",
+        "d": "plain",
+        "e": 3,
+        "f": 0.001,
+        "g": True,
+        "h": None,
+        "i": "é: ${seed}",
+    }
+    hydra_internals._save_yaml(OmegaConf.create({"list": [values], "none": {}}), folder / "saved.yaml")
+    written = (folder / "saved.yaml").read_text(encoding="utf-8")
+    assert written == OmegaConf.to_yaml(OmegaConf.create({"list": [values], "none": {}}))
+    assert OmegaConf.to_container(OmegaConf.load(folder / "saved.yaml"), resolve=False) == {
+        "list": [values],
+        "none": {},
+    }
+
+
 def check_eager_random_state(folder: Path) -> None:
     tf.random.set_seed(4)
     state = keras_internals.eager_random_state()
@@ -349,6 +370,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
     "hydra.core.utils._save_config": check_saves_without_secrets,
+    "omegaconf._utils.OmegaConfDumper": check_writes_texts_as_omegaconf_does,
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._exclude_from_weight_decay, _exclude_from_weight_decay_pattern": check_is_only_its_configuration,
     "keras.Model._distribute_strategy": check_take_whole_batches,
