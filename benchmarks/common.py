@@ -16,7 +16,13 @@ from typing import Any
 from benchmarks.scale import Scale
 
 PROJECT = Path(__file__).resolve().parents[1]
-REMOVED_VARIABLES = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "MNISTLAB_ROOT")
+REMOVED_VARIABLES = (
+    "MLFLOW_TRACKING_URI",
+    "MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_RUN_ID",
+    "MNISTLAB_ROOT",
+    "PYTHONDONTWRITEBYTECODE",  # a user's second command finds compiled modules
+)
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class FilesThatShare(LoadScopeScheduling):
-    """Gives each test to the worker that is free; all tests of an end-to-end file whose fixtures run commands once for
-    the file go to one worker. (xdist 3.8's own `loadgroup` has no effect with pytest 9.2.)"""
+    """Gives each test to the worker that is free; all tests of a file whose fixtures are made once for the file go to
+    one worker. (xdist 3.8's own `loadgroup` has no effect with pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -56,7 +56,7 @@ class FilesThatShare(LoadScopeScheduling):
 
 @functools.cache
 def _shares_fixtures(file: str) -> bool:
-    return "/e2e/" in file and 'scope="module"' in (PROJECT / file).read_text(encoding="utf-8")
+    return 'scope="module"' in (PROJECT / file).read_text(encoding="utf-8")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesThatShare:

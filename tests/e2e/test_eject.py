@@ -226,6 +226,7 @@ def test_image_files_are_listed_in_the_order_of_the_run(ejected, trained) -> Non
     assert "pillow" in (folder / "requirements.txt").read_text()
 
 
+@pytest.mark.long
 def test_initial_weights_of_another_run_lie_beside_the_script(ejected, trained) -> None:
     folder = ejected("continued", *DIGITS, f"init.from={trained('guide')}", "fit.epochs=1")
     assert 'model.load_weights("initial.weights.h5")' in (folder / "train.py").read_text()

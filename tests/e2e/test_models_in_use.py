@@ -280,7 +280,7 @@ def test_a_model_of_another_program(command, tmp_path: Path) -> None:
     assert (done.code, "must take pictures of one size" in done.err) == (2, True)
 
 
-@pytest.mark.long_after(1)
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(784,), (28, 28), (28, 28, 1)], ids=str)
 def test_a_model_of_another_program_is_evaluated_and_explained(command, tmp_path: Path, shape: tuple[int, ...]) -> None:
     network = keras.Sequential([keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])

@@ -93,6 +93,7 @@ def test_figures_and_files(searched) -> None:
     assert "Bergstra" in page
 
 
+@pytest.mark.long
 def test_the_same_command_runs_nothing_and_more_trials_go_on(searched) -> None:
     _, root = searched
     before, rows = run_folders(root), trials(root)

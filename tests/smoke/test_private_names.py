@@ -332,6 +332,16 @@ def check_writes_texts_as_omegaconf_does(folder: Path) -> None:
     }
 
 
+def check_reads_yaml_as_omegaconf_does(folder: Path) -> None:
+    file = folder / "read.yaml"
+    file.write_text("a: 1e-3\nb: 2026-11-28\nc: [1_000, .5, yes, 'yes', ~]\nd: {<<: {e: 1}, f: é}\n")
+    expected = {"a": 0.001, "b": "2026-11-28", "c": [1000, 0.5, True, "yes", None], "d": {"e": 1, "f": "é"}}
+    assert OmegaConf.load(file) == expected
+    file.write_text("a: 1\nb: 2\na: 3\n")
+    with pytest.raises(yaml.constructor.ConstructorError, match="found duplicate key a"):
+        OmegaConf.load(file)
+
+
 def check_eager_random_state(folder: Path) -> None:
     tf.random.set_seed(4)
     state = keras_internals.eager_random_state()
@@ -370,6 +380,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "hydra.core.override_parser.overrides_parser.OverridesParser": check_parse_overrides,
     "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": check_split_sweep,
     "hydra.core.utils._save_config": check_saves_without_secrets,
+    "omegaconf._utils.get_yaml_loader": check_reads_yaml_as_omegaconf_does,
     "omegaconf._utils.OmegaConfDumper": check_writes_texts_as_omegaconf_does,
     "keras.Model._flatten_layers": check_all_layers,
     "keras.Optimizer._exclude_from_weight_decay, _exclude_from_weight_decay_pattern": check_is_only_its_configuration,

@@ -7,7 +7,7 @@ from hydra import compose
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError
+from yaml import Mark, MarkedYAMLError, YAMLError
 
 from mnistlab.config import conf_folder, flatten, hydra_internals, options, register, suggest, trust
 from mnistlab.config.checks import AUGMENTATIONS, NO_AUGMENTATIONS, no_such_setting
@@ -167,7 +167,7 @@ def _unreadable(error: YAMLError | UnicodeDecodeError, config_dir: str | None) -
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, MarkedYAMLError) and mark is not None:
         problem = error.problem or "it is no YAML"
-        tab = " Indent with spaces: YAML takes no tabs." if "\\t" in problem else ""
+        tab = " Indent with spaces: YAML takes no tabs." if _is_tab(mark) else ""
         return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: {problem}.{tab}"
     for file in (file for folder in options.config_folders(config_dir)[1:] for file in sorted(folder.rglob("*.yaml"))):
         try:
@@ -175,6 +175,15 @@ def _unreadable(error: YAMLError | UnicodeDecodeError, config_dir: str | None) -
         except UnicodeDecodeError as wrong:
             return f"{file} must be text in UTF-8. Received: {wrong.reason} at byte {wrong.start}. Save it as UTF-8."
     return f"A YAML file cannot be read: {' '.join(str(error).split())}."
+
+
+def _is_tab(mark: Mark) -> bool:
+    """Whether there is a tab at this place of a file. libyaml does not say which character it could not read."""
+    try:
+        line = Path(mark.name).read_text(encoding="utf-8").splitlines()[mark.line]
+    except (OSError, ValueError, IndexError):
+        return False
+    return line[mark.column : mark.column + 1] == "\t"
 
 
 def _not_a_mapping(reason: str, place: str) -> str:

@@ -224,6 +224,7 @@ def test_no_heavy_library_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
 
 
+@pytest.mark.long
 def test_very_many_options_are_complete_in_the_files_and_few_on_the_page(tmp_path):
     strategies = {f"option{index:03d}": (0.9 + index / 3000, 0.002, 32, 0.01, 0.4) for index in range(200)}
     records = make_sweep(strategies, 10, epochs=10, strategies=strategies, labels=LABELS)
