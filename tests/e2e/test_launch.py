@@ -37,7 +37,7 @@ def test_the_runs_are_children_of_one_sweep(launched) -> None:
     assert len({run.data.tags["run.process"] for run in jobs}) == 2
     assert "launch" not in parent.data.tags["sweep.axes"]
     (folder,) = (root / "runs" / "sweeps").iterdir()
-    assert not [file.name for file in folder.iterdir() if file.name.startswith((".worker", "plan-"))]
+    assert not [file.name for file in folder.iterdir() if file.name.startswith((".worker", "plan-", ".images"))]
 
 
 def test_each_job_is_one_line_and_its_own_lines_are_in_its_log(launched) -> None:

@@ -2,8 +2,8 @@
 
 `sources` (with `arrays`: files of arrays, tables) and `folders` (image files by class) give `Images`; `dataset`, with
 `splitting` and `manifest`, splits, thins, weights and hashes them, and `reading_report` describes what was read;
-`loading` does all this once per process. Nothing here knows of tracking, and importing this package loads NumPy
-and the standard library only: the processes of `folders.processes` start with it.
+`loading` does all this once per process, and `shared` hands it to other processes. Nothing here knows of tracking, and
+importing this package loads NumPy and the standard library only: the processes of `folders.processes` start with it.
 """
 
 from mnistlab.data.dataset import Dataset, describe, epoch_order, prepare

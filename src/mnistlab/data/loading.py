@@ -1,14 +1,19 @@
 """The data set of a configuration: loaded and prepared once per process, in a thread while other libraries load."""
 
 import functools
+import hashlib
 import json
 import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
 
 from mnistlab.config import Config, ConfigError
 from mnistlab.config.build import build
+from mnistlab.data import shared
 from mnistlab.data.dataset import Dataset, prepare
 from mnistlab.data.sources import Images, loads_without_keras
 
@@ -19,6 +24,7 @@ NOT_OF_PREPARATION = ("scaling", "rescale", "image_size", "target_size", "valida
 
 _threads: list[threading.Thread] = []
 _errors: dict[tuple[str, str], ConfigError] = {}  # raised in a thread
+_shared: list[Path] = []  # the folder with data sets that another process has prepared for this one
 
 
 def load(config: Config) -> Dataset:
@@ -47,6 +53,23 @@ def settings_of(config: Config) -> tuple[str, str]:
     return json.dumps(config.source, sort_keys=True), json.dumps(preparation, sort_keys=True)
 
 
+def share(config: Config, folder: Path) -> None:
+    """Write the arrays of this configuration's data set into a folder, once, for processes that `use_shared` of it."""
+    place, dataset = _place(folder, *settings_of(config)), load(config)
+    mapped = any(isinstance(split.images, np.memmap) for split in dataset.splits.values())  # of the cache of a folder
+    if dataset.resident and not mapped and not place.exists():
+        shared.write(dataset, place)
+
+
+def use_shared(folder: Path) -> None:
+    """Take from this folder the data sets that another process has written there; others are loaded."""
+    _shared[:] = [folder]
+
+
+def _place(folder: Path, source: str, preparation: str) -> Path:
+    return folder / hashlib.sha256(f"{source}\n{preparation}".encode()).hexdigest()[:16]
+
+
 def prefetch(config: Config) -> None:
     """Start to load in a thread; `load` raises its errors. Sources that need Keras are loaded later, because two
     threads must not import Keras at once."""
@@ -68,6 +91,9 @@ def prefetch(config: Config) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _prepared(source: str, preparation: str) -> Dataset:
+    for folder in _shared:
+        if (dataset := shared.read(_place(folder, source, preparation))) is not None:
+            return dataset
     settings = json.loads(preparation)
     for name in CLASS_MAPPINGS:
         if isinstance(settings[name], list):

@@ -16,7 +16,7 @@ from mnistlab.runtime import exits, files, terminal
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import ahead, launchers, outcomes
 from mnistlab.sweep.collecting import find_results
-from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, launch_jobs
+from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, forget_images, launch_jobs
 from mnistlab.sweep.other_sweepers import adopt_jobs
 from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
 from mnistlab.sweep.plan_text import print_plan, same_computations
@@ -276,6 +276,7 @@ def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComp
     for pattern in ("plan-*.json", WORKER_LOCKS):
         for file in sweep.folder.glob(pattern):
             file.unlink()
+    forget_images(sweep.folder)
     outcomes.forget_all(sweep.folder)
     if sweep.parent is None:
         return

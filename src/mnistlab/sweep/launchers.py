@@ -14,7 +14,7 @@ from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob
 
 PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background process
-COPIES_OF_IMAGES = 3  # as read, prepared, and on the device
+COPIES_OF_IMAGES = 2  # on the device, and on the way there; all jobs share the sweep's own
 # Measured on two processors with `python -m benchmarks --only launchers`.
 START_SECONDS = 20.0  # until the first job of a new process trains
 EFFICIENCY = 0.75  # of several processes each is this share as fast as one alone, whose second thread they take

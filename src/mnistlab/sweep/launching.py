@@ -6,6 +6,7 @@ failed; the others without a result run again.
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError
+from mnistlab.data import loading
 from mnistlab.runtime import errors, exits, files, resources
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import live, outcomes
@@ -22,6 +24,8 @@ from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.tracking import background, orphans
 
 MISTAKES = (ConfigError, HydraException, OmegaConfBaseException)
+IMAGES = ".images"  # in the sweep's folder
+MOST_SHARED = 2  # data sets; as many as a process keeps
 KILLED = "the process of the job was killed or crashed: out of memory, a crash in native code, or kill -9"
 
 
@@ -34,6 +38,7 @@ def write_plan(sweep: Sweep) -> Path:
     if not sweep.start:  # otherwise it is a further round
         sweep.start = f"{time.time_ns():x}"
         outcomes.forget_all(sweep.folder)
+        forget_images(sweep.folder)  # of a start that was killed: the data may have changed
     file = sweep.folder / f"plan-{sweep.start}.json"
     jobs = {}
     for number, job in enumerate(sweep.jobs, start=1):
@@ -50,10 +55,26 @@ def write_plan(sweep: Sweep) -> Path:
         "processors": resources.processors(),
         "workers": sweep.workers,
         "shares": sweep.shares,
+        "images": str(share_images(sweep)),
         "jobs": jobs,
     }
     files.write_text(file, json.dumps(content, indent=1))
     return file
+
+
+def share_images(sweep: Sweep) -> Path:
+    """Write the data sets for processes of this machine, each once; returns their folder."""
+    folder = sweep.folder / IMAGES
+    different = {loading.settings_of(job.config): job.config for job in sweep.jobs}
+    if sweep.shares > 1 and len(different) <= MOST_SHARED:
+        for config in different.values():
+            loading.share(config, folder)
+    return folder
+
+
+def forget_images(folder: Path) -> None:
+    """Remove the data sets from a sweep's folder. Processes that have mapped them keep them."""
+    shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 
 def launch_jobs(sweep: Sweep, launch: Callable[[Path], object]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mnistlab.data import loading
 from mnistlab.runtime import exits, processes
 from mnistlab.tracking import background
 
@@ -33,7 +34,8 @@ def end_with(sweep_process: str) -> None:
 
 
 def take_share(plan: Path) -> None:
-    """Keep this process to its share of the processors, so that the jobs of a sweep do not slow each other down.
+    """Keep this process to its share of the processors, so that the jobs of a sweep do not slow each other down, and
+    let it use the images that the sweep has in memory.
 
     TensorFlow gets as many threads as it has in the sweep's process: with fewer it would add in another order, and the
     numbers would differ in their last digits. Once for all jobs of this process.
@@ -44,7 +46,10 @@ def take_share(plan: Path) -> None:
     available, workers = planned.get("processors", []), planned.get("shares", 0)
     if available:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
-    if not workers or not hasattr(os, "sched_setaffinity") or not _is_here(planned["process"]):
+    if not workers or not _is_here(planned["process"]):
+        return
+    loading.use_shared(Path(planned["images"]))
+    if not hasattr(os, "sched_setaffinity"):
         return
     background.start()  # it may use all processors
     for place in range(workers):
