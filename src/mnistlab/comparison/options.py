@@ -25,9 +25,10 @@ def option_summary(
     seeds: Sequence[int],
     objective: str,
     targets: Sequence[float],
-    resamples: int,
+    interval: tuple[float, float] | None,
 ) -> OptionSummary:
-    """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run."""
+    """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run; interval: of its
+    mean."""
     outcomes = [outcome(record, objective) for record in group]
     num_failed = outcomes.count("failed") + outcomes.count("diverged")
     num_finished = len(outcomes) - outcomes.count("unfinished")
@@ -41,7 +42,7 @@ def option_summary(
         scores=row[present].tolist(),
         mean=mean,
         sd=sd,
-        interval=statistics.bootstrap_interval(row[present], resamples),
+        interval=interval,
         num_runs=len(outcomes),
         num_diverged=outcomes.count("diverged"),
         num_failed=outcomes.count("failed"),
