@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-
 from mnistlab.comparison.answer_wording import describe_method
 from mnistlab.comparison.answering import Scores, answer, distinct
 from mnistlab.comparison.curves import TARGETS, describe_convergence, missed_targets, with_time_to_target
@@ -21,7 +19,7 @@ from mnistlab.comparison.records import RunRecord, axis_keys, check_axis, group_
 from mnistlab.comparison.resolution import NUM_IMAGES, resolution
 from mnistlab.comparison.results import Answer, Comparison, Direction, LearningRateGrid, Note, OptionSummary, Pair
 from mnistlab.comparison.sequential import Looks
-from mnistlab.comparison.statistics import ALPHA, bootstrap_intervals
+from mnistlab.comparison.statistics import ALPHA
 from mnistlab.comparison.wording import verdict
 
 # Metrics of a run that do not measure its quality: left out of the choices.
@@ -114,10 +112,9 @@ def _compare(
     seeds, scores = score_matrix(groups, objective)
     step = resolution(records, objective)
     pairs = compare_groups(groups, scores, objective, direction, alpha, step, looks)
-    intervals = bootstrap_intervals([row[np.isfinite(row)] for row in scores], resamples)
     summaries = [
-        option_summary(name, group, keys, row, seeds, objective, targets, interval)
-        for (name, group), row, interval in zip(groups.items(), scores, intervals, strict=True)
+        option_summary(name, group, keys, row, seeds, objective, targets, resamples)
+        for (name, group), row in zip(groups.items(), scores, strict=True)
     ]
     metric = curve_metric(objective)
     options = rank_options(summaries, groups, metric, direction)

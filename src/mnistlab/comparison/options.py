@@ -25,10 +25,9 @@ def option_summary(
     seeds: Sequence[int],
     objective: str,
     targets: Sequence[float],
-    interval: tuple[float, float] | None,
+    resamples: int,
 ) -> OptionSummary:
-    """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run; interval: of its
-    mean."""
+    """Summarize one option. row: its row of the score matrix, NaN for seeds without a trained run."""
     outcomes = [outcome(record, objective) for record in group]
     num_failed = outcomes.count("failed") + outcomes.count("diverged")
     num_finished = len(outcomes) - outcomes.count("unfinished")
@@ -42,7 +41,7 @@ def option_summary(
         scores=row[present].tolist(),
         mean=mean,
         sd=sd,
-        interval=interval,
+        interval=statistics.bootstrap_interval(row[present], resamples),
         num_runs=len(outcomes),
         num_diverged=outcomes.count("diverged"),
         num_failed=outcomes.count("failed"),

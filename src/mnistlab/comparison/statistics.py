@@ -26,7 +26,6 @@ Holm (1979), Scand. J. Statist. 6; Smyth (2004), Stat. Appl. Genet. Mol. Biol. 3
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,25 +80,16 @@ def bootstrap_interval(values: Floats, resamples: int = 2000) -> tuple[float, fl
     and enters no test: with five seeds, bootstrap intervals are too narrow. It does not depend on the
     order of the values.
     """
-    return bootstrap_intervals([values], resamples)[0]
-
-
-def bootstrap_intervals(groups: Sequence[Floats], resamples: int = 2000) -> list[tuple[float, float] | None]:
-    """`bootstrap_interval` of each group of values. Groups of one size are resampled together, which is faster."""
-    ordered = [np.sort(values) for values in groups]
-    found = [(float(values[0]), float(values[-1])) if len(values) > 1 and resamples else None for values in ordered]
-    together: dict[int, list[int]] = {}
-    for number, (values, ends) in enumerate(zip(ordered, found, strict=True)):
-        if ends and len(values) > 2 and ends[1] - ends[0] > 1e-12 * max(1.0, abs(ends[1])):
-            together.setdefault(len(values), []).append(number)
-    for numbers in together.values():
-        settings = {"n_resamples": resamples, "method": "BCa", "vectorized": True, "rng": np.random.default_rng(0)}
-        rows = np.stack([ordered[number] for number in numbers])
-        result = stats.bootstrap((rows,), np.mean, axis=-1, confidence_level=1 - ALPHA, **settings)
-        for number, low, high in zip(numbers, *result.confidence_interval, strict=True):
-            if math.isfinite(low + high):
-                found[number] = (float(low), float(high))
-    return found
+    values = np.sort(values)
+    if len(values) < 2 or resamples == 0:
+        return None
+    value_range = float(values[-1] - values[0])
+    if len(values) == 2 or value_range <= 1e-12 * max(1.0, abs(float(values[-1]))):
+        return float(values[0]), float(values[-1])
+    settings = {"n_resamples": resamples, "method": "BCa", "vectorized": True, "rng": np.random.default_rng(0)}
+    result = stats.bootstrap((values,), np.mean, confidence_level=1 - ALPHA, **settings)
+    low, high = map(float, result.confidence_interval)
+    return (low, high) if math.isfinite(low + high) else (float(values[0]), float(values[-1]))
 
 
 def holm(p_values: Floats, family: int | None = None) -> Floats:

@@ -13,7 +13,6 @@ from mnistlab.comparison.statistics import (
     MAX_MORE_SEEDS,
     additional_seeds,
     bootstrap_interval,
-    bootstrap_intervals,
     compare_pairs,
     friedman,
     holm,
@@ -130,14 +129,6 @@ def test_bootstrap_is_scipys_bca_and_ignores_the_order():
     expected = stats.bootstrap((np.sort(values),), np.mean, n_resamples=2000, rng=np.random.default_rng(0))
     assert bootstrap_interval(values) == pytest.approx(tuple(expected.confidence_interval))
     assert bootstrap_interval(values[::-1]) == bootstrap_interval(values)
-
-
-def test_groups_that_are_resampled_together_have_the_interval_that_each_has_alone():
-    rng = np.random.default_rng(3)
-    groups = [rng.normal(0.9, 0.01, size) for size in (5, 3, 5, 10, 1, 2, 5)]
-    groups += [np.full(5, 0.9), np.array([0.1, 0.1, 0.1, 0.1, 0.2])]
-    assert bootstrap_intervals(groups) == [bootstrap_interval(values) for values in groups]
-    assert bootstrap_intervals(groups, 0) == [None] * len(groups)
 
 
 def test_bootstrap_of_few_or_equal_values():
