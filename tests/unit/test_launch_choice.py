@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 
@@ -27,13 +29,19 @@ WORDS = ("--multirun", "source=mnist_5k", "data.limit=300", "optimizer=momentum,
 EARLIER = 1_700_000_000_000  # milliseconds since 1970
 
 
+@functools.cache
+def composed() -> Command:
+    """The sweep without its settings of the launch, composed once: that takes most of the time."""
+    return check_command(parse_command_line([*WORDS, "launch=auto"])[0])
+
+
 class Case:
     """A sweep of six jobs with a store."""
 
-    def __init__(self, root: Path, *words: str) -> None:
+    def __init__(self, root: Path, words: tuple[str, ...], **launch: object) -> None:
         self.address = StoreAddress(f"sqlite:///{copy_empty_database(root)}", "mnistlab", root / "artifacts")
-        arguments, _ = parse_command_line([*WORDS, f"paths.root={root}", *words])
-        self.command: Command = check_command(arguments)
+        configs = [replace(one, launch=replace(one.launch, **launch)) for one in composed().configs]
+        self.command = replace(composed(), configs=configs, words=(*composed().words, *words))
         first = self.command.configs[0]
         images = len(loading.load(first).train)
         self.jobs = [
@@ -64,18 +72,19 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Case]:
-    """Makes a sweep on a machine of four processors with 64 GB of free memory: `case(*words, gigabytes=64)`."""
+    """Makes a sweep on a machine of four processors with 64 GB of free memory: `case(launch, *words,
+    gigabytes=64, setting=value)`."""
     monkeypatch.setattr(resources, "processors", lambda: [0, 1, 2, 3])
 
-    def make(*words: str, gigabytes: float = 64) -> Case:
+    def make(name: str, *words: str, gigabytes: float = 64, **launch: object) -> Case:
         monkeypatch.setattr(resources, "available_gigabytes", lambda: gigabytes)
-        return Case(tmp_path, *words)
+        return Case(tmp_path, words, name=name, **launch)
 
     return make
 
 
 def test_auto_chooses_processes_for_long_jobs(case) -> None:
-    made = case("launch=auto")
+    made = case("auto")
     made.add_earlier_run(train_seconds=100)
     chosen = made.choose()
     assert (chosen.workers, chosen.shares) == (4, 4)
@@ -85,7 +94,7 @@ def test_auto_chooses_processes_for_long_jobs(case) -> None:
 
 
 def test_auto_stays_in_this_process_for_short_jobs(case) -> None:
-    made = case("launch=auto")
+    made = case("auto")
     made.add_earlier_run(train_seconds=2)
     chosen = made.choose()
     assert (chosen.workers, chosen.shares, chosen.overrides) == (0, 0, ())
@@ -93,7 +102,7 @@ def test_auto_stays_in_this_process_for_short_jobs(case) -> None:
 
 
 def test_auto_counts_only_the_jobs_that_are_to_run(case) -> None:
-    made = case("launch=auto")
+    made = case("auto")
     made.add_earlier_run(train_seconds=100)
     for job in made.jobs[1:]:
         job.reason = "done"
@@ -102,13 +111,13 @@ def test_auto_counts_only_the_jobs_that_are_to_run(case) -> None:
 
 
 def test_auto_needs_an_earlier_run_to_choose_processes(case) -> None:
-    chosen = case("launch=auto").choose()
+    chosen = case("auto").choose()
     assert chosen.workers == 0
     assert chosen.why == "The jobs run in this process: there is no earlier run to tell how long they take."
 
 
 def test_auto_starts_as_many_processes_as_there_is_memory_for(case) -> None:
-    made = case("launch=auto", "launch.job_gigabytes=10", gigabytes=25)
+    made = case("auto", job_gigabytes=10, gigabytes=25)
     made.add_earlier_run(train_seconds=100)
     chosen = made.choose()
     assert (chosen.workers, chosen.overrides[-1]) == (2, "hydra.launcher.n_jobs=2")
@@ -116,7 +125,7 @@ def test_auto_starts_as_many_processes_as_there_is_memory_for(case) -> None:
 
 
 def test_auto_with_memory_for_one_job_stays_in_this_process(case) -> None:
-    made = case("launch=auto", "launch.job_gigabytes=10", gigabytes=19)
+    made = case("auto", job_gigabytes=10, gigabytes=19)
     made.add_earlier_run(train_seconds=100)
     chosen = made.choose()
     assert chosen.workers == 0
@@ -126,25 +135,25 @@ def test_auto_with_memory_for_one_job_stays_in_this_process(case) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "gigabytes", "workers", "limit"),
+    ("settings", "gigabytes", "workers", "limit"),
     [
-        ((), 64, 4, "4 processors"),
-        (("launch.cpus=2",), 64, 2, "2 processors a job"),
-        ((), 3, 2, "3.0 GB of memory are free, a job takes about 1.3"),
-        (("launch.job_gigabytes=0.5",), 1.6, 3, "1.6 GB of memory are free, a job takes about 0.5"),
-        (("launch.workers=9",), 64, 6, "6 jobs to run"),
-        (("launch.workers=5",), 3, 5, "launch.workers=5"),
+        ({}, 64, 4, "4 processors"),
+        ({"cpus": 2}, 64, 2, "2 processors a job"),
+        ({}, 3, 2, "3.0 GB of memory are free, a job takes about 1.3"),
+        ({"job_gigabytes": 0.5}, 1.6, 3, "1.6 GB of memory are free, a job takes about 0.5"),
+        ({"workers": 9}, 64, 6, "6 jobs to run"),
+        ({"workers": 5}, 3, 5, "launch.workers=5"),
     ],
 )
-def test_joblib_s_processes_follow_from_the_smallest_limit(case, words, gigabytes, workers, limit) -> None:
-    chosen = case("launch=joblib", *words, gigabytes=gigabytes).choose()
+def test_joblib_s_processes_follow_from_the_smallest_limit(case, settings, gigabytes, workers, limit) -> None:
+    chosen = case("joblib", gigabytes=gigabytes, **settings).choose()
     assert chosen.workers == workers
     assert chosen.why == f"The jobs run in {workers} processes: {limit}."
     assert chosen.overrides == (f"hydra.launcher.n_jobs={workers}",)
 
 
 def test_a_number_of_processes_that_the_user_gives_to_hydra_stays(case) -> None:
-    assert case("launch=joblib", "hydra.launcher.n_jobs=3").choose().overrides == ()
+    assert case("joblib", "hydra.launcher.n_jobs=3").choose().overrides == ()
 
 
 class WithoutJoblib(MetaPathFinder):
@@ -156,7 +165,7 @@ class WithoutJoblib(MetaPathFinder):
 
 
 def test_auto_without_joblib_stays_in_this_process_and_says_what_to_install(case, monkeypatch) -> None:
-    made = case("launch=auto")
+    made = case("auto")
     made.add_earlier_run(train_seconds=100)
     for name in [name for name in sys.modules if name.startswith("hydra_plugins.hydra_joblib_launcher")]:
         monkeypatch.delitem(sys.modules, name)
@@ -167,4 +176,4 @@ def test_auto_without_joblib_stays_in_this_process_and_says_what_to_install(case
     assert chosen.workers == 0
     assert chosen.why == ("The jobs run in this process: pip install 'mnistlab[joblib]' to run several at a time.")
     with pytest.raises(ConfigError, match=r"joblib is not installed: pip install 'mnistlab\[joblib\]'"):
-        clusters.check(case("launch=joblib").command.configs[0].launch)
+        clusters.check(case("joblib").command.configs[0].launch)

@@ -32,9 +32,7 @@ ENDED = {
     *("REVOKED", "TIMEOUT"),
 }
 GONE = "no longer known to Slurm"
-CUT_OFF = (
-    "stopped by Slurm: the time limit of the job is near (launch.options.timeout_min), or another job needs the node"
-)
+CUT_OFF = "stopped by Slurm: its time limit (launch.options.timeout_min) is near, or another job needs the node"
 
 
 def check(launch: LaunchConfig) -> None:
@@ -135,14 +133,17 @@ class SubmititEngine:
         try:
             ended: Ended = handle.result()
         except submitit.core.utils.UncompletedJobError as error:
-            state = f" ({handle.state})" if self._queue else ""
-            what = f"job {handle.job_id} of {'Slurm' if self._queue else 'submitit'}"
-            raise Crashed(f"{what} ended without a result{state}, its output is in {handle.paths.stderr}") from error
+            raise Crashed(self._without_result(handle)) from error
         except submitit.core.utils.FailedJobError as error:
             raise Crashed(_exception_in(str(error))) from error
         if ended.stopped and self._queue:
             _scancel([handle.job_id])  # Slurm may have put a job that it stopped back into its queue
         return ended
+
+    def _without_result(self, handle: Any) -> str:
+        job, output = f"job {handle.job_id} of {'Slurm' if self._queue else 'submitit'}", handle.paths.stderr
+        state = f" ({handle.state})" if self._queue else ""
+        return f"{job} ended without a result{state}{f'; its output: {output}' if output.is_file() else ''}"
 
     def cancel(self, handles: Sequence[Any]) -> None:
         """Stop these jobs, and give them time to close their runs."""
@@ -183,7 +184,7 @@ class Queue:
         self.seconds = QUEUE_SECONDS
         self._found: dict[str, tuple[str, str]] = {}  # job -> state, and the reason why it waits
         self._open: set[str] = set()
-        self._asked = 0.0
+        self._asked = -math.inf
         self._warned = False
 
     def add(self, job_id: str) -> None:
