@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -87,7 +88,7 @@ def test_a_controller_that_does_not_answer_is_one_line(slurm: SlurmCluster, tmp_
     [
         ((), "stopped by SIGTERM"),
         (("--signal=USR2",), "stopped by Slurm: its time limit"),  # as before the end of its time
-        (("--signal=KILL",), "ended without a result"),
+        (("kill -9",), "ended without a result (FAILED); its output: "),
     ],
 )
 def test_a_job_that_is_stopped_runs_again_and_goes_on(slurm, tmp_path: Path, how: tuple[str, ...], reason: str) -> None:
@@ -95,8 +96,10 @@ def test_a_job_that_is_stopped_runs_again_and_goes_on(slurm, tmp_path: Path, how
         tmp_path, *WORDS, "fit.epochs=100", "fit.checkpoint_percent=100", "launch=slurm", **slurm.variables
     )
     wait_until(lambda: min(trained_epochs(tmp_path), default=0) >= 3 and len(trained_epochs(tmp_path)) == 2)
-    first = min(slurm.jobs(), key=int)
-    slurm.run("scancel", *how, first)
+    if how == ("kill -9",):
+        os.kill(int(json.loads(_started(tmp_path)[0])["process"].split(":")[3]), signal.SIGKILL)
+    else:
+        slurm.run("scancel", *how, min(slurm.jobs(), key=int))
     assert started.finish() == 0, started.output
     (line,) = re.findall(
         r"^The process of a job was ended \((.*)\)\. The job runs again\.$", started.output, re.MULTILINE
