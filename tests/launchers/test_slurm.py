@@ -128,7 +128,10 @@ def test_a_job_that_is_stopped_twice_has_failed(slurm: SlurmCluster, tmp_path: P
     for _ in range(2):
         wait_until(lambda: time.sleep(0.5) or {*_started(tmp_path)} - stopped)
         (name,) = {*_started(tmp_path)} - stopped
-        wait_until(lambda: trained_epochs(tmp_path))
+        rows = sum(trained_epochs(tmp_path))
+        wait_until(
+            lambda rows=rows: sum(trained_epochs(tmp_path)) > rows
+        )  # until then a signal ends it without a result
         stopped.add(name)
         slurm.run("scancel", *slurm.jobs())
     assert started.finish() == 1, started.output
