@@ -33,7 +33,7 @@ test-ui: $(READY) ## MLflow's pages in Chromium, which must be installed; PICTUR
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[browser]'
 	MNISTLAB_TEST_PICTURES=$(PICTURES) $(BIN)/python -m pytest -m long tests/browser $(ARGS)
 
-test-launchers: $(READY) ## launch=ray and launch=submitit_local, on clusters of this machine
+test-launchers: $(READY) ## launch=ray, slurm and submitit_local, on clusters of this machine
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray,slurm]'
 	$(BIN)/python -m pytest -m long tests/launchers --numprocesses 1 $(ARGS)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 from conftest import Started, run_command, wait_until
@@ -216,6 +219,90 @@ def test_a_missing_permission_is_one_line_and_makes_nothing(server, tmp_path, mo
         server.default_permission = "EDIT"
         server.stop()
         server.start()
+
+
+def login_answer(server: SharedServer, user: str) -> int:
+    """The status with which the server answers a request with this user's login."""
+    word = base64.b64encode(f"{user}:{server.passwords[user]}".encode()).decode()
+    request = Request(
+        f"{server.uri}/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Authorization": f"Basic {word}"}
+    )
+    try:
+        with urlopen(request, timeout=60) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        return int(error.code)
+
+
+def listed(server: SharedServer) -> list[str]:
+    shown = server.users("list")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    return sorted(shown.stdout.splitlines())
+
+
+def test_a_user_is_added_gets_another_password_and_is_removed(server, tmp_path, monkeypatch) -> None:
+    before = listed(server)
+    assert {"admin  (administrator)", "other", "user"} <= set(before)
+    first, second = (f"canary-ada-{secrets.token_hex(6)}" for _ in range(2))
+    server.passwords["ada"] = first
+    assert login_answer(server, "ada") == 401
+
+    added = server.users("add", "ada", password=first)
+    assert (added.returncode, added.stdout, added.stderr) == (0, "The user ada can log in.\n", "")
+    assert listed(server) == sorted([*before, "ada"])
+    assert login_answer(server, "ada") == 200
+
+    changed = server.users("password", "ada", password=second)
+    assert (changed.returncode, changed.stdout, changed.stderr) == (0, "The user ada has another password.\n", "")
+    refused = run_command(tmp_path, *QUICK, **server.login("ada"))
+    assert (refused.code, refused.err.count("\n")) == (2, 1), refused.err
+    assert refused.err.startswith("Error: The tracking server refuses the login of the user 'ada'")
+    assert is_untouched(tmp_path)
+    server.passwords["ada"] = second
+    assert login_answer(server, "ada") == 200
+    done = run_command(tmp_path, *QUICK, "tracking.experiment=of-ada", **server.login("ada"))
+    assert done.code == 0, done.out + done.err
+
+    removed = server.users("remove", "ada")
+    assert (removed.returncode, removed.stderr) == (0, "")
+    assert removed.stdout == "The user ada is removed; the runs stay.\n"
+    assert listed(server) == before
+    assert login_answer(server, "ada") == 401
+    del server.passwords["ada"]
+    assert [run.info.status for run in runs_of(client_of(server, monkeypatch), "of-ada")] == ["FINISHED"]
+
+
+MISTAKES_WITH_USERS = (
+    (("add", "user"), 1, "Error: the server refused: RESOURCE_ALREADY_EXISTS"),
+    (("password", "nobody"), 1, "Error: the server refused: RESOURCE_DOES_NOT_EXIST"),
+    (("remove", "nobody"), 1, "Error: the server refused: RESOURCE_DOES_NOT_EXIST"),
+    (("remove",), 2, "Error: this is no command."),
+    (("list", "user"), 2, "Error: this is no command."),
+    (("permit", "user", "Default", "OWN"), 2, "Error: RIGHT must be one of READ, USE, EDIT, MANAGE. Received: OWN."),
+)
+
+
+def test_mistakes_with_users_change_nothing(server) -> None:
+    before = listed(server)
+    for words, code, message in MISTAKES_WITH_USERS:
+        refused = server.users(*words, password=f"canary-mistake-{secrets.token_hex(6)}")
+        assert (refused.returncode, refused.stdout) == (code, ""), refused.stderr
+        assert refused.stderr.startswith(message)
+        assert "Traceback" not in refused.stderr
+        assert "canary" not in refused.stderr
+    assert listed(server) == before
+    assert login_answer(server, "user") == 200
+
+
+def test_only_the_administrator_changes_users(server) -> None:
+    before = listed(server)
+    for words in (("password", "other"), ("remove", "other"), ("add", "ada")):
+        refused = server.users(*words, password="canary-not-permitted", **server.login("user"))
+        assert (refused.returncode, refused.stdout) == (1, ""), refused.stdout
+        assert refused.stderr.startswith("Error: the server refused: ")
+        assert "Traceback" not in refused.stderr
+    assert listed(server) == before
+    assert login_answer(server, "other") == 200
 
 
 @pytest.mark.parametrize("version", ["2.22.1", "4.0.0"])

@@ -1,16 +1,14 @@
-"""Ray and submitit as engines of `sweep.remote`: how they are reached, what a job gets, what its end looks like."""
+"""What starts the processes of a sweep: whether it is installed and can be reached. Ray as an engine of `sweep.remote`:
+what a job gets, what its end looks like."""
 
 import importlib.util
-import math
 import os
 import shutil
 import socket
-import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mnistlab.config import ConfigError, LaunchConfig
 from mnistlab.sweep.remote import Crashed, Ended, Engine, Task, run_there
@@ -35,7 +33,7 @@ def check(launch: LaunchConfig) -> None:
     """Check that what starts the processes is installed and can be reached.
 
     Raises:
-        ConfigError: an extra or Slurm's commands are missing; the Ray cluster does not answer.
+        ConfigError: an extra or Slurm's commands are missing; Slurm refuses such jobs; the Ray cluster does not answer.
     """
     if launch.name not in (None, "auto") and not is_installed(launch.name):
         extra = how_to_install(launch.name)
@@ -45,6 +43,10 @@ def check(launch: LaunchConfig) -> None:
             "launch=slurm needs Slurm's sbatch on this machine, and there is none. Run the command on a login node of "
             "the cluster, or choose launch=submitit_local, launch=joblib or launch=ray."
         )
+    if launch.name in ("slurm", "submitit_local"):
+        from mnistlab.sweep import slurm
+
+        slurm.check(launch)
     address = ray_address(launch)
     if launch.name == "ray" and address not in ("local", "auto"):
         host, port = _host_and_port(address)
@@ -87,7 +89,11 @@ def _host_and_port(address: str) -> tuple[str, int]:
 
 def engine_of(config: DictConfig) -> Engine:
     """The engine of this sweep. Raises ConfigError: it cannot be started."""
-    return RayEngine(config.launch) if config.launch.name == "ray" else SubmititEngine(config)
+    if config.launch.name == "ray":
+        return RayEngine(config.launch)
+    from mnistlab.sweep.slurm import SubmititEngine
+
+    return SubmititEngine(config)
 
 
 class RayEngine:
@@ -114,6 +120,10 @@ class RayEngine:
 
         ready, _ = ray.wait(list(handles), num_returns=1, timeout=seconds)
         return list(ready)
+
+    def waiting(self, handles: Sequence[Any]) -> str:
+        """Nothing: a lack of processors or memory was told at the start."""
+        return ""
 
     def result(self, handle: Any) -> Ended:
         """What a job has left. Raises Crashed."""
@@ -176,55 +186,3 @@ def _check_needs(needs: dict[str, float], offered: dict[str, float], is_local: b
         if is_local:
             raise ConfigError(lacking)
         print(f"WARNING: {lacking} The jobs wait until a node has as many.", flush=True)
-
-
-class SubmititEngine:
-    """Jobs of Slurm, or of submitit's local executor, which starts the same scripts on this machine."""
-
-    def __init__(self, config: DictConfig) -> None:
-        import submitit
-
-        launch = config.launch
-        self.limit = launch.workers
-        folder = Path(str(config.hydra.sweep.dir)) / ".submitit" / "%j"
-        self._executor = submitit.AutoExecutor(folder, cluster="slurm" if launch.name == "slurm" else "local")
-        options: Any = OmegaConf.to_container(launch.options)
-        given = {key: value for key, value in options.items() if value is not None}
-        needs = {"cpus_per_task": launch.cpus, "gpus_per_node": math.ceil(launch.gpus or 0) or None}
-        needs["mem_gb"] = launch.job_gigabytes if launch.name == "slurm" else None
-        given = {key: value for key, value in needs.items() if value is not None} | given
-        try:
-            self._executor.update_parameters(name="mnistlab", **given)
-        except (TypeError, NameError, ValueError) as error:
-            raise ConfigError(f"launch.options: {str(error).splitlines()[0]}") from error
-
-    def submit(self, task: Task) -> Any:
-        """Start a job; returns submitit's."""
-        return self._executor.submit(run_there, task)
-
-    def finished(self, handles: Sequence[Any], seconds: float) -> Iterable[Any]:
-        """Those that have ended, waited for at most so long."""
-        if ended := [job for job in handles if job.done()]:
-            return ended
-        time.sleep(seconds)
-        return []
-
-    def result(self, handle: Any) -> Ended:
-        """What a job has left. Raises Crashed."""
-        import submitit
-
-        try:
-            ended: Ended = handle.result()
-        except submitit.core.utils.UncompletedJobError as error:
-            raise Crashed(f"job {handle.job_id} of submitit ended without a result") from error
-        except submitit.core.utils.FailedJobError as error:
-            raise Crashed(str(error).strip().splitlines()[-1]) from error
-        return ended
-
-    def cancel(self, handles: Sequence[Any]) -> None:
-        """Stop these jobs, and give them time to close their runs."""
-        for job in handles:
-            job.cancel()
-        deadline = time.monotonic() + CANCEL_SECONDS
-        while time.monotonic() < deadline and not all(job.done() for job in handles):
-            time.sleep(0.2)

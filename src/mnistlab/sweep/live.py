@@ -17,6 +17,7 @@ from mnistlab.sweep.plan import Sweep, SweepJob
 
 LOOK_SECONDS = 0.5
 TAIL_BYTES = 4096  # of metrics.jsonl, which hold its last line
+KILLED_SECONDS = 3.0  # until a job that was stopped counts as ended: it may be started again
 SHOWN = ("loss", "val_loss", "val_accuracy")
 
 
@@ -42,7 +43,7 @@ def _follow(shown: "_Jobs", ended: threading.Event) -> None:
     try:
         while True:
             last = ended.is_set()  # the jobs that ended before are told of
-            for line in shown.new_lines():
+            for line in shown.new_lines(last):
                 print(line, flush=True)
             if table is not None:
                 table.update(shown.running())
@@ -66,12 +67,12 @@ class _Jobs:
         ]
         self._total, self._ended = len(self._waiting), 0
 
-    def new_lines(self) -> list[str]:
-        """A line for each job that has ended since the last call."""
+    def new_lines(self, last: bool) -> list[str]:
+        """A line for each job that has ended since the last call. last: none will be started again."""
         lines = []
         for job in tuple(self._waiting):
             done, failed = (outcomes.read(self._folder, kind, job.key) for kind in ("done", "failures"))
-            if done is None and failed is None:
+            if done is None and (failed is None or (not last and self._may_run_again(job, failed))):
                 continue
             self._waiting.remove(job)
             self._ended += 1
@@ -81,6 +82,12 @@ class _Jobs:
                 text = f"{failed.status}: {cause}"
             lines.append(hide_secrets(f"[{self._ended}/{self._total}] {job.name}: {text}"))
         return lines
+
+    def _may_run_again(self, job: SweepJob, failed: Outcome) -> bool:
+        """Whether the launcher may not have seen yet that this job was stopped."""
+        return (
+            failed.status == "KILLED" and time.time() - _changed(self._folder / "failures" / job.key) < KILLED_SECONDS
+        )
 
     def running(self) -> list[list[str]]:
         """A row for each job that runs: its name, last epoch, its metrics, seconds since its start."""

@@ -49,8 +49,16 @@ def leave(sweep_folder: Path, kind: Kind, key: str, outcome: Outcome) -> None:
 def read(sweep_folder: Path, kind: Kind, key: str) -> Outcome | None:
     """One of a job's files; None if it is missing or damaged."""
     try:
-        return Outcome(**json.loads((sweep_folder / kind / key).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return parse((sweep_folder / kind / key).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def parse(text: str) -> Outcome | None:
+    """The content of such a file; None if it is damaged."""
+    try:
+        return Outcome(**json.loads(text))
+    except (ValueError, TypeError):
         return None
 
 

@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict
 
 from mnistlab.config import ConfigError
-from mnistlab.runtime import files, processes
+from mnistlab.runtime import exits, files, processes
 from mnistlab.sweep import job as sweep_job
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.outcomes import Kind, Outcome
@@ -57,10 +57,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Ended:
-    """What comes back from a job: Hydra's result, and the files of its outcome by kind."""
+    """What comes back from a job: Hydra's result, the files of its outcome by kind. stopped: by a signal."""
 
     result: JobReturn
     outcome: dict[Kind, str]
+    stopped: bool = False
 
 
 class Engine(Protocol):
@@ -73,6 +74,9 @@ class Engine(Protocol):
 
     def finished(self, handles: Sequence[Any], seconds: float) -> Iterable[Any]:
         """Those that have ended, waited for at most so long."""
+
+    def waiting(self, handles: Sequence[Any]) -> str:
+        """Why none of these jobs runs, in a sentence for the user; '' if one does or that is not known."""
 
     def result(self, handle: Any) -> Ended:
         """What a job has left. Raises Crashed."""
@@ -111,7 +115,7 @@ def _task(request: Request, overrides: Sequence[str], number: int) -> Task:
 def _run(engine: Engine, tasks: Mapping[int, Task]) -> dict[int, JobReturn]:
     """Keep as many jobs running as the engine allows, until all have ended."""
     waiting, running, results = deque(tasks.items()), dict[Any, tuple[int, Task]](), dict[int, JobReturn]()
-    limit = engine.limit or len(tasks)
+    limit, told = engine.limit or len(tasks), ""
     try:
         while waiting or running:
             while waiting and len(running) < limit:
@@ -119,17 +123,32 @@ def _run(engine: Engine, tasks: Mapping[int, Task]) -> dict[int, JobReturn]:
                 running[engine.submit(task)] = (number, task)
             for handle in engine.finished(list(running), POLL_SECONDS):
                 number, task = running.pop(handle)
-                try:
-                    results[number] = _received(task, engine.result(handle))
-                except Crashed as crash:
-                    if task.attempt == 1 and not outcomes.has_ended(Path(task.plan).parent, task.key):
-                        waiting.appendleft((number, _again(task, crash)))
-                    else:
-                        results[number] = _given_up(task, crash)
+                ended = _end_of(engine, handle, task)
+                if isinstance(ended, Task):
+                    waiting.appendleft((number, ended))
+                else:
+                    results[number] = ended
+            if running and (why := engine.waiting(list(running))) not in ("", told):
+                print(why, flush=True)
+                told = why
     except BaseException:
         engine.cancel(list(running))
         raise
     return results
+
+
+def _end_of(engine: Engine, handle: Any, task: Task) -> JobReturn | Task:
+    """The result of a job that has ended; or the task of its second attempt, if its process was killed or stopped."""
+    folder = Path(task.plan).parent
+    try:
+        ended = engine.result(handle)
+    except Crashed as crash:
+        again = task.attempt == 1 and not outcomes.has_ended(folder, task.key)
+        return _again(task, crash) if again else _given_up(task, crash)
+    if ended.stopped and task.attempt == 1 and "done" not in ended.outcome:
+        failed = outcomes.parse(ended.outcome.get("failures", "")) or Outcome(error="stopped")
+        return _again(task, Crashed(failed.error))
+    return _received(task, ended)
 
 
 def _received(task: Task, ended: Ended) -> JobReturn:
@@ -144,8 +163,9 @@ def _received(task: Task, ended: Ended) -> JobReturn:
 def _again(task: Task, crash: Crashed) -> Task:
     """The task for its second attempt, when the processes of the first are gone."""
     folder = Path(task.plan).parent
+    (folder / "failures" / task.key).unlink(missing_ok=True)  # what is shown of the job does not end here
     outcomes.wait_until_gone(folder, [task.key])
-    print(f"\nA process of the launcher was killed ({crash}). Its job runs again.", flush=True)
+    print(f"\nThe process of a job was ended ({crash}). The job runs again.", flush=True)
     outcomes.forget(folder, task.key)
     outcomes.leave(folder, "retried", task.key, Outcome(error=str(crash)))
     return dataclasses.replace(task, attempt=2)
@@ -181,7 +201,8 @@ def run_there(task: Task) -> Ended:
         job_subdir_key="hydra.sweep.subdir",
     )
     left = {kind: folder / kind / task.key for kind in ENDINGS}
-    return Ended(result, {kind: file.read_text(encoding="utf-8") for kind, file in left.items() if file.is_file()})
+    outcome = {kind: file.read_text(encoding="utf-8") for kind, file in left.items() if file.is_file()}
+    return Ended(result, outcome, stopped=exits.is_stopping())
 
 
 def _check_delivery(config: DictConfig) -> None:
