@@ -51,6 +51,8 @@ SIGNAL_TWICE = """
 import os, signal, sys, time
 from mnistlab.runtime import errors, exits
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a shell it is ignored
+
 def command():
     exits.catch_signals()
     try:
