@@ -190,11 +190,14 @@ class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
 _Dumper.add_representer(str, omegaconf_utils.OmegaConfDumper.str_representer)
 
 
+_omegaconf_loader = omegaconf_utils.get_yaml_loader()
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Reads YAML as OmegaConf does, by libyaml: with its numbers, without dates, and no key twice."""
 
-    yaml_implicit_resolvers = omegaconf_utils.get_yaml_loader().yaml_implicit_resolvers
-    yaml_constructors = omegaconf_utils.get_yaml_loader().yaml_constructors
+    yaml_implicit_resolvers = _omegaconf_loader.yaml_implicit_resolvers
+    yaml_constructors = _omegaconf_loader.yaml_constructors
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         marks: dict[str, yaml.Mark] = {}
