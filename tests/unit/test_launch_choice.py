@@ -20,7 +20,8 @@ from mnistlab.config.compose import Command, check_command, parse_command_line
 from mnistlab.data import loading
 from mnistlab.runtime import resources
 from mnistlab.sweep import clusters
-from mnistlab.sweep.launchers import Launch, choose
+from mnistlab.sweep.launchers import COPIES_OF_OWN_IMAGES, PROCESS_GIGABYTES, Launch, choose
+from mnistlab.sweep.launching import share_images
 from mnistlab.sweep.plan import Sweep, SweepJob
 from mnistlab.tracking import lookups, mlflow_store
 from mnistlab.tracking.stores import StoreAddress
@@ -107,7 +108,7 @@ def test_auto_counts_only_the_jobs_that_are_to_run(case) -> None:
     for job in made.jobs[1:]:
         job.reason = "done"
     chosen = made.choose()
-    assert (chosen.workers, chosen.why) == (0, "The jobs run one after the other in this process: 1 jobs to run.")
+    assert (chosen.workers, chosen.why) == (0, "The jobs run one after the other in this process: 1 job to run.")
 
 
 def test_auto_needs_an_earlier_run_to_choose_processes(case) -> None:
@@ -177,3 +178,31 @@ def test_auto_without_joblib_stays_in_this_process_and_says_what_to_install(case
     assert chosen.why == ("The jobs run in this process: pip install 'mnistlab[joblib]' to run several at a time.")
     with pytest.raises(ConfigError, match=r"joblib is not installed: pip install 'mnistlab\[joblib\]'"):
         clusters.check(case("joblib").command.configs[0].launch)
+
+
+def shared_by(sweep: Sweep) -> int:
+    """How many data sets are written for the processes of this sweep."""
+    sweep.shares = 2
+    return len(list(share_images(sweep).glob("*/dataset.pickle")))
+
+
+def test_the_images_of_a_sweep_are_shared_if_the_disk_has_room_for_its_runs_too(case) -> None:
+    made = case("joblib")
+    made.jobs[0].needed_space = {made.sweep.folder: 10**18}
+    assert shared_by(made.sweep) == 0
+    made.jobs[0].reason = "done"  # it writes nothing
+    assert shared_by(made.sweep) == 1
+
+
+def test_each_process_of_a_sweep_with_many_data_sets_has_images_of_its_own(case) -> None:
+    made = case("joblib", gigabytes=2)
+    for number, job in enumerate(made.jobs[:2]):
+        job.config = replace(job.config, data=replace(job.config.data, limit=200 + number))
+    assert shared_by(made.sweep) == 0
+    dataset = loading.load(made.jobs[2].config)
+    size = dataset.resident_bytes
+    assert size == sum(map(len, dataset.splits.values())) * 28 * 28
+    needed = PROCESS_GIGABYTES + COPIES_OF_OWN_IMAGES * size / 1e9
+    assert made.choose().why == (
+        f"The jobs run in 1 process: 2.0 GB of memory are free, a job takes about {needed:.1f}."
+    )

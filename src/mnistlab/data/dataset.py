@@ -75,6 +75,12 @@ class Dataset:
         return {**self.digests, "classes": classes, "loader": self.loader}
 
     @property
+    def resident_bytes(self) -> int:
+        """The size of the pixels in memory; splits that are the same images count once."""
+        splits = {id(split): split for split in self.splits.values() if split.resident}
+        return sum(int(np.prod(split.images.shape)) * np.dtype(self.dtype).itemsize for split in splits.values())
+
+    @property
     def dtype(self) -> str:
         """'uint8' or 'float32', the type of the pixels."""
         return pixel_type(self.train.images)

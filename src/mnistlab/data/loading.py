@@ -22,6 +22,8 @@ log = logging.getLogger("mnistlab")
 CLASS_MAPPINGS = ("class_weight", "keep")
 NOT_OF_PREPARATION = ("scaling", "rescale", "image_size", "target_size", "validation_split")
 
+KEPT = 2  # data sets in a process, the latest
+
 _threads: list[threading.Thread] = []
 _errors: dict[tuple[str, str], ConfigError] = {}  # raised in a thread
 _shared: list[Path] = []  # the folder with data sets that another process has prepared for this one
@@ -89,7 +91,7 @@ def prefetch(config: Config) -> None:
     _threads.append(thread)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=KEPT)
 def _prepared(source: str, preparation: str) -> Dataset:
     for folder in _shared:
         if (dataset := shared.read(_place(folder, source, preparation))) is not None:
@@ -101,7 +103,7 @@ def _prepared(source: str, preparation: str) -> Dataset:
     return prepare(_loaded(source), **settings)
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=KEPT)
 def _loaded(source: str) -> Images:
     images: Images = build(json.loads(source), "source")
     return images

@@ -106,18 +106,18 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
 
 def _run_jobs(sweep: Sweep, command: Command, start: Callable[[list[str]], object]) -> None:
     """Run the jobs by the kind of the sweep; returns when all have ended. start: as `launch` of `run_sweep`."""
-    if sweep.looks:
-        run_rounds(sweep, command, start)
-    elif sweep.tuning:
-        run_tuned(sweep, command, start, sweep.tuning)
-    elif sweep.search:
-        run_search(sweep, command, start, sweep.search)
-    elif command.is_grid and not all(job.is_done for job in sweep.jobs):
-        launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
-    elif not command.is_grid:
-        try:
+    try:
+        if sweep.looks:
+            run_rounds(sweep, command, start)
+        elif sweep.tuning:
+            run_tuned(sweep, command, start, sweep.tuning)
+        elif sweep.search:
+            run_search(sweep, command, start, sweep.search)
+        elif not command.is_grid or not all(job.is_done for job in sweep.jobs):
             launch_jobs(sweep, lambda plan: start([*command.extra, f"sweep.plan={plan}"]))
-        finally:
+    finally:
+        forget_images(sweep.folder)
+        if not command.is_grid:
             adopt_jobs(sweep, command)
 
 
@@ -276,7 +276,6 @@ def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComp
     for pattern in ("plan-*.json", WORKER_LOCKS):
         for file in sweep.folder.glob(pattern):
             file.unlink()
-    forget_images(sweep.folder)
     outcomes.forget_all(sweep.folder)
     if sweep.parent is None:
         return

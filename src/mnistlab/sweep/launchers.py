@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from mnistlab.config import ConfigError
 from mnistlab.config.compose import Command
 from mnistlab.data import Dataset, loading
@@ -14,7 +12,9 @@ from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.plan import Sweep, SweepJob
 
 PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background process
-COPIES_OF_IMAGES = 2  # on the device, and on the way there; all jobs share the sweep's own
+# Copies of the images that a process makes, measured with 0.9 GB of uint8 and 1.2 GB of float32 pixels: 2.9 and 4.8.
+COPIES_OF_SHARED_IMAGES = 3
+COPIES_OF_OWN_IMAGES = 5  # where the sweep has more data sets than are shared
 # Measured on two processors with `python -m benchmarks --only launchers`.
 START_SECONDS = 20.0  # until the first job of a new process trains
 EFFICIENCY = 0.75  # of several processes each is this share as fast as one alone, whose second thread they take
@@ -88,9 +88,9 @@ def _counted(workers: int) -> str:
 def _workers(jobs: Sequence[SweepJob], number: int) -> tuple[int, str]:
     """How many processes at a time, and the limits that this follows from, in words. number: of jobs that may run."""
     launch = jobs[0].config.launch
-    gigabytes = launch.job_gigabytes or max(map(_gigabytes, _data_sets(jobs)))
+    gigabytes = launch.job_gigabytes or _gigabytes(_data_sets(jobs))
     free = resources.available_gigabytes()
-    limits = {f"{number} jobs to run": number}
+    limits = {f"{number} job{'s' * (number > 1)} to run": number}
     if launch.workers:
         limits[f"launch.workers={launch.workers}"] = launch.workers
     else:
@@ -107,8 +107,7 @@ def _data_sets(jobs: Sequence[SweepJob]) -> list[Dataset]:
     return [loading.load(config) for config in different.values()]
 
 
-def _gigabytes(dataset: Dataset) -> float:
-    """The memory that a job with these images is expected to take."""
-    splits = {id(split): split for split in dataset.splits.values() if split.resident}
-    size = sum(int(np.prod(split.images.shape)) * np.dtype(dataset.dtype).itemsize for split in splits.values())
-    return PROCESS_GIGABYTES + COPIES_OF_IMAGES * size / 1e9
+def _gigabytes(datasets: Sequence[Dataset]) -> float:
+    """The memory that the largest job of a sweep with these images is expected to take."""
+    copies = COPIES_OF_SHARED_IMAGES if len(datasets) <= loading.KEPT else COPIES_OF_OWN_IMAGES
+    return PROCESS_GIGABYTES + copies * max(dataset.resident_bytes for dataset in datasets) / 1e9

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnistlab.config import ConfigError
 from mnistlab.data import loading
-from mnistlab.runtime import errors, exits, files, resources
+from mnistlab.runtime import errors, exits, files, resources, space
 from mnistlab.runtime.processes import process_name
 from mnistlab.sweep import live, outcomes
 from mnistlab.sweep.outcomes import Outcome
@@ -25,7 +25,6 @@ from mnistlab.tracking import background, orphans
 
 MISTAKES = (ConfigError, HydraException, OmegaConfBaseException)
 IMAGES = ".images"  # in the sweep's folder
-MOST_SHARED = 2  # data sets; as many as a process keeps
 KILLED = "the process of the job was killed or crashed: out of memory, a crash in native code, or kill -9"
 
 
@@ -63,11 +62,19 @@ def write_plan(sweep: Sweep) -> Path:
 
 
 def share_images(sweep: Sweep) -> Path:
-    """Write the data sets for processes of this machine, each once; returns their folder."""
+    """Write the data sets for processes of this machine, each once; returns their folder.
+
+    Only where the disk has room for them and for what the jobs will write, and only so many as a process keeps.
+    """
     folder = sweep.folder / IMAGES
     different = {loading.settings_of(job.config): job.config for job in sweep.jobs}
-    if sweep.shares > 1 and len(different) <= MOST_SHARED:
-        for config in different.values():
+    if sweep.shares < 2 or len(different) > loading.KEPT:
+        return folder
+    needed = [job.needed_space for job in sweep.jobs if not job.is_done and job.same_as is None]
+    for config in different.values():
+        with contextlib.suppress(ConfigError):
+            images = {folder: loading.load(config).resident_bytes}
+            space.check_space(space.total([*needed, images]), "This sweep with its images")
             loading.share(config, folder)
     return folder
 
