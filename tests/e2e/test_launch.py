@@ -62,7 +62,6 @@ def test_launched_or_not_is_the_same_computation(launched) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("launch=joblib", "sweep.isolate=true"), "launch=joblib has processes of its own: leave out sweep.isolate"),
         (("launch=joblib", "launch.workers=0"), "launch.workers must satisfy value >= 1. Received: 0."),
         (("launch=job_lib",), "launch=job_lib is not an option. Did you mean joblib?"),
         (("launch=joblib,auto",), "launch applies to the whole sweep and takes one value."),

@@ -180,6 +180,7 @@ def test_after_an_interruption_all_is_equal_to_the_bit(name: str, data: Dataset,
     assert resumed.best_epoch == whole.best_epoch
 
 
+@pytest.mark.long_after(2)
 @pytest.mark.parametrize("name", ["dropout, early stopping, reduced rate", "plain Keras", "class weights"])
 def test_within_an_epoch_it_continues_with_the_next_step(
     name: str, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -206,3 +206,11 @@ def test_each_process_of_a_sweep_with_many_data_sets_has_images_of_its_own(case)
     assert made.choose().why == (
         f"The jobs run in 1 process: 2.0 GB of memory are free, a job takes about {needed:.1f}."
     )
+
+
+def test_processes_of_processes_are_refused(case) -> None:
+    made = case("joblib")
+    first = made.jobs[0]
+    first.config = replace(first.config, sweep=replace(first.config.sweep, isolate=True))
+    with pytest.raises(ConfigError, match="launch=joblib has processes of its own: leave out sweep.isolate=true"):
+        made.choose()
