@@ -64,7 +64,10 @@ def _not_a_key(overrides: Sequence[str]) -> str:
                 f"hydra.sweeper.params takes names of settings in quotes. Received: {override}. "
                 f"Write --multirun {key.removeprefix('hydra.sweeper.params.')}={value or 'VALUE'}."
             )
-    return "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`."
+    return (
+        "A group needs an option: group=option, not null. For none use `callbacks=none`, `tracking=none`; leave out "
+        "experiment, sweep, launch and debug."
+    )
 
 
 def _given(key: str, overrides: Sequence[str]) -> str:
