@@ -183,7 +183,8 @@ def test_another_sweeper_ends_in_a_parent_with_its_jobs(tmp_path: Path) -> None:
     words, variables = write_sweeper(tmp_path, SWEEPER)
     done = run_command(tmp_path, *words, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
     assert done.code == 0, done.err
-    assert "TwoBatches chooses the jobs while it runs." in done.out
+    assert "TwoBatches chooses the jobs by their best_epoch_val_accuracy: higher is better." in done.out
+    assert "mnistlab's own search (sweep.trials=30 in place of hydra/sweeper)" in done.out
     store = Store(tmp_path)
     (parent,), runs = store.runs("parent"), store.runs("job")
     assert parent.info.status == "FINISHED"

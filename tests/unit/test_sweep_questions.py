@@ -7,12 +7,14 @@ import pytest
 from mnistlab.config.compose import Command, compose_config
 from mnistlab.sweep.questions import direction, question_problems
 
+OTHER = {"_target_": "hydra_plugins.two_batches.TwoBatches"}
+
 
 def problems(
     *common: str, swept: tuple[str, ...] = ("optimizer",), jobs: tuple[str, ...] = ("sgd", "adam")
 ) -> list[str]:
     configs = [compose_config([*common, f"{swept[0]}={value}"]) for value in jobs]
-    sweeper = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"}
     return list(question_problems(Command(True, configs, list(swept), [], sweeper=sweeper), swept))
 
 
@@ -40,10 +42,10 @@ def test_a_sweep_until_a_verdict_needs_hydras_basic_sweeper_and_room_for_its_fir
         for name in ("sgd", "adam")
         for seed in range(5)
     ]
-    command = Command(True, configs, ["optimizer", "seed"], [], sweeper="hydra_plugins.optuna_sweeper.OptunaSweeper")
+    command = Command(True, configs, ["optimizer", "seed"], [], sweeper=OTHER)
     few, sweeper = question_problems(command, ["optimizer", "seed"])
     assert few.startswith("sweep.max_seeds must be at least the seeds of the first round, 5")
-    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: OptunaSweeper.")
+    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: TwoBatches.")
 
 
 def test_a_tuned_sweep_has_no_problems_if_only_optimizers_vary() -> None:
@@ -72,9 +74,9 @@ def test_a_tuned_sweep_varies_optimizers_only_and_needs_hydras_basic_sweeper() -
     (others,) = problems("sweep.tune=7", swept=("model",), jobs=("mlp", "cnn"))
     assert others.endswith("only optimizer and seed may vary. Received: model.")
     configs = [compose_config(["sweep.tune=7", f"optimizer={name}"]) for name in ("sgd", "adam")]
-    command = Command(True, configs, ["optimizer"], [], sweeper="hydra_plugins.optuna_sweeper.OptunaSweeper")
+    command = Command(True, configs, ["optimizer"], [], sweeper=OTHER)
     (sweeper,) = question_problems(command, ["optimizer"])
-    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: OptunaSweeper.")
+    assert sweeper.endswith("it needs hydra/sweeper=basic. Received: TwoBatches.")
     (unused,) = problems("sweep.tune_range=[0.001,0.1]")
     assert unused.endswith("add sweep.tune=7, or sweep=tuned.")
 

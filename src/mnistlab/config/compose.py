@@ -4,9 +4,10 @@ import contextlib
 import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
 from hydra.core.override_parser.types import Override
@@ -18,6 +19,7 @@ from mnistlab.config.checks import apply_keras_names, typed
 from mnistlab.config.class_keys import quote_mappings
 from mnistlab.config.explaining import COMPOSING_ERRORS, explain, known_keys, search_override
 from mnistlab.config.file_settings import as_overrides
+from mnistlab.config.hydra_trust import hydra_problems
 from mnistlab.config.objectives import resolve_objective
 from mnistlab.config.search_space import SearchSpace, read_space
 from mnistlab.config.sweep_size import check_number_of_jobs, repeated_seeds
@@ -200,7 +202,7 @@ class Command:
 
     configs: one per job; swept: the keys that have several values, in the order given ('optimizer', 'seed');
     extra: overrides that the sweep's settings add to the command line; words: of a multirun, as they were given, and
-    trusted: the packages that the user named; config_name, config_dir: of the flags; sweeper: Hydra's, its class;
+    trusted: the packages that the user named; config_name, config_dir: of the flags; sweeper: the settings of Hydra's;
     space: of a search, and then the configs are that without a trial's settings, and trials at the edges of the space.
     """
 
@@ -212,13 +214,18 @@ class Command:
     trusted: tuple[str, ...] = ()
     config_name: str = "train"
     config_dir: str | None = None
-    sweeper: str = ""
+    sweeper: Mapping[str, Any] = field(default_factory=dict)
     space: SearchSpace | None = None
 
     @property
     def is_grid(self) -> bool:
         """Whether the jobs are known beforehand; otherwise a sweeper that is installed chooses them."""
-        return not self.sweeper or self.sweeper.endswith(".BasicSweeper")
+        return self.sweeper_name in ("", "BasicSweeper")
+
+    @property
+    def sweeper_name(self) -> str:
+        """The class of Hydra's sweeper: 'OptunaSweeper'."""
+        return str(self.sweeper.get("_target_", "")).rpartition(".")[2]
 
 
 def check_command(arguments: Namespace) -> Command:
@@ -237,7 +244,7 @@ def check_command(arguments: Namespace) -> Command:
     except ConfigError:
         compose_config(fixed, name, folder, typed=False)  # raises all problems, not only Hydra's first
         raise
-    if problems_of_hydra := list(trust.hydra_problems(OmegaConf.to_container(first.hydra), trust.trusted())):
+    if problems_of_hydra := list(hydra_problems(OmegaConf.to_container(first.hydra), trust.trusted())):
         raise ConfigError(problems_of_hydra)
     if not (arguments.multirun or str(first.hydra.mode) == "RunMode.MULTIRUN"):
         config = _check_single(first, arguments.overrides, name, folder)
@@ -268,7 +275,7 @@ def check_command(arguments: Namespace) -> Command:
     flags = [word for flag, value in given_by.items() if value for word in (flag, value)]
     flags += ["--multirun"] if arguments.multirun else []
     words, trusted = (*flags, *arguments.overrides), tuple(sorted(arguments.trust))
-    sweeper = str(first.hydra.sweeper["_target_"])
+    sweeper: Any = OmegaConf.to_container(first.hydra.sweeper)
     return Command(True, configs, swept, extra, words, trusted, name, folder, sweeper, space)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import pickle
+import traceback
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ from omegaconf import OmegaConf
 from omegaconf import _utils as omegaconf_utils
 
 from mnistlab.config import secrets
+from mnistlab.config.schema import ConfigError
 
+PLUGINS = "hydra_plugins"
 config_loader_impl: Any = importlib.import_module(ConfigLoaderImpl.__module__)  # the module, whose names are replaced
 
 
@@ -35,6 +38,27 @@ def argument_parser() -> ArgumentParser:
     """Hydra's parser of the command line: the same flags as Hydra will accept, known before it starts."""
     parser: ArgumentParser = get_args_parser()
     return parser
+
+
+def import_plugins() -> None:
+    """Let Hydra import its plugins, all that are installed.
+
+    Raises:
+        ConfigError: one of them fails, with more than the ImportError for which Hydra prints a warning.
+    """
+    try:
+        Plugins.instance()
+    except Exception as error:
+        files = [Path(frame.filename).parts for frame in traceback.extract_tb(error.__traceback__)]
+        plugins = [parts[parts.index(PLUGINS) + 1] for parts in files if PLUGINS in parts[:-1]]
+        if not plugins:
+            raise
+        name = plugins[-1].removesuffix(".py")
+        raise ConfigError(
+            f"{name}, a plugin of Hydra, cannot be imported with these versions of Python and Hydra. Received: "
+            f"{type(error).__name__}: {error}. Install another version of it, or remove it: "
+            f"pip uninstall {name.replace('_', '-')}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -67,13 +67,6 @@ IN_FILE = (
     "trust stands in a file, which could have come with a run: it counts on the command line only. Take it out of the "
     f"file; if you trust the package, type trust=[PACKAGE], or set {VARIABLE}=PACKAGE."
 )
-LOGGING_CLASS = r"(logging|logging\.handlers|mnistlab\.runtime\.terminal|rich\.logging|colorlog)\.[A-Z]\w*"
-HYDRAS = {  # key -> what may stand there, in the part of the configuration that is Hydra's
-    "_target_": r"(hydra\._internal\.core_plugins|hydra\.experimental|hydra_plugins)\.([a-z_]\w*\.)*[A-Z]\w*",
-    "class": LOGGING_CLASS,
-    "()": LOGGING_CLASS,
-}
-LOGGING_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 
 
 # ---- what the user has named ----------------------------------------------------------------------------------------
@@ -190,7 +183,7 @@ def _interpolations(node: Any, name: str) -> Iterator[str]:
         for index, value in enumerate(node):
             yield from _interpolations(value, f"{name}.{index}")
     elif isinstance(node, str) and "${" in node:
-        yield f"{name} must not have an escaped interpolation. Received: {_short(node)}."
+        yield f"{name} must not have an escaped interpolation. Received: {short(node)}."
 
 
 @functools.cache
@@ -211,7 +204,7 @@ def _name_problems(setting: str, target: str, place: str, named: frozenset[str] 
     if not _is_dotted(target):
         yield (
             f"{setting} must be the dotted name of a callable, package.module.name, at most {MAX_LENGTH} characters. "
-            f"Received: {_short(target)}."
+            f"Received: {short(target)}."
         )
     elif _of_keras(target):
         yield from _keras_problems(setting, target, place)
@@ -269,7 +262,8 @@ def _choices(place: str) -> str:
     return f"Choices: {', '.join([*known, 'a function or class of your own package'])}."
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in quotes, its beginning only if it is long."""
     return repr(text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH]}...")
 
 
@@ -285,22 +279,3 @@ def origin_problem(found: Any, setting: str, target: str) -> str:
         what = f"{module}.{getattr(inner, '__qualname__', type(inner).__name__)}".lstrip(".")
         return f"{setting}={target} must name a function or class of its package. Received: {what}."
     return ""
-
-
-def hydra_problems(tree: Any, named: Iterable[str], name: str = "hydra") -> Iterator[str]:
-    """Callables that Hydra and its logging would call by themselves: plugins, callbacks, handlers, formatters."""
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            trusts = tuple(f"{one}." for one in named)
-            known = key not in HYDRAS or not isinstance(value, str) or re.fullmatch(HYDRAS[key], value)
-            if not known and not str(value).startswith(trusts):
-                yield (
-                    f"{name}.{key} names code that is neither Hydra's nor mnistlab's. Received: {_short(value)}. "
-                    f"If you trust its package, say so on the command line: trust=[{value.split('.')[0]}]."
-                )
-            yield from hydra_problems(value, named, f"{name}.{key}")
-    elif isinstance(tree, list):
-        for index, value in enumerate(tree):
-            yield from hydra_problems(value, named, f"{name}.{index}")
-    elif isinstance(tree, str) and tree.startswith(("ext://", "cfg://")) and tree not in LOGGING_STREAMS:
-        yield f"{name} must be one of {', '.join(LOGGING_STREAMS)}. Received: {_short(tree)}."

@@ -2,7 +2,7 @@
 
 - The garbage collector is off while libraries load: hundreds of thousands of new objects, none of them garbage.
   Afterwards `gc.freeze` keeps later collections from walking through them.
-- Parts of Keras and TensorFlow that no training needs are loaded on first use (`importlib.util.LazyLoader`). They
+- Parts of Keras and TensorFlow that no training needs are loaded on first use. They
   would load pandas, matplotlib, scikit-learn and JAX. Everything still works when it is used.
 
 Only commands do this. A program that imports mnistlab as a library gets ordinary imports.
@@ -12,13 +12,13 @@ import contextlib
 import gc
 import importlib.abc
 import importlib.machinery
-import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from mnistlab.runtime import devices
 
@@ -39,6 +39,7 @@ IMPORTED_WITHOUT = {
     "keras.src.trainers.data_adapters.array_slicing": "pandas",  # compares with its classes in every `fit`
     "keras.src.callbacks.orbax_checkpoint": "jax",  # adds a function that old versions lack
 }
+OF_THE_FILE = {"__name__", "__file__", "__spec__", "__loader__", "__package__", "__cached__", "__class__"}
 
 
 class DeferringFinder(importlib.abc.MetaPathFinder):
@@ -49,9 +50,40 @@ class DeferringFinder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path)
         if spec is not None and spec.loader is not None:
-            lazy = importlib.util.LazyLoader if name in DEFERRED else _LoaderWithout
-            spec.loader = lazy(spec.loader)  # type: ignore[assignment]
+            spec.loader = (_LazyLoader if name in DEFERRED else _LoaderWithout)(spec.loader)
         return spec
+
+
+class _LazyLoader(importlib.abc.Loader):
+    """Leaves a module unexecuted until it is used.
+
+    `importlib.util.LazyLoader` executes it at the sight of any attribute, so `inspect.stack()`, which looks for the
+    file of every module, would load them all; and it fails for modules that replace themselves in `sys.modules`.
+    """
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        module.__class__ = _UnexecutedModule
+
+
+class _UnexecutedModule(ModuleType):
+    """A module that is executed when something else is asked of it than what its file tells."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in OF_THE_FILE:
+            return super().__getattribute__(name)
+        loader, of_module = super().__getattribute__("__loader__"), super().__getattribute__("__name__")
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        loader.exec_module(self)
+        return getattr(sys.modules.get(of_module, self), name)
 
 
 class _LoaderWithout(importlib.abc.Loader):

@@ -43,6 +43,7 @@ def run(words: Sequence[str]) -> Ended:
         ConfigError: a user's mistake; nothing was started.
     """
     register()
+    hydra_internals.import_plugins()
     job.failures.clear()
     job.folders.clear()
     arguments, flags = parse_command_line(words)

@@ -19,7 +19,7 @@ from mnistlab.sweep.collecting import find_results
 from mnistlab.sweep.launching import LauncherFailed, close_lost_runs, forget_images, launch_jobs
 from mnistlab.sweep.other_sweepers import adopt_jobs
 from mnistlab.sweep.plan import Sweep, check_space, plan_sweep
-from mnistlab.sweep.plan_text import print_plan, same_computations
+from mnistlab.sweep.plan_text import needs_repeats, print_plan, same_computations
 from mnistlab.sweep.report import ComparisonRequest, SweepComparison, write_comparison
 from mnistlab.sweep.results import FILE_NAMES, SweepResults, jobs_markdown, write_results
 from mnistlab.sweep.rounds import run_rounds
@@ -27,7 +27,7 @@ from mnistlab.sweep.search import run_search
 from mnistlab.sweep.tuned import run_tuned
 from mnistlab.sweep.worker import WORKER_LOCKS
 from mnistlab.tracking import background, pages, servers
-from mnistlab.tracking.description import SOURCE_TAGS, repeat_words, train_command
+from mnistlab.tracking.description import SOURCE_TAGS, repeat_words
 from mnistlab.tracking.recorder import Recorder, markdown_text
 from mnistlab.tracking.reused_runs import ReusedRun, show_reused_runs
 from mnistlab.tracking.run_proxy import open_run
@@ -58,8 +58,7 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     sweep = plan_sweep(command)
     sweep.words, sweep.trusted = command.words, command.trusted
     how = launchers.choose(sweep, command)
-    chooses = "" if command.is_grid else f"{command.sweeper.rpartition('.')[2]} chooses the jobs while it runs."
-    print_plan(sweep, chooses or how.why)
+    print_plan(sweep, how.why, "" if command.is_grid else command.sweeper_name)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)
@@ -256,19 +255,11 @@ def compare_jobs(sweep: Sweep, results: SweepResults) -> str:
         print(f"\n{summary}")
     record_comparison(sweep, results, comparison)
     if len(sweep.jobs) > 1 and len({job.config.seed for job in sweep.jobs}) == 1:
-        print(f"\nA verdict needs repeats. These runs are the first of them:\n  {command_until_verdict(sweep)}")
+        print(f"\n{needs_repeats(sweep)}")
     print(f"\n  report  {sweep.folder / 'report.html'}")
     if sweep.parent is not None and sweep.parent.store_run is not None and not sweep.parent.store_error:
         print(f"  open    {sweep.parent.store_run.how_to_view}")
     return ""
-
-
-def command_until_verdict(sweep: Sweep) -> str:
-    """The command that repeats the jobs of a sweep with as many seeds as a verdict takes. It names the packages that
-    the user has trusted."""
-    kept = [word for word in sweep.words if not word.startswith("sweep.seeds=")]
-    trust = [f"trust=[{','.join(sweep.trusted)}]"] if sweep.trusted else []
-    return train_command([*kept, *trust, "sweep.until=verdict"])
 
 
 def record_comparison(sweep: Sweep, results: SweepResults, comparison: SweepComparison) -> None:

@@ -107,7 +107,7 @@ def launch_jobs(sweep: Sweep, launch: Callable[[Path], object]) -> None:
                 raise exits.Stopped from error
             lost = [job for job in sweep.jobs if _is_lost(sweep, job)]
             if not lost:
-                raise LauncherFailed(f"the launcher failed: {errors.describe(error)[:500]}") from error
+                raise LauncherFailed(f"the launcher or the sweeper failed: {errors.describe(error)[:500]}") from error
             print("\nA process of the launcher was killed. The jobs without a result run again.", flush=True)
             for job in _killed(sweep, lost, lost_before):
                 print(f"  {job.name:32} {KILLED}", flush=True)

@@ -6,14 +6,26 @@ from mnistlab.config.run_names import option_settings
 from mnistlab.sweep.estimate import expected_seconds
 from mnistlab.sweep.names import name_of_value
 from mnistlab.sweep.plan import Sweep, SweepJob
+from mnistlab.sweep.questions import direction
 from mnistlab.sweep.rates import WITHOUT_RANGE, Tuning
 from mnistlab.sweep.searched import Search
+from mnistlab.tracking.description import train_command
 
 MAX_LISTED_JOBS = 60
 
 
-def print_plan(sweep: Sweep, where: str = "") -> None:
-    """Print what will run and why, which jobs are the same, about how long it will take, and where they run."""
+def print_plan(sweep: Sweep, where: str = "", sweeper: str = "") -> None:
+    """Print what will run and why, which jobs are the same, about how long it will take, and where they run.
+
+    where: a sentence; sweeper: the class of the sweeper that chooses the jobs while it runs.
+    """
+    if sweeper:
+        config = sweep.jobs[0].config
+        better = f": {better} is better" if (better := direction(config)) else ""
+        chosen = f"{sweeper} chooses the jobs by their {config.sweep.objective}{better}"
+        print(f"Sweep over {' x '.join(sweep.axes)}: {chosen}.")
+        print(*([where] if where else []), flush=True)
+        return
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
     if sweep.search:
@@ -98,3 +110,17 @@ def _print_expected_time(sweep: Sweep, jobs: Sequence[SweepJob]) -> None:
         others = "1 job" if num_unknown == 1 else f"{num_unknown} jobs"
         rest = f", not counting {others} without a comparable run" if num_unknown else ""
         print(f"Expected time: about {sum(known):.0f} s, estimated from earlier runs{rest}.")
+
+
+def needs_repeats(sweep: Sweep) -> str:
+    """What to do for a verdict after a sweep with one seed: the same jobs with as many seeds as it takes. The command
+    names the packages that the user has trusted."""
+    if any(word.startswith("hydra/sweeper=") for word in sweep.words):
+        return (
+            "A verdict needs repeats. mnistlab's own search (sweep.trials=30 in place of hydra/sweeper) compares the "
+            "best that it finds with the defaults on other seeds."
+        )
+    kept = [word for word in sweep.words if not word.startswith("sweep.seeds=")]
+    trust = [f"trust=[{','.join(sweep.trusted)}]"] if sweep.trusted else []
+    command = train_command([*kept, *trust, "sweep.until=verdict"])
+    return f"A verdict needs repeats. These runs are the first of them:\n  {command}"

@@ -4,6 +4,8 @@ import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from mnistlab.config import Config, SweepConfig, parameters, suggest
 from mnistlab.config.metric_names import TIME_TO_TARGET, metric_direction, metric_names
 from mnistlab.config.objectives import BEST_EPOCH, extreme_name
@@ -14,6 +16,12 @@ from mnistlab.tracking import background
 if TYPE_CHECKING:
     from mnistlab.config.compose import Command
 
+# Class of a sweeper of Hydra's plugins -> its settings that say which objective is better, and what they are for each.
+SWEEPER_DIRECTIONS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "OptunaSweeper": (("direction",), {"lower": "minimize", "higher": "maximize"}),
+    "NevergradSweeper": (("optim.maximize",), {"lower": False, "higher": True}),
+    "AxSweeper": (("ax_config.experiment.minimize", "ax_config.early_stop.minimize"), {"lower": True, "higher": False}),
+}
 NEVER_AN_AXIS = ("paths", "tracking", "sweep", "launch", "hydra", "explain")
 
 
@@ -25,6 +33,7 @@ def question_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]
     yield from _tune_problems(command, swept)
     yield from _search_problems(command)
     yield from _objective_problems(configs)
+    yield from _sweeper_problems(command)
     yield from _target_problems(configs)
     yield from _axis_problems(configs, swept)
     yield from _limit_problems(configs[0].sweep)
@@ -84,7 +93,7 @@ def _until_problems(command: "Command") -> Iterator[str]:
     if not command.is_grid:
         yield (
             "sweep.until=verdict chooses its jobs itself: it needs hydra/sweeper=basic. "
-            f"Received: {command.sweeper.rpartition('.')[2]}."
+            f"Received: {command.sweeper_name}."
         )
 
 
@@ -105,8 +114,7 @@ def _tune_problems(command: "Command", swept: Sequence[str]) -> Iterator[str]:
     if sweep.axes not in (None, ["optimizer"]):
         yield f"sweep.axes must be [optimizer] with sweep.tune. Received: {list(sweep.axes)}."
     if not command.is_grid:
-        received = command.sweeper.rpartition(".")[2]
-        yield f"sweep.tune chooses its jobs itself: it needs hydra/sweeper=basic. Received: {received}."
+        yield f"sweep.tune chooses its jobs itself: it needs hydra/sweeper=basic. Received: {command.sweeper_name}."
     for name, config in {config.choices["optimizer"]: config for config in command.configs}.items():
         rate, limits = config.optimizer.get("learning_rate"), config.sweep.tune_range
         if not isinstance(rate, int | float) or rate <= 0:
@@ -130,8 +138,7 @@ def _search_problems(command: "Command") -> Iterator[str]:
     if sweep.question != "best":
         yield f"A search compares what it finds with the defaults. Received: sweep.question={sweep.question}."
     if not command.is_grid:
-        received = command.sweeper.rpartition(".")[2]
-        yield f"sweep.trials drives Optuna itself: it needs hydra/sweeper=basic. Received: {received}."
+        yield f"sweep.trials drives Optuna itself: it needs hydra/sweeper=basic. Received: {command.sweeper_name}."
     if importlib.util.find_spec("optuna") is None:
         yield "Optuna is not installed: pip install 'mnistlab[optuna]'."
 
@@ -182,6 +189,24 @@ def _objective_problems(configs: Sequence[Config]) -> Iterator[str]:
             f"sweep.direction must be given: whether a higher or a lower {objective} is better is not known. "
             "Choices: higher, lower."
         )
+
+
+def _sweeper_problems(command: "Command") -> Iterator[str]:
+    """The sweepers of Hydra's plugins know nothing of metrics: by default they would look for the lowest accuracy."""
+    better = direction(command.configs[0])
+    if command.sweeper_name not in SWEEPER_DIRECTIONS or better is None:
+        return
+    settings, values = SWEEPER_DIRECTIONS[command.sweeper_name]
+    wanted = values[better]
+    for setting in settings:
+        received = OmegaConf.select(OmegaConf.create(dict(command.sweeper)), setting)
+        received = getattr(received, "name", received)  # an enumeration
+        if received != wanted:
+            yield (
+                f"hydra.sweeper.{setting} must be {str(wanted).lower()}: of {command.configs[0].sweep.objective}, "
+                f"{better} is better. Received: {str(received).lower()}. "
+                f"Add hydra.sweeper.{setting}={str(wanted).lower()}."
+            )
 
 
 def _longer(objective: str) -> str:
