@@ -2,6 +2,7 @@
 
 import csv
 import io
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -160,7 +161,8 @@ def pairs_csv(comparison: Comparison) -> str:
     """Every pair with unrounded numbers; advantage is positive where `first` is better."""
     header = ["first", "second", "num_seeds", "advantage", "low", "high", "confidence", "p", "p_holm"]
     header += ["decision", "more_seeds", "words"]
-    return csv_text(header, [[getattr(pair, name) for name in header] for pair in comparison.pairs])
+    row = operator.attrgetter(*header)
+    return csv_text(header, [row(pair) for pair in comparison.pairs])
 
 
 def interaction_table(found: Interaction) -> Table:
