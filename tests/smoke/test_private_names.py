@@ -35,6 +35,7 @@ from mnistlab.config import conf_folder, hydra_internals, register
 from mnistlab.runtime import keras_internals, startup, studies
 from mnistlab.tracking import mlflow_internals
 
+pytestmark = pytest.mark.hydra_itself
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 

@@ -15,6 +15,7 @@ from mnistlab.config.compose import check_command, compose_config, compose_setti
 from mnistlab.sweep import job, outcomes
 from mnistlab.sweep.results import job_key
 
+pytestmark = pytest.mark.hydra_itself
 LINES = (
     [],
     ["optimizer=sgd"],

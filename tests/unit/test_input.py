@@ -34,6 +34,7 @@ def test_names_types_and_ranges_are_reported_together() -> None:
     assert len(found) == len(starts)
 
 
+@pytest.mark.hydra_itself  # it writes one file several times
 def test_all_mistakes_of_a_file_are_reported_together_with_the_file(tmp_path: Path) -> None:
     file = tmp_path / "experiment" / "mine.yaml"
     file.parent.mkdir()
@@ -136,6 +137,7 @@ def test_a_mistake_in_a_file_names_the_file(content: bytes, expected: list[str],
     assert [text for text in [str(file), *expected] if text not in message] == []
 
 
+@pytest.mark.hydra_itself  # it writes one file several times
 def test_an_optimizer_without_a_target_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "optimizer" / "mine.yaml"
     file.parent.mkdir()

@@ -130,17 +130,25 @@ def starting_jobs_quickly(known_value: Callable[[Sequence[str]], float | None]) 
         Sweeper.validate_batch_is_legal = validate  # type: ignore[method-assign]
 
 
+@dataclasses.dataclass
+class Composed:
+    """Copies of the files that were read, of the lists of their defaults, and of what these were put together to."""
+
+    files: dict[tuple, bytes] = dataclasses.field(default_factory=dict)
+    lists: dict[tuple, Any] = dataclasses.field(default_factory=dict)
+    together: dict[int, bytes] = dataclasses.field(default_factory=dict)
+
+
 @contextlib.contextmanager
-def composing_files_once() -> Iterator[None]:
+def composing_files_once(known: Composed | None = None) -> Iterator[None]:
     """While this lasts, each file is read once, and the files of equal choices are put together once.
 
     The jobs of a sweep that differ in values only, such as the seed, then share that work, and so do the check of a
     job and its start by Hydra's launcher in this process. A file that is edited meanwhile changes no job: what was
-    checked is what runs.
+    checked is what runs. known: from before, and kept.
     """
-    files: dict[tuple, bytes] = {}
-    lists: dict[tuple, Any] = {}
-    composed: dict[int, bytes] = {}
+    known = known or Composed()
+    files, lists, composed = known.files, known.lists, known.together
     load, list_defaults = ConfigRepository.load_config, config_loader_impl.create_defaults_list
     put_together = ConfigLoaderImpl._compose_config_from_defaults_list
 
