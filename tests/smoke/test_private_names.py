@@ -74,6 +74,8 @@ def check_starting_jobs_quickly(folder: Path) -> None:
 
 def check_composing_files_once(folder: Path) -> None:
     register()
+    (folder / "optimizer").mkdir()
+    (folder / "optimizer" / "of_this_test.yaml").write_text("_target_: keras.optimizers.SGD\nlearning_rate: 0.25\n")
     names = (
         (hydra_internals.ConfigRepository, "load_config"),
         (hydra_internals.config_loader_impl, "create_defaults_list"),
@@ -86,7 +88,14 @@ def check_composing_files_once(folder: Path) -> None:
     with hydra_internals.composing_files_once(), hydra_internals.composing(str(conf_folder())):
         assert [compose("train", overrides=[f"seed={seed}"]).seed for seed in (7, 8)] == [7, 8]
         assert all(getattr(owner, name) is not one for (owner, name), one in zip(names, originals, strict=True))
+        # A copy of a repository that looks in other places leaves the original as it is.
+        loader = GlobalHydra.instance().config_loader()
+        sources = [(source.provider, source.path) for source in loader.repository.get_sources()]
+        other = compose("train", overrides=[f"hydra.searchpath=['file://{folder}']", "optimizer=of_this_test"])
+        assert other.optimizer.learning_rate == 0.25
+        assert [(source.provider, source.path) for source in loader.repository.get_sources()] == sources
     assert [getattr(owner, name) for owner, name in names] == originals
+    assert "__deepcopy__" not in vars(hydra_internals.ConfigRepository)
 
 
 def check_list_options_quickly(folder: Path) -> None:

@@ -242,7 +242,8 @@ def register() -> None:
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("project_root", project_root, replace=True)
-    ConfigStore.instance().store(name="schema", node=Config)
+    if "schema.yaml" not in ConfigStore.instance().repo:
+        ConfigStore.instance().store(name="schema", node=Config)
 
 
 def parse_settings(arguments: Iterable[str], names: Iterable[str]) -> dict[str, str]:
