@@ -8,6 +8,7 @@ import http.client
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -92,12 +93,16 @@ def server_with_login(port: int, user: str, password: str, lacks: str = "") -> I
 
 @contextlib.contextmanager
 def front(
-    port: int, pages: Mapping[str, str] | None = None, wanted: str = "", lacks: str = ""
+    port: int,
+    pages: Mapping[str, str] | None = None,
+    wanted: str = "",
+    lacks: str = "",
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[tuple[str, list[str]]]:
     """A server in front of the one at this port: its address, and the paths that it passed on.
 
     pages: path -> what it answers by itself; wanted: the login that it demands; lacks: a part of the paths that it
-    does not have.
+    does not have; tls: its certificate, for https.
     """
     passed: list[str] = []
 
@@ -134,9 +139,11 @@ def front(
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Front)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}", passed
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}", passed
     finally:
         server.shutdown()
         server.server_close()

@@ -6,6 +6,7 @@ import os
 import re
 import sqlite3
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,8 @@ def _client(uri: str, file: int = 0) -> Any:
     if known is None or known[0] != file:
         if known is not None:
             dispose_engine(uri)
+        if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS"):  # urllib3 would warn of it with each of many requests
+            warnings.filterwarnings("ignore", message="Unverified HTTPS request")
         _clients[uri] = known = (file, MlflowClient(uri))
     return known[1]
 

@@ -13,7 +13,7 @@ import ssl
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ HOW = (
     "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, or record in folders only "
     "with tracking=none."
 )
+CERTIFICATE, OWN_CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"
 INSTEAD = "Choose another with tracking.uri, or record in folders only with tracking=none."
 
 _admitted: set[str] = set()  # the servers that have let this process in
@@ -180,31 +181,55 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def _ask(
     uri: str, page: str, presented: Login, seconds: float, body: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
-    """The status and the text of a page of the server; (0, '') if there was no answer. body: sent as JSON."""
+    """The status and the text of a page of the server; (0, '') if there was no answer. body: sent as JSON.
+
+    Raises:
+        ConfigError: the server's certificate is not trusted.
+    """
     parts = urlsplit(uri)
     address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/{page}"
     headers = {"Authorization": presented.header} if presented.header else {}
     sent = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(address, sent, {**headers, "Content-Type": "application/json"})
-    for context in _contexts():
-        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _NoRedirect())
-        try:
-            with opener.open(request, timeout=seconds) as answer:
-                return int(answer.status), answer.read(MAX_BYTES).decode(errors="replace")
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(MAX_BYTES).decode(errors="replace")
-        except Exception:  # also what is no HTTP: `servers` has asked before, and MLflow will ask again
-            return 0, ""
-    return 0, ""
+    handlers = [urllib.request.HTTPSHandler(context=_context())] if parts.scheme == "https" else []
+    try:
+        with urllib.request.build_opener(*handlers, _NoRedirect()).open(request, timeout=seconds) as answer:
+            return int(answer.status), answer.read(MAX_BYTES).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read(MAX_BYTES).decode(errors="replace")
+    except Exception as error:  # also what is no HTTP: `servers` has asked before, and MLflow will ask again
+        reason = getattr(error, "reason", None)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise ConfigError(
+                f"The certificate of the tracking server {hide_secrets(uri)} is not trusted: {reason.verify_message}. "
+                f"Give the file of its certificate, or of the authority that signed it: {CERTIFICATE}=FILE."
+            ) from error
+        return 0, ""
 
 
-def _contexts() -> Iterator[ssl.SSLContext]:
-    """How certificates are checked, as MLflow's variables say; none if they name files that cannot be read."""
-    with contextlib.suppress(OSError, ssl.SSLError):
-        context = ssl.create_default_context(cafile=os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None)
-        if own := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+def _context() -> ssl.SSLContext:
+    """How certificates are checked, as MLflow does it: by its variables, those of requests, or certifi.
+
+    Raises:
+        ConfigError: a variable names a file that is none of certificates.
+    """
+    import certifi
+
+    trusted = next((name for name in (CERTIFICATE, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), "")
+    own, name = os.environ.get(OWN_CERTIFICATE), trusted
+    try:
+        place = Path(os.environ[trusted] if trusted else certifi.where())
+        files = str(place) if not place.is_dir() else None
+        context = ssl.create_default_context(cafile=files, capath=None if files else str(place))
+        if own:
+            name = OWN_CERTIFICATE
             context.load_cert_chain(own)
-        if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        yield context
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or "it has no certificate"
+        raise ConfigError(
+            f"{name} must name a file of certificates. Received: {os.environ.get(name)}, {reason}."
+        ) from error
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
