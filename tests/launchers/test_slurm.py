@@ -120,6 +120,8 @@ def test_a_job_that_is_stopped_runs_again_and_goes_on(slurm, tmp_path: Path, how
     assert len(finished) == 2
     steps = [len(store.client.get_metric_history(run.info.run_id, "epoch/val_loss")) for run in finished]
     assert steps == [100, 100]
+    (resumed,) = filter(None, (run.data.tags.get("resumed.epochs") for run in finished))
+    assert int(resumed) >= 1  # the second attempt went on after the epoch of its checkpoint
 
 
 def test_a_job_that_is_stopped_twice_has_failed(slurm: SlurmCluster, tmp_path: Path) -> None:
