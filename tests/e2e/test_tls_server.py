@@ -52,7 +52,7 @@ def test_an_unknown_certificate_is_refused_before_anything_is_made(server, tmp_p
     check_refused(
         tmp_path,
         uri,
-        f"is not trusted: self-signed certificate. Give the file of its certificate, or of "
+        "is not trusted: self-signed certificate. Give the file of its certificate, or of "
         f"the authority that signed it: {CERTIFICATE}=FILE.",
     )
     check_refused(

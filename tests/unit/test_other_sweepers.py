@@ -3,6 +3,7 @@ a plugin that fails leads to."""
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from mnistlab.config.compose import Command, compose_config
 from mnistlab.config.hydra_trust import hydra_problems
 from mnistlab.sweep.questions import question_problems
 
-# The settings as the plugins have them by default: hydra-optuna-sweeper 1.3, hydra-nevergrad-sweeper 1.2 and
-# hydra-ax-sweeper 1.2.
+# The settings as the plugins have them by default: hydra-optuna-sweeper 1.3.0, hydra-nevergrad-sweeper 1.4.0rc3 and
+# hydra-ax-sweeper 1.4.0rc3.
 OPTUNA = {"_target_": "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper", "direction": "minimize"}
 NEVERGRAD = {
     "_target_": "hydra_plugins.hydra_nevergrad_sweeper.nevergrad_sweeper.NevergradSweeper",
@@ -60,8 +61,6 @@ def test_a_sweeper_that_looks_for_the_lowest_accuracy_is_refused(sweeper: dict[s
 
 
 def test_an_enumeration_counts_by_its_name() -> None:
-    from enum import Enum
-
     directions = Enum("Direction", ["minimize", "maximize"])
     assert problems(OPTUNA | {"direction": directions["maximize"]}) == []
     (problem,) = problems(OPTUNA | {"direction": directions["minimize"]})

@@ -57,8 +57,9 @@ def run_sweep(command: Command, launch: Callable[[list[str]], object]) -> tuple[
     """
     sweep = plan_sweep(command)
     sweep.words, sweep.trusted = command.words, command.trusted
+    sweep.sweeper = "" if command.is_grid else command.sweeper_name
     how = launchers.choose(sweep, command)
-    print_plan(sweep, how.why, "" if command.is_grid else command.sweeper_name)
+    print_plan(sweep, how.why)
     if sweep.jobs[0].config.sweep.dry_run:
         return 0, sweep
     check_space(sweep)

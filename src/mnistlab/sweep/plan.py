@@ -64,7 +64,8 @@ class Sweep:
 
     direction: 'higher' or 'lower' objectives are better; address: where it is recorded, None without tracking; store:
     the same while it answers, else None: then the results are those of the folders; parent: the record of the sweep;
-    start: identifies this start of its jobs; words, trusted: of the command; finished: earlier runs, for estimates;
+    start: identifies this start of its jobs; words, trusted: of the command; sweeper: the class of the
+    sweeper that chooses the jobs while it runs, '' if they are known before; finished: earlier runs, for estimates;
     store_errors: run id -> why its record is incomplete; run_folders: of the jobs that were trained; workers:
     processes that `launch` runs at a time, 0: none; shares: into how many parts they divide this machine's processors;
     search: that it makes; looks, ended, tuning, searched: as in `SweepResults`.
@@ -81,6 +82,7 @@ class Sweep:
     start: str = ""
     words: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
+    sweeper: str = ""
     finished: Sequence[StoredRun] = ()
     store_errors: dict[str, str] = field(default_factory=dict)
     run_folders: list[Path] = field(default_factory=list)

@@ -14,17 +14,13 @@ from mnistlab.tracking.description import train_command
 MAX_LISTED_JOBS = 60
 
 
-def print_plan(sweep: Sweep, where: str = "", sweeper: str = "") -> None:
-    """Print what will run and why, which jobs are the same, about how long it will take, and where they run.
-
-    where: a sentence; sweeper: the class of the sweeper that chooses the jobs while it runs.
-    """
-    if sweeper:
+def print_plan(sweep: Sweep, where: str = "") -> None:
+    """Print what will run and why, which jobs are the same, about how long it will take, and where they run."""
+    if sweep.sweeper:
         config = sweep.jobs[0].config
         better = f": {better} is better" if (better := direction(config)) else ""
-        chosen = f"{sweeper} chooses the jobs by their {config.sweep.objective}{better}"
-        print(f"Sweep over {' x '.join(sweep.axes)}: {chosen}.")
-        print(*([where] if where else []), flush=True)
+        chosen = f"{sweep.sweeper} chooses the jobs by their {config.sweep.objective}{better}"
+        print(f"Sweep over {' x '.join(sweep.axes)}: {chosen}.\n{where}", flush=True)
         return
     missing = [job for job in sweep.jobs if not job.is_done]
     num_done = len(sweep.jobs) - len(missing)
@@ -115,7 +111,7 @@ def _print_expected_time(sweep: Sweep, jobs: Sequence[SweepJob]) -> None:
 def needs_repeats(sweep: Sweep) -> str:
     """What to do for a verdict after a sweep with one seed: the same jobs with as many seeds as it takes. The command
     names the packages that the user has trusted."""
-    if any(word.startswith("hydra/sweeper=") for word in sweep.words):
+    if sweep.sweeper:
         return (
             "A verdict needs repeats. mnistlab's own search (sweep.trials=30 in place of hydra/sweeper) compares the "
             "best that it finds with the defaults on other seeds."

@@ -216,10 +216,11 @@ def _context() -> ssl.SSLContext:
     """
     import certifi
 
+    is_checked = os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
     trusted = next((name for name in (CERTIFICATE, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(name)), "")
     own, name = os.environ.get(OWN_CERTIFICATE), trusted
     try:
-        place = Path(os.environ[trusted] if trusted else certifi.where())
+        place = Path(os.environ[trusted] if trusted and is_checked else certifi.where())
         files = str(place) if not place.is_dir() else None
         context = ssl.create_default_context(cafile=files, capath=None if files else str(place))
         if own:
@@ -230,6 +231,6 @@ def _context() -> ssl.SSLContext:
         raise ConfigError(
             f"{name} must name a file of certificates. Received: {os.environ.get(name)}, {reason}."
         ) from error
-    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+    if not is_checked:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
