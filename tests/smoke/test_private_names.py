@@ -362,6 +362,20 @@ def check_eager_random_state(folder: Path) -> None:
     assert keras_internals.eager_random_state() != state
 
 
+def check_let_threads_sleep(folder: Path) -> None:
+    """In a new process: TensorFlow reads it when it starts."""
+    code = """
+import tensorflow as tf
+from tensorflow.python.eager import context
+from mnistlab.runtime import keras_internals
+keras_internals.let_threads_sleep()
+tf.constant(1)
+assert context.context().config.experimental.disable_thread_spinning
+keras_internals.let_threads_sleep()  # too late, and no error
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def check_global_seed_state(folder: Path) -> None:
     keras.utils.clear_session(free_memory=False)
     assert keras_internals.global_seed_state() is None
@@ -401,6 +415,7 @@ PRIVATE_NAMES: dict[str, Callable[[Path], None]] = {
     "keras.callbacks.MonitorCallback._set_monitor_op, Callback._model": check_direction_error,
     "keras.src.backend.common.global_state: global_seed_generator": check_global_seed_state,
     "tensorflow.python.eager.context.Context._rng": check_eager_random_state,
+    "tensorflow.python.eager.context.Context._config, _context_handle": check_let_threads_sleep,
     "ImageDataGenerator iterator._get_batches_of_transformed_samples": check_load_samples,
     "mlflow.tracking._tracking_service.utils._get_store": check_dispose_engine,
     "mlflow.store.tracking.sqlalchemy_store.SqlAlchemyStore.engine": check_one_statement_for_many_runs,

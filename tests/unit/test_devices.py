@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +41,23 @@ def test_a_process_has_as_many_cpu_devices_as_its_job_with_the_most_needs() -> N
 def test_a_number_that_is_none_means_one(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(devices.CPU_DEVICES, text)
     assert devices.reserved_cpu_devices() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux")
+@pytest.mark.parametrize(("threads", "sleep"), [("2", True), ("1", False), ("", False)])
+def test_threads_sleep_where_there_are_more_of_them_than_processors(threads: str, sleep: bool) -> None:
+    """A job of a sweep that runs side by side with others has as many threads as the sweep, on fewer processors."""
+    code = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from mnistlab.training import devices
+devices.prepare()
+import tensorflow as tf
+tf.constant(1)
+from tensorflow.python.eager import context
+print(context.context().config.experimental.disable_thread_spinning)
+"""
+    variables = {**os.environ, devices.THREADS: threads, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=variables)
+    assert done.stdout.strip() == str(sleep)

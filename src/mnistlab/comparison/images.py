@@ -71,18 +71,20 @@ def disagreement_figure(
 
     images: uint8, shape (n, height, width, channels) or (n, height, width); labels: int, shape (n,), in the
     order of the predictions. An option predicts what most of its seeds predict. Wrong predictions are in a box,
-    which is more opaque the more seeds agree. None without predictions.
+    which is more opaque the more seeds agree. None without predictions, and where no two options disagree.
     """
     shares = prediction_shares(comparison, records, len(labels))
     if len(shares) < 2:
         return None
     chosen = most_disputed_images(shares, num_images)
+    if not len(chosen):
+        return None
     names = list(shares)
     classes = _class_names(records)
     hidden = describe_hidden(comparison, MAX_MATRICES)
     legend = [*_legend_lines(classes), *([hidden] if hidden else [])]
     left = 0.15 + max(text_inches(map(shorten, names)), text_inches(["true class"], 10))
-    cell = (5.2 - left - 0.08) / len(chosen)
+    cell = (5.2 - left - 0.08) / num_images
     top, row, foot = 0.42, 0.24, 0.34 + 0.14 * len(legend)
     height = top + cell + row * (len(names) + 1) + foot
     figure = new_figure(height)
@@ -124,11 +126,13 @@ def prediction_shares(comparison: Comparison, records: Sequence[RunRecord], num_
 def most_disputed_images(shares: Mapping[str, Floats], num_images: int) -> NDArray[np.intp]:
     """Indices of the images with the largest Jensen-Shannon divergence between the options' predictions.
 
-    It is high if the options contradict each other, and zero if the seeds of all options vary in the same way.
+    It is high if the options contradict each other, and zero if the seeds of all options vary in the same way; such
+    images are left out.
     """
     stacked = np.stack(list(shares.values()))
     divergence = _entropy(stacked.mean(axis=0)) - _entropy(stacked).mean(axis=0)
-    return np.argsort(-divergence, kind="stable")[:num_images]
+    chosen: NDArray[np.intp] = np.argsort(-divergence, kind="stable")[:num_images]
+    return chosen[divergence[chosen] > 1e-9]
 
 
 def _entropy(shares: Floats) -> Floats:

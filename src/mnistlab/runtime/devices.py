@@ -1,6 +1,6 @@
-"""What TensorFlow reads about devices when it starts: the memory of GPUs, and how many CPU devices there are.
+"""What TensorFlow reads about devices when it starts: the memory of GPUs, how many CPU devices there are, and threads.
 
-Both stand in environment variables, so that the processes of a sweep's jobs have them, too.
+All stand in environment variables, so that the processes of a sweep's jobs have them, too.
 """
 
 import os
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 MEMORY_GROWTH = "TF_FORCE_GPU_ALLOW_GROWTH"  # TensorFlow's own
 CPU_DEVICES = "MNISTLAB_CPU_DEVICES"
+THREADS = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own: the threads that share one operation
 
 
 def let_memory_grow() -> None:
@@ -26,3 +27,9 @@ def reserved_cpu_devices() -> int:
     """The number of logical CPU devices that TensorFlow is to start with."""
     text = os.environ.get(CPU_DEVICES, "")
     return int(text) if text.isdecimal() else 1
+
+
+def threads() -> int:
+    """The number of threads that TensorFlow was told to start with; 0 if it chooses: one for each processor."""
+    text = os.environ.get(THREADS, "")
+    return int(text) if text.isdecimal() else 0

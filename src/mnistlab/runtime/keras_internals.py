@@ -1,4 +1,4 @@
-"""The private names of Keras that mnistlab uses, each with its reason. A test fails when Keras renames one."""
+"""The private names of Keras and TensorFlow that mnistlab uses, each with its reason. A test fails when one changes."""
 
 import copy
 import importlib
@@ -94,6 +94,21 @@ def set_eager_random_state(state: Any) -> None:
 def _eager_generator() -> Any:
     context = importlib.import_module("tensorflow.python.eager.context").context()
     return getattr(context, "_rng", None)
+
+
+def let_threads_sleep() -> None:
+    """Have TensorFlow start with threads that sleep while they wait for work. By default they look for some all the
+    time, and so take the processor from the thread that works where there are more threads than processors.
+
+    Without effect if TensorFlow has started.
+    """
+    context = importlib.import_module("tensorflow.python.eager.context").context()
+    if context._context_handle is None:
+        config = importlib.import_module("tensorflow.core.protobuf.config_pb2").ConfigProto()
+        if context._config is not None:
+            config.CopyFrom(context._config)
+        config.experimental.disable_thread_spinning = True
+        context._config = config
 
 
 def safe_loading() -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnistlab.data import loading
-from mnistlab.runtime import exits, processes
+from mnistlab.runtime import devices, exits, processes
 from mnistlab.tracking import background
 
 LOOK_SECONDS = 1.0
@@ -45,7 +45,7 @@ def take_share(plan: Path) -> None:
     planned = json.loads(plan.read_text(encoding="utf-8"))
     available, workers = planned.get("processors", []), planned.get("shares", 0)
     if available:
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(len(available)))
+        os.environ.setdefault(devices.THREADS, str(len(available)))
     if not workers or not _is_here(planned["process"]):
         return
     loading.use_shared(Path(planned["images"]))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from mnistlab.config import Config, ConfigError
-from mnistlab.runtime import devices
+from mnistlab.runtime import devices, keras_internals, resources
 
 REMARKS = ("not using nccl allreduce", "MirroredStrategy eagerly has significant overhead")
 
@@ -20,12 +20,15 @@ log = logging.getLogger("mnistlab")
 
 
 def prepare(cpu_devices: int | None = None) -> None:
-    """Let the memory of GPUs grow, and divide the CPU into the logical devices that were asked for in this process.
+    """Let the memory of GPUs grow, divide the CPU into the logical devices that were asked for in this process, and let
+    threads sleep if there are more of them than processors, as in a sweep's job with its share of the processors.
 
     Without effect if TensorFlow has started.
     """
     devices.let_memory_grow()
     devices.reserve_cpu_devices([cpu_devices])
+    if devices.threads() > len(resources.processors()):
+        keras_internals.let_threads_sleep()
     cpu, count = tf.config.list_physical_devices("CPU")[0], devices.reserved_cpu_devices()
     if count > len(tf.config.get_logical_device_configuration(cpu) or [None]):
         try:

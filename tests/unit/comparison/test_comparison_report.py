@@ -207,7 +207,14 @@ def test_the_most_disputed_image_has_different_predictions_per_option():
     votes = prediction_shares(compare(records), records, 4)
     assert votes["sgd"][1, 7] == 1.0
     np.testing.assert_allclose(votes["adam"][2][[0, 3, 5]], 1 / 3)
-    assert most_disputed_images(votes, 1).tolist() == [1]
+    assert most_disputed_images(votes, 4).tolist() == [1]
+
+
+def test_no_image_is_drawn_where_the_options_agree():
+    answers = {"predicted": np.array([1, 2, 3, 4]), "confidence": np.ones(4)}
+    records = [make_run(option, seed, predictions=answers) for option in ("adam", "sgd") for seed in range(3)]
+    images, labels = np.zeros((4, 8, 8, 1), np.uint8), np.array([1, 2, 3, 3])
+    assert disagreement_figure(compare(records), records, images, labels) is None
 
 
 def test_no_heavy_library_is_imported():
