@@ -192,3 +192,25 @@ def test_the_page_of_a_run_names_the_run(address: str, path: str | None) -> None
     assert (found[1], found[2]) == (run_id, path)
     of_artifact = RUN_ADDRESS.fullmatch(f"http://host/{pages.of_run('1', run_id, 'model_files/model.keras')}")
     assert of_artifact is not None and of_artifact[2] == "model_files/model.keras"
+
+
+@pytest.mark.parametrize(
+    ("uri", "installed", "message"),
+    [
+        ("mssql://me:canary-db@host/runs", "", "mssql:// needs the Python package pyodbc, .*: pip install pyodbc"),
+        ("mysql://host/runs", "", "mysql:// needs the Python package MySQLdb, .*: pip install mysqlclient"),
+        ("mysql://host/runs", "pymysql", r"write mysql\+pymysql://..., as pymysql is installed"),
+        (
+            "mysql+other://host/runs",
+            "",
+            r"has no driver 'other' for mysql.*Choices: mysql\+pymysql://..., mysql\+mysqldb",
+        ),
+    ],
+)
+def test_the_package_for_a_database_is_named(uri: str, installed: str, message: str, tmp_path, monkeypatch) -> None:
+    if installed:
+        (tmp_path / f"{installed}.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=message) as error:
+        stores.check(address(config(uri), str(tmp_path)))
+    assert "canary-db" not in str(error.value)

@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from mnistlab.config import ConfigError, TrackingConfig, hide_secrets, project_root
 from mnistlab.runtime import space
 from mnistlab.tracking import server_login, servers
+from mnistlab.tracking.database_driver import check_driver
 from mnistlab.tracking.database_file import check_database
 
 DEFAULT_EXPERIMENT = "mnistlab"
@@ -209,6 +210,8 @@ def _check_address(uri: str, parts: SplitResult) -> None:
         _ = parts.port  # raises a ValueError if it is out of range
         if not parts.hostname:
             raise ConfigError(_rule(uri, ": it names no host"))
+    if scheme in servers.DATABASE_PORTS:
+        check_driver(uri)
 
 
 def _rule(uri: str, problem: str) -> str:

@@ -1,0 +1,46 @@
+"""Whether the Python package that a database needs is installed; SQLAlchemy chooses it by the address."""
+
+import importlib.util
+from urllib.parse import urlsplit
+
+from mnistlab.config import ConfigError, hide_secrets
+
+# By the first word of an address: the modules that SQLAlchemy can use, and how to install them.
+DRIVERS = {
+    "postgresql": {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"},
+    "mysql": {"pymysql": "pymysql", "MySQLdb": "mysqlclient"},
+    "mssql": {"pyodbc": "pyodbc", "pymssql": "pymssql"},
+}
+NAMES = {"MySQLdb": "mysqldb"}  # in an address, where they differ from the module's
+
+
+def check_driver(uri: str) -> None:
+    """Check that a database can be asked.
+
+    Raises:
+        ConfigError: the package for it is not installed, or SQLAlchemy knows none of that name.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme = urlsplit(uri).scheme
+    database, _, driver = scheme.partition("+")
+    known = DRIVERS[database]
+    try:
+        make_url(uri).get_dialect().import_dbapi()
+    except ArgumentError as error:
+        choices = ", ".join(f"{database}+{NAMES.get(name, name).lower()}://..." for name in known)
+        raise ConfigError(
+            f"SQLAlchemy has no driver {driver!r} for {database}. Received: tracking.uri={hide_secrets(uri)}. "
+            f"Choices: {choices}."
+        ) from error
+    except ModuleNotFoundError as error:
+        missing = error.name or driver
+        installed = [name for name in known if importlib.util.find_spec(name) is not None]
+        mend = f"pip install {known.get(missing, missing)}"
+        if installed:
+            mend = f"write {database}+{NAMES.get(installed[0], installed[0])}://..., as {installed[0]} is installed"
+        raise ConfigError(
+            f"{scheme}:// needs the Python package {missing}, which is not installed: {mend}. "
+            f"Received: tracking.uri={hide_secrets(uri)}."
+        ) from error
