@@ -23,6 +23,7 @@ No password is written to a file or stands in a command line. Exit status: 0 sto
 """
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -37,6 +38,8 @@ START_SECONDS = 180  # the first start makes all tables
 STOP_SECONDS = 20
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
 AUTH_CACHE_SECONDS = 60  # a right password counts for so long: to check one takes 0.1 s or more
+# What MLflow needs for stores of files: module and package.
+STORES = {"s3": ("boto3", "boto3"), "gs": ("google.cloud.storage", "google-cloud-storage")}
 MIN_PASSWORD, MIN_SECRET_KEY = 12, 16  # characters
 
 
@@ -70,6 +73,10 @@ def check_settings() -> None:
         raise Mistake(
             f"MLFLOW_AUTH_DEFAULT_PERMISSION must be one of {', '.join(PERMISSIONS)}. Received: {permission}."
         )
+    destination = setting("MLFLOW_ARTIFACTS_DESTINATION", "./artifacts")
+    module, package = STORES.get(destination.partition("://")[0], ("", ""))
+    if module and not is_installed(module):
+        raise Mistake(f"MLFLOW_ARTIFACTS_DESTINATION={destination} needs the package {package}: pip install {package}.")
     answer(setting("MLFLOW_DATABASE", "mlflow"), "SELECT 1")
     auth = setting("MLFLOW_AUTH_DATABASE", "mlflow_auth")
     has_users = answer(auth, "SELECT to_regclass('users') IS NOT NULL")
@@ -79,6 +86,14 @@ def check_settings() -> None:
             f"MLFLOW_AUTH_ADMIN_PASSWORD must be a password of {MIN_PASSWORD} or more characters: at the first start "
             "it becomes that of the first user."
         )
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module can be imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # a package that it is in
+        return False
 
 
 def answer(name: str, question: str) -> bool:

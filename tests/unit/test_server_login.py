@@ -338,6 +338,11 @@ def test_the_file_of_the_login_has_no_password(tmp_path, monkeypatch) -> None:
     [
         ({}, [], "MLFLOW_FLASK_SERVER_SECRET_KEY must be a random text of 16 or more characters."),
         ({"MLFLOW_AUTH_DEFAULT_PERMISSION": "WRITE"}, [], "MLFLOW_AUTH_DEFAULT_PERMISSION must be one of"),
+        (
+            {"MLFLOW_ARTIFACTS_DESTINATION": "gs://bucket"},
+            [],
+            "MLFLOW_ARTIFACTS_DESTINATION=gs://bucket needs the package google-cloud-storage: pip install google",
+        ),
         ({}, ["--port", "1"], "The only option is --upgrade. Received: --port 1."),
     ],
 )

@@ -7,7 +7,7 @@ that does not answer ends the mirroring of the run, which its folder keeps.
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ STATUS_OF = {"UNAUTHENTICATED": 401, "CUSTOMER_UNAUTHORIZED": 401, "PERMISSION_D
 SILENCE = re.compile(
     r"API request to .*(failed with|was successful but)|Max retries exceeded|Read timed out|Connection "
 )
+GIVEN_UP = re.compile(r"with url: (?P<path>\S+) \(Caused by ResponseError\('too many (?P<status>5\d\d) error")
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -61,16 +62,44 @@ def in_words(error: Exception, uri: str) -> Exception:
         return error
     text = str(error)
     host = urlsplit(uri).hostname
+    if (failed := _failed_request(error)) is not None:
+        status, path = failed
+        what = "it cannot store files" if "/mlflow-artifacts/" in path else "it answers with an error of its own"
+        return ServerSilent(f"{host}: {what} (error {status}; the server's log says why)")
     for sign, reason in (
         ("refused", "Connection refused"),
+        ("Connection aborted", "it closed the connection"),
         ("timed out", "it accepts and does not answer"),
         ("timeout", "it accepts and does not answer"),
-        ("too many 5", "it answers with errors of its own"),
         ("failed with error code", "it answers with an error: " + text.partition("failed with ")[2][:60]),
     ):
         if sign in text:
             return ServerSilent(f"{host}: {reason}")
     return ServerSilent(f"{host}: {' '.join(text.split())[:200]}")
+
+
+def _failed_request(error: BaseException) -> tuple[int, str] | None:
+    """Status and path of the request that a server answered with an error of its own (5xx), if that is the cause or
+    came just before: MLflow goes on to mark the model as failed, and may fail at that for another reason."""
+    for seen in _chain(error):
+        if found := GIVEN_UP.search(str(seen)):
+            return int(found["status"]), found["path"]
+        response = getattr(seen, "response", None)
+        status = getattr(response, "status_code", None)
+        if isinstance(status, int) and status >= 500:
+            return status, urlsplit(str(getattr(response, "url", ""))).path
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, its causes, and those during whose handling it came."""
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield one
+            left += filter(None, (one.__context__, one.__cause__))
 
 
 def until_unlocked(call: Callable[[], Any], what: str) -> Any:
