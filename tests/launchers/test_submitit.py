@@ -25,7 +25,7 @@ def _made(folder: Path) -> Path:
 
 
 def test_the_numbers_are_those_of_one_process(tmp_path: Path) -> None:
-    done = run_command(_made(tmp_path / "side"), *SWEEP, "launch=submitit_local", "launch.workers=2")
+    done = run_command(_made(tmp_path / "side"), *SWEEP, "launch=submitit_local")
     assert done.code == 0, done.err
     alone = run_command(_made(tmp_path / "alone"), *SWEEP, "tracking=none")
     assert alone.code == 0, alone.err

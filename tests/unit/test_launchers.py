@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import PROJECT, environment
 
+from mnistlab.config import conf_folder
+from mnistlab.config.compose import Command
 from mnistlab.runtime import resources
-from mnistlab.sweep import clusters
+from mnistlab.sweep import clusters, launchers
+from mnistlab.sweep.results import job_key
 from mnistlab.sweep.worker import share_of
 
 
@@ -26,6 +29,15 @@ from mnistlab.sweep.worker import share_of
 )
 def test_the_workers_share_the_processors(workers: int, available: list[int], expected: list[set[int]]) -> None:
     assert [share_of(place, workers, available) for place in range(workers)] == expected
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (conf_folder() / "launch").rglob("*.yaml")))
+def test_a_launcher_s_own_overrides_do_not_change_a_job_s_key(name: str) -> None:
+    """Otherwise the sweep would not find what its jobs have left."""
+    command = Command(True, [], ["seed"], [], words=(f"launch={name}", "seed=1"))
+    added = launchers._overrides(name, 2, command)
+    assert added
+    assert job_key([*command.words, *added]) == job_key(command.words)
 
 
 def test_memory_and_processors_of_this_machine() -> None:

@@ -90,9 +90,10 @@ def test_jobs_that_diverged_are_failures_with_a_finished_run() -> None:
     assert results.unfinished == {"adam": "OSError"}
 
 
-def test_a_jobs_key_does_not_depend_on_order_plan_or_hydra() -> None:
+def test_a_jobs_key_does_not_depend_on_order_plan_launcher_or_hydra() -> None:
     words = ["optimizer=sgd", "seed=1", "fit.epochs=2"]
     assert job_key(words) == job_key([*reversed(words), "sweep.plan=/a/plan.json", "hydra.verbose=true"])
+    assert job_key(words) == job_key([*words, "launch=ray", "launch.workers=2"])
     assert job_key(words) != job_key([*words[:2], "fit.epochs=3"])
     assert job_key(words).isalnum()  # it names files
 

@@ -21,6 +21,7 @@ from mnistlab.sweep.searched import Searched, SearchTrial
 from mnistlab.tracking import pages
 
 FILE_NAME = "sweep.json"
+HOW_IT_RUNS = ("sweep.", "hydra.", "launch.", "launch=")  # overrides that change nothing of a job
 FILE_NAMES = (FILE_NAME, "jobs.csv")
 
 
@@ -80,8 +81,9 @@ class SweepResults:
 
 
 def job_key(overrides: Sequence[str]) -> str:
-    """What identifies a job within its sweep: a hash of its overrides, in any order, without those of the sweep."""
-    kept = sorted(entry for entry in overrides if not entry.lstrip("+").startswith(("sweep.", "hydra.")))
+    """What identifies a job within its sweep: a hash of its overrides, in any order, without those that say how the
+    sweep runs."""
+    kept = sorted(entry for entry in overrides if not entry.lstrip("+").startswith(HOW_IT_RUNS))
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()[:16]
 
 
