@@ -128,6 +128,7 @@ def test_a_message_has_the_received_value_and_the_choices(override: str, expecte
         (["optimizer.momentum=0.8"], "Write: optimizer=momentum optimizer.momentum=0.8."),
         (["momentum=0.8"], "optimizer.momentum is a setting of optimizer=momentum, nesterov, which is not chosen."),
         (["model.filters=[3]"], "Write: model=cnn model.filters=[3]."),
+        (["source=mnist_5k", "source.path=/mnist.npz"], "Write: source=mnist source.path=/mnist.npz."),
     ],
 )
 def test_a_setting_of_an_option_that_is_not_chosen_shows_both(overrides: list[str], advice: str) -> None:

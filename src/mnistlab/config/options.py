@@ -53,7 +53,9 @@ def option_advice(key: str, overrides: Sequence[str], config_dir: str | None = N
         passed = f"+{setting}={given or 'VALUE'}"
         return f"{setting} is not among the settings of {'+'.join(chosen)}. To pass it on to the callback: {passed}."
     several = ", ".join(options[:MAX_LISTED]) + (", ..." if len(options) > MAX_LISTED else "")
-    write = f"{_choice(group, options[0], overrides)} {'' if near else added}{setting}={given or 'VALUE'}"
+    option = next((one.partition("=")[2] for one in overrides if one.partition("=")[0] == group), "")
+    like = (difflib.get_close_matches(option, options, n=1, cutoff=0.5) or options)[0]  # mnist, not mnist_5k
+    write = f"{_choice(group, like, overrides)} {'' if near else added}{setting}={given or 'VALUE'}"
     return f"{setting} is a setting of {group}={several}, which is not chosen. Write: {write}."
 
 
