@@ -5,7 +5,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,11 @@ class Result:
     reported: str = "best"
 
 
-def run(config: Config) -> Result:
+def run(config: Config, on_open: Callable[[Path], object] = lambda folder: None) -> Result:
     """Load, build, train, evaluate and save; record all of it.
+
+    Args:
+        on_open: called with the run's folder when its record is open; of an earlier run, if that is continued.
 
     Raises:
         ConfigError: the configuration cannot work; nothing was recorded.
@@ -77,6 +80,7 @@ def run(config: Config) -> Result:
 
     opened = open_record(config, dataset.name, earlier, start.epoch if start else 0)
     with recording(opened, config.sweep_job.wait) as record:
+        on_open(record.folder)
         describe_run(record, config, dataset, model, plan, identified)
         resuming.record_earlier_epochs(record, earlier, start)
         trained = training.fit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from small_data import few_digits
 from mnistlab import training
 from mnistlab.data import Dataset
 from mnistlab.runtime import checkpoints
+from mnistlab.sweep import outcomes
 from mnistlab.tracking.mlflow_store import open_store
 from mnistlab.training import models
 from mnistlab.training.checkpointing import CheckpointPlan, TimeBudgetSpent
@@ -312,6 +314,28 @@ def test_the_same_command_continues_an_interrupted_run(tracking: str, train_here
         assert (run.status, run.tags["resumed.count"], "error" in run.tags) == ("FINISHED", "1", False)
         client, _ = open_store(train_here.store)
         assert [entry.step for entry in client.get_metric_history(run.run_id, "epoch/loss")] == [1, 2, 3]
+
+
+def test_a_sweep_looks_for_a_continued_job_in_the_folder_of_its_run(
+    train_here, tmp_path: Path, stop_at, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--multirun", "seed=0", *WORDS]
+    stop_at(2)
+    assert train_here(*words).code == 1
+    (interrupted,) = [file.parent for file in (tmp_path / "runs").glob("*/*/0/status.json")]
+    stop_at(None)
+    kept = tmp_path / "kept"
+    remove = outcomes.forget_all
+
+    def keep_and_remove(folder: Path) -> None:
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        remove(folder)
+
+    monkeypatch.setattr(outcomes, "forget_all", keep_and_remove)  # a sweep removes them at its end
+    again = train_here(*words)
+    assert again.code == 0, again.err
+    (started,), (done,) = ([*kept.glob(f"{kind}/*")] for kind in ("started", "done"))
+    assert json.loads(started.read_text())["folder"] == json.loads(done.read_text())["folder"] == str(interrupted)
 
 
 @pytest.mark.parametrize(

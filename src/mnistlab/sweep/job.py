@@ -1,6 +1,7 @@
 """One job of Hydra: a single run, or one run of a sweep. Its failure is kept, so that the other jobs go on."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -74,14 +75,14 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
 
 def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float | None:
     """Run a job that is not done yet, in this process or in one of its own; returns the objective."""
-    folder = Path(config.paths.run or "")
+    folder, key = Path(config.paths.run or ""), config.sweep_job.key
     if _runs_for_another_process(config):
         worker.set_busy(True)
         worker.end_with(config.sweep_job.process)
         worker.take_share(Path(config.sweep.plan or ""))
+    begun = Outcome(str(folder), process_name(), overrides=list(map(hide_secrets, config.overrides)))
     if config.sweep.plan:
-        begun = Outcome(str(folder), process_name(), overrides=list(map(hide_secrets, config.overrides)))
-        outcomes.leave(_sweep_folder(config), "started", config.sweep_job.key, begun)
+        outcomes.leave(_sweep_folder(config), "started", key, begun)
         if config.sweep.isolate and not isolated:
             from mnistlab.sweep.isolation import run_isolated
 
@@ -92,17 +93,22 @@ def _run_planned(config: Config, composed: DictConfig, isolated: bool) -> float 
     if _runs_for_another_process(config):
         from mnistlab.tracking import background
 
-        background.submit(outcomes.note_if_killed, _sweep_folder(config).resolve(), config.sweep_job.key)
+        background.submit(outcomes.note_if_killed, _sweep_folder(config).resolve(), key)
     with startup.loading():
         from mnistlab.experiment import run
         from mnistlab.sweep import ahead
 
     exits.catch_signals()
     ahead.start()
-    objective = run(config).objective
+
+    def note_folder(opened: Path) -> None:
+        if config.sweep.plan and opened != folder:  # an earlier run is continued
+            outcomes.leave(_sweep_folder(config), "started", key, dataclasses.replace(begun, folder=str(opened)))
+
+    objective = run(config, note_folder).objective
     if config.sweep.plan:
         done = Outcome(str(config.paths.run), process_name(), objective=objective)
-        outcomes.leave(_sweep_folder(config), "done", config.sweep_job.key, done)
+        outcomes.leave(_sweep_folder(config), "done", key, done)
     return objective
 
 
