@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Finished, Started, Store, environment, run_command, wait_until
 from launched import histories, job_rows
+from mlflow import MlflowClient
 from tracking_servers import free_port, mlflow_server
 
 from mnistlab.runtime.processes import is_running, parse_name
@@ -159,7 +160,13 @@ def test_a_node_with_another_disk_delivers_its_runs_through_the_server(alone: Pa
             "does not share the disk of the sweep, so a run there needs a tracking server" in refused.out + refused.err
         )
         done = run_command(tmp_path, *words, f"tracking.uri=http://127.0.0.1:{port}", **RAY)
+        named = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}", "MNISTLAB_ROOT": str(root)}  # not of the node
+        again = run_command(tmp_path, *words[:-1], "sweep.force=true", **named, **RAY)
+        runs = MlflowClient(named["MLFLOW_TRACKING_URI"]).search_runs(["1"], "tags.`sweep.kind` = 'job'")
     assert done.code == 0, done.out
+    assert again.code == 0, again.out
+    assert len({run.info.run_id for run in runs}) == 2 * 4  # the second start trained all jobs again
+    assert {run.info.status for run in runs} == {"FINISHED"}
     assert not histories(root)  # the runs' folders are on the other disk
     rows = job_rows(root)
     assert {row["status"] for row in rows} == {"FINISHED"}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow.entities import Metric, Param
@@ -19,7 +20,7 @@ from mnistlab.config import ConfigError, parameters
 from mnistlab.config.compose import Command, check_command, parse_command_line
 from mnistlab.data import loading
 from mnistlab.runtime import resources
-from mnistlab.sweep import clusters
+from mnistlab.sweep import clusters, launchers
 from mnistlab.sweep.launchers import COPIES_OF_OWN_IMAGES, PROCESS_GIGABYTES, Launch, choose
 from mnistlab.sweep.launching import share_images
 from mnistlab.sweep.plan import Sweep, SweepJob
@@ -89,8 +90,8 @@ def test_auto_chooses_processes_for_long_jobs(case) -> None:
     made.add_earlier_run(train_seconds=100)
     chosen = made.choose()
     assert (chosen.workers, chosen.shares) == (4, 4)
-    # Six jobs of 100.7 s; in four processes at 75 % of their speed, 20 s after the start.
-    assert chosen.why == "The jobs run in 4 processes: about 221 s in 4 processes, 604 s in this one."
+    # Six jobs of 100.7 s; in four processes at 75 % of their speed, 13 s after the start.
+    assert chosen.why == "The jobs run in 4 processes: about 214 s in 4 processes, 604 s in this one."
     assert set(chosen.overrides) == {"hydra/launcher=joblib", "hydra.launcher.batch_size=1", "hydra.launcher.n_jobs=4"}
 
 
@@ -99,7 +100,7 @@ def test_auto_stays_in_this_process_for_short_jobs(case) -> None:
     made.add_earlier_run(train_seconds=2)
     chosen = made.choose()
     assert (chosen.workers, chosen.shares, chosen.overrides) == (0, 0, ())
-    assert chosen.why == "The jobs run in this process: about 25 s in 4 processes, 16 s in this one."
+    assert chosen.why == "The jobs run in this process: about 18 s in 4 processes, 16 s in this one."
 
 
 def test_auto_counts_only_the_jobs_that_are_to_run(case) -> None:
@@ -122,7 +123,7 @@ def test_auto_starts_as_many_processes_as_there_is_memory_for(case) -> None:
     made.add_earlier_run(train_seconds=100)
     chosen = made.choose()
     assert (chosen.workers, chosen.overrides[-1]) == (2, "hydra.launcher.n_jobs=2")
-    assert chosen.why.startswith("The jobs run in 2 processes: about 423 s in 2 processes, 604 s in this one.")
+    assert chosen.why.startswith("The jobs run in 2 processes: about 416 s in 2 processes, 604 s in this one.")
 
 
 def test_auto_with_memory_for_one_job_stays_in_this_process(case) -> None:
@@ -154,7 +155,53 @@ def test_joblib_s_processes_follow_from_the_smallest_limit(case, settings, gigab
 
 
 def test_a_number_of_processes_that_the_user_gives_to_hydra_stays(case) -> None:
-    assert case("joblib", "hydra.launcher.n_jobs=3").choose().overrides == ()
+    chosen = case("joblib", "hydra.launcher.n_jobs=3").choose()
+    assert chosen == ((), 3, "The jobs run in 3 processes: hydra.launcher.n_jobs=3.", 3)
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [("0,1,2", 3), ("0", 1), ("", 1)])
+def test_gpus_are_a_limit_where_a_job_needs_one(case, gpus: str, workers: int, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    chosen = case("ray", gpus=1.0).choose()
+    number = len([one for one in gpus.split(",") if one])
+    assert (chosen.workers, chosen.shares) == (workers, workers)
+    assert chosen.why.endswith(f": {number} GPU{'s' * (number != 1)}, 1 a job.")
+
+
+def test_a_sweep_that_goes_on_with_a_further_round_has_its_processes(case) -> None:
+    """All jobs that are known are done: the command was stopped in its second round."""
+    made = case("joblib", workers=2)
+    for job in made.jobs:
+        job.reason = "done"
+    assert made.choose() == launchers.IN_THIS_PROCESS
+    made.sweep.looks = (3, 9)
+    assert made.choose() == (("hydra.launcher.n_jobs=2",), 2, "The jobs run in 2 processes: launch.workers=2.", 2)
+
+
+def test_a_sweeper_that_chooses_the_jobs_has_as_many_processes_as_there_are_processors(case) -> None:
+    made = case("joblib")
+    made.command = replace(made.command, sweeper={"_target_": "plugin.OptunaSweeper"})
+    assert made.choose().why == "The jobs run in 4 processes: 4 processors."
+    auto = case("auto")
+    auto.command = made.command
+    assert auto.choose() == (
+        (),
+        0,
+        "The jobs run in this process: the sweeper does not tell how many there will be.",
+        0,
+    )
+
+
+@pytest.mark.parametrize(("workers", "at_a_time"), [(None, 8), (3, 3)])
+def test_a_search_on_a_cluster_does_not_ask_for_all_trials_at_once(case, workers, at_a_time: int) -> None:
+    made = case("slurm", workers=workers)
+    made.sweep.search = SimpleNamespace(number=30, seeds=[1, 2])
+    chosen = made.choose()
+    assert chosen.workers == at_a_time
+    assert chosen.why.startswith("The jobs run on Slurm")
+    if workers is None:
+        assert chosen.overrides == ("launch.workers=8",)
+        assert chosen.why == "The jobs run on Slurm, 8 at a time: launch.workers chooses another number."
 
 
 class WithoutJoblib(MetaPathFinder):

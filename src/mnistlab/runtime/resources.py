@@ -1,9 +1,10 @@
-"""The processors and the memory that this process may use."""
+"""The processors, the GPUs and the memory that this process may use."""
 
 import contextlib
 import os
 from pathlib import Path
 
+DEVICES = Path("/dev")
 CGROUP = Path("/sys/fs/cgroup")  # version 2: its limit, as containers have one
 
 
@@ -12,6 +13,15 @@ def processors() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def gpus() -> list[str]:
+    """NVIDIA's GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; TensorFlow is not asked."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return sorted(file.name.removeprefix("nvidia") for file in DEVICES.glob("nvidia[0-9]*"))
+    names = [name.strip() for name in visible.split(",")]
+    return [name for name in names if name and name[0] != "-"]
 
 
 def available_gigabytes() -> float | None:

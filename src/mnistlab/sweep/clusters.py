@@ -103,6 +103,7 @@ class RayEngine:
         import ray
 
         self.limit = launch.workers
+        self.inherits = ray_address(launch) == "local"  # a cluster that runs has the environment of its own start
         needs = {"num_cpus": launch.cpus or 1, "num_gpus": launch.gpus or 0}
         needs["memory"] = int((launch.job_gigabytes or 0) * 1e9)
         if not ray.is_initialized():

@@ -59,6 +59,8 @@ def run_here(composed: DictConfig, isolated: bool = True) -> float | None:
         failures.append((job.job.override_dirname, error))
         if config is not None:
             _leave_failure(config, errors.describe(error))
+        elif composed.sweep.get("plan"):  # it is refused here, but not by the sweep: a package is missing
+            _leave_refusal(Path(composed.sweep.plan).parent, list(job.overrides.task), errors.describe(error))
         if isinstance(error, ConfigError):
             _remove_if_unused(folder)
             return None
@@ -128,6 +130,13 @@ def _leave_failure(config: Config, error: str, status: str = "FAILED") -> None:
         outcomes.leave(_sweep_folder(config), "failures", config.sweep_job.key, failure)
 
 
+def _leave_refusal(sweep_folder: Path, overrides: Sequence[str], error: str) -> None:
+    """Write why a job cannot run in this process at all."""
+    from mnistlab.sweep.results import job_key
+
+    outcomes.leave(sweep_folder, "failures", job_key(overrides), Outcome("", process_name(), error))
+
+
 def prepare_process(config: Config, close_orphans: bool) -> None:
     """Check the tracking store; start the background process and the loading of the data while TensorFlow loads.
 
@@ -186,13 +195,18 @@ def _read_plan(config: Config, announce: bool) -> dict[str, Any]:
         key,
         wait=plan["process"] != process_name(),
         process=plan["process"],
-        trial=entry.get("trial", {}),
+        trial=_with_storage(entry.get("trial", {}), config),
     )
     if config.sweep_job.wait and plan.get("workers"):
         terminal.silence()  # the sweep shows its jobs
     if entry.get("runs") and announce:
         log.info("\n%s", entry["line"])
     return entry
+
+
+def _with_storage(trial: dict[str, Any], config: Config) -> dict[str, Any]:
+    """What the job of a trial needs to know of its study, with the address that stands in the configuration."""
+    return {**trial, "storage": trial["storage"] or config.sweep.storage} if trial else {}
 
 
 def known_value(overrides: Sequence[str]) -> float | None:

@@ -16,8 +16,11 @@ PROCESS_GIGABYTES = 1.3  # TensorFlow and the program, with the background proce
 COPIES_OF_SHARED_IMAGES = 3
 COPIES_OF_OWN_IMAGES = 5  # where the sweep has more data sets than are shared
 # Measured on two processors with `python -m benchmarks --only launchers`.
-START_SECONDS = 20.0  # until the first job of a new process trains
+START_SECONDS = 13.0  # more than in this process until the first job trains
 EFFICIENCY = 0.75  # of several processes each is this share as fast as one alone, whose second thread they take
+
+N_JOBS = "hydra.launcher.n_jobs"  # of Hydra's joblib launcher
+TRIALS_AT_A_TIME = 8  # of a search on a cluster: a trial is chosen by the scores of those that have ended
 
 
 class Launch(NamedTuple):
@@ -44,14 +47,18 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     """
     launch = sweep.jobs[0].config.launch
     jobs = [job for job in sweep.jobs if not job.is_done and job.same_as is None] or sweep.jobs
-    if launch.name is None or not sweep.num_planned:
+    number = _most_at_a_time(sweep, command)
+    if launch.name is None or not (sweep.num_planned or _grows(sweep, command)):
         return IN_THIS_PROCESS
     if sweep.jobs[0].config.sweep.isolate:
         raise ConfigError(f"launch={launch.name} has processes of its own: leave out sweep.isolate=true.")
     if launch.name == "slurm" or (launch.name == "ray" and clusters.ray_address(launch) != "local"):
         where = "Slurm" if launch.name == "slurm" else f"the Ray cluster {clusters.ray_address(launch)}"
-        return Launch((), launch.workers or sweep.num_planned, f"The jobs run on {where}.")
-    workers, limits = _workers(jobs, sweep.num_planned)
+        if sweep.search and not launch.workers:  # all at once would be a random search
+            why = f"The jobs run on {where}, {TRIALS_AT_A_TIME} at a time: launch.workers chooses another number."
+            return Launch((f"launch.workers={TRIALS_AT_A_TIME}",), TRIALS_AT_A_TIME, why)
+        return Launch((), launch.workers or number or len(sweep.jobs), f"The jobs run on {where}.")
+    workers, limits = _workers(jobs, number, command)
     if launch.name != "auto":
         why = f"The jobs run in {_counted(workers)}: {limits}."
         return Launch(_overrides(launch.name, workers, command), workers, why, workers)
@@ -61,11 +68,13 @@ def choose(sweep: Sweep, command: Command) -> Launch:
         )
     if workers == 1:
         return Launch((), 0, f"The jobs run one after the other in this process: {limits}.")
+    if number is None:
+        return Launch((), 0, "The jobs run in this process: the sweeper does not tell how many there will be.")
     known = [expected_seconds(job.settings, job.num_images, job.batch_size, sweep.finished) for job in jobs]
     seconds = [value for value in known if value is not None]
     if not seconds:
         return Launch((), 0, "The jobs run in this process: there is no earlier run to tell how long they take.")
-    here = sum(seconds) * sweep.num_planned / len(seconds)
+    here = sum(seconds) * number / len(seconds)
     there = START_SECONDS + max(here / (workers * EFFICIENCY), max(seconds))
     compared = f"about {there:.0f} s in {_counted(workers)}, {here:.0f} s in this one"
     if there >= here:
@@ -74,10 +83,23 @@ def choose(sweep: Sweep, command: Command) -> Launch:
     return Launch(overrides, workers, f"The jobs run in {_counted(workers)}: {compared}.", workers)
 
 
+def _grows(sweep: Sweep, command: Command) -> bool:
+    """Whether jobs are added while the sweep runs."""
+    return bool(sweep.looks or sweep.tuning or sweep.search or not command.is_grid)
+
+
+def _most_at_a_time(sweep: Sweep, command: Command) -> int | None:
+    """How many jobs are ready to run at once at most; None if the sweeper alone knows."""
+    if not command.is_grid:
+        return None
+    rounds = sweep.looks or sweep.tuning  # a later one may have more jobs than are missing now
+    return max(sweep.num_planned, len(sweep.jobs) if rounds else 0)
+
+
 def _overrides(launcher: str, workers: int, command: Command) -> tuple[str, ...]:
     """What tells the launcher how many processes to start, unless the user does."""
-    setting = "hydra.launcher.n_jobs" if launcher == "joblib" else "launch.workers"
-    given = any(word.startswith(f"{setting}=") for word in command.words)
+    setting = N_JOBS if launcher == "joblib" else "launch.workers"
+    given = any(word.lstrip("+").startswith(f"{setting}=") for word in command.words)
     return () if given else (f"{setting}={workers}",)
 
 
@@ -85,17 +107,24 @@ def _counted(workers: int) -> str:
     return f"{workers} processes" if workers > 1 else "1 process"
 
 
-def _workers(jobs: Sequence[SweepJob], number: int) -> tuple[int, str]:
-    """How many processes at a time, and the limits that this follows from, in words. number: of jobs that may run."""
+def _workers(jobs: Sequence[SweepJob], number: int | None, command: Command) -> tuple[int, str]:
+    """How many processes at a time, and the limits that this follows from, in words. number: of jobs that may run at
+    once, None: not known."""
     launch = jobs[0].config.launch
     gigabytes = launch.job_gigabytes or _gigabytes(_data_sets(jobs))
     free = resources.available_gigabytes()
-    limits = {f"{number} job{'s' * (number > 1)} to run": number}
+    limits = {f"{number} job{'s' * (number > 1)} to run": number} if number is not None else {}
+    n_jobs = next((word.partition("=")[2] for word in command.words if word.lstrip("+").startswith(f"{N_JOBS}=")), "")
+    if launch.name == "joblib" and n_jobs.isdecimal() and int(n_jobs):  # a setting of Hydra's launcher
+        return int(n_jobs), f"{N_JOBS}={n_jobs}"
     if launch.workers:
         limits[f"launch.workers={launch.workers}"] = launch.workers
     else:
         count = max(1, len(resources.processors()) // (launch.cpus or 1))
         limits[f"{count} processors" if not launch.cpus else f"{launch.cpus} processors a job"] = count
+        if launch.gpus:
+            there = len(resources.gpus())
+            limits[f"{there} GPU{'s' * (there != 1)}, {launch.gpus:g} a job"] = int(there / launch.gpus)
         if free is not None:
             limits[f"{free:.1f} GB of memory are free, a job takes about {gigabytes:.1f}"] = int(free // gigabytes)
     words = min(limits, key=lambda words: limits[words])

@@ -6,9 +6,10 @@ reaches the store through the tracking server.
 """
 
 import dataclasses
+import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, open_dict
 
-from mnistlab.config import ConfigError
+from mnistlab.config import ConfigError, hide_secrets, project_root, register
 from mnistlab.runtime import exits, files, processes
 from mnistlab.sweep import job as sweep_job
 from mnistlab.sweep import outcomes
@@ -24,6 +25,8 @@ from mnistlab.sweep.outcomes import Kind, Outcome
 from mnistlab.sweep.results import job_key
 
 POLL_SECONDS = 0.2
+PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MNISTLAB_TRUST")
+NOT_SHARED = ".not-shared"  # in the sweep's folder on a node that does not share the disk
 ENDINGS: tuple[Kind, ...] = ("started", "done", "failures")
 
 
@@ -43,7 +46,7 @@ class Request:
 @dataclass(frozen=True)
 class Task:
     """A job for another process. plan, plan_text: the file of the sweep's plan and what it holds; key: of the job;
-    attempt: 1 or 2."""
+    variables: of the environment, for a process that does not inherit them, None: not to be there; attempt: 1 or 2."""
 
     hydra_context: Any
     task_function: Any
@@ -52,6 +55,7 @@ class Task:
     plan: str
     plan_text: str
     key: str
+    variables: Mapping[str, str | None] = field(default_factory=dict)
     attempt: int = 1
 
 
@@ -65,9 +69,10 @@ class Ended:
 
 
 class Engine(Protocol):
-    """What starts the processes."""
+    """What starts the processes. limit: at a time; inherits: whether they have this process's environment."""
 
     limit: int | None
+    inherits: bool
 
     def submit(self, task: Task) -> Any:
         """Start a job; returns a handle."""
@@ -97,7 +102,11 @@ def launch(request: Request, job_overrides: Sequence[Sequence[str]], first_numbe
     }
     tasks = {number: _task(request, job, number) for number, job in numbered.items() if number not in done}
     if tasks:
-        results |= _run(engine_of(request.config), tasks)
+        engine = engine_of(request.config)
+        if not engine.inherits:
+            variables = _variables()
+            tasks = {number: dataclasses.replace(task, variables=variables) for number, task in tasks.items()}
+        results |= _run(engine, tasks)
     return [results[number] for number in numbered]
 
 
@@ -110,6 +119,13 @@ def _task(request: Request, overrides: Sequence[str], number: int) -> Task:
     text = plan.read_text(encoding="utf-8")
     state = Singleton.get_state()
     return Task(request.hydra_context, request.task_function, config, state, str(plan), text, job_key(overrides))
+
+
+def _variables() -> dict[str, str | None]:
+    """Of this process's environment, what says where runs are recorded and which packages are trusted. An address with
+    a password stays here: it would be kept by the cluster."""
+    values = {name: os.environ.get(name) for name in PASSED_ON} | {"MNISTLAB_ROOT": project_root()}
+    return {name: value for name, value in values.items() if value is None or hide_secrets(value) == value}
 
 
 def _run(engine: Engine, tasks: Mapping[int, Task]) -> dict[int, JobReturn]:
@@ -187,10 +203,14 @@ def _given_up(task: Task, crash: Crashed) -> JobReturn:
 
 def run_there(task: Task) -> Ended:
     """Run a job in this process, which Ray or submitit has started."""
+    for name, value in task.variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+    register()  # what the configuration refers to: the project's folder
     folder = Path(task.plan).parent
-    if not Path(task.plan).is_file():
-        _check_delivery(task.config)
-        files.write_text(Path(task.plan), task.plan_text)
+    _write_plan(task, folder)
     setup_globals()
     Singleton.set_state(dict(task.singletons))
     result = run_job(
@@ -203,6 +223,17 @@ def run_there(task: Task) -> Ended:
     left = {kind: folder / kind / task.key for kind in ENDINGS}
     outcome = {kind: file.read_text(encoding="utf-8") for kind, file in left.items() if file.is_file()}
     return Ended(result, outcome, stopped=exits.is_stopping())
+
+
+def _write_plan(task: Task, folder: Path) -> None:
+    """Where this node does not share the disk of the sweep: write the plan, which may have grown, and remove what an
+    earlier start or attempt of the job has left here."""
+    if not Path(task.plan).is_file():
+        _check_delivery(task.config)
+        files.write_text(folder / NOT_SHARED, "")
+    if (folder / NOT_SHARED).is_file():
+        files.write_text(Path(task.plan), task.plan_text)
+        outcomes.forget(folder, task.key)
 
 
 def _check_delivery(config: DictConfig) -> None:

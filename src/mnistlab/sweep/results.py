@@ -21,7 +21,8 @@ from mnistlab.sweep.searched import Searched, SearchTrial
 from mnistlab.tracking import pages
 
 FILE_NAME = "sweep.json"
-HOW_IT_RUNS = ("sweep.", "hydra.", "launch.", "launch=")  # overrides that change nothing of a job
+# Overrides that say how a sweep runs, not what a job computes.
+HOW_IT_RUNS = ("sweep.", "hydra.", "hydra/", "launch.", "launch=")
 FILE_NAMES = (FILE_NAME, "jobs.csv")
 
 

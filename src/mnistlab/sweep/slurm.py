@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnistlab.config import ConfigError, LaunchConfig
-from mnistlab.runtime import exits
+from mnistlab.runtime import exits, resources
 from mnistlab.sweep.remote import Crashed, Ended, Task, run_there
 
 ANSWER_SECONDS = 8  # of Slurm's controller
@@ -92,6 +92,8 @@ def executor_of(launch: LaunchConfig | DictConfig, folder: Path) -> Any:
             given |= {"mem": f"{math.ceil(given['mem'] * 1024)}MB"} if "mem" in given else {}
         else:
             executor = submitit.AutoExecutor(folder, cluster="local")
+            if launch.gpus is None and (gpus := resources.gpus()):  # otherwise it hides them all
+                given = {"gpus_per_node": len(gpus), "local_visible_gpus": gpus} | given
         executor.update_parameters(**{"job_name" if launch.name == "slurm" else "name": "mnistlab"} | given)
     except (TypeError, NameError, ValueError) as error:
         raise ConfigError(f"launch.options: {str(error).splitlines()[0]}") from error
@@ -102,7 +104,7 @@ class SubmititEngine:
     """Jobs of Slurm, or of submitit's local executor, which starts the same scripts on this machine."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.limit = config.launch.workers
+        self.limit, self.inherits = config.launch.workers, True
         folder = Path(str(config.hydra.sweep.dir)) / ".submitit" / "%j"
         self._executor = executor_of(config.launch, folder)
         self._queue = Queue() if config.launch.name == "slurm" else None

@@ -122,11 +122,12 @@ class Study:
         return Trial(found.number, values, "pruned", found.intermediate_values.get(stopped), stopped)
 
     def link(self, number: int) -> dict[str, Any]:
-        """What the job of a trial needs to report its epochs: see `training.pruning`."""
+        """What the job of a trial needs to report its epochs: see `training.pruning`. Without `sweep.storage`, whose
+        password must not stand in the plan's file: the job's configuration has it."""
         objective = self.config.sweep.objective
         start = next((part for part in STARTS if objective.startswith(part)), "")
         return {
-            "storage": self.address,
+            "storage": "" if self.config.sweep.storage else self.address,
             "study": self.name,
             "number": number,
             "metric": objective.removeprefix(start),

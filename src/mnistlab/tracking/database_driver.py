@@ -21,20 +21,27 @@ def check_driver(uri: str) -> None:
         ConfigError: the package for it is not installed, or SQLAlchemy knows none of that name.
     """
     from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
     scheme = urlsplit(uri).scheme
     database, _, driver = scheme.partition("+")
     known = DRIVERS[database]
     try:
         make_url(uri).get_dialect().import_dbapi()
-    except ArgumentError as error:
+    except NoSuchModuleError as error:
         choices = ", ".join(f"{database}+{NAMES.get(name, name).lower()}://..." for name in known)
         raise ConfigError(
             f"SQLAlchemy has no driver {driver!r} for {database}. Received: tracking.uri={hide_secrets(uri)}. "
             f"Choices: {choices}."
         ) from error
-    except ModuleNotFoundError as error:
+    except ArgumentError as error:
+        raise ConfigError(f"The address of a database cannot be read: tracking.uri={hide_secrets(uri)}.") from error
+    except ImportError as error:  # also where a library that the package needs is missing
+        if not isinstance(error, ModuleNotFoundError):
+            raise ConfigError(
+                f"The Python package for {scheme}:// cannot be used: {str(error).splitlines()[0]}. "
+                f"Received: tracking.uri={hide_secrets(uri)}."
+            ) from error
         missing = error.name or driver
         installed = [name for name in known if importlib.util.find_spec(name) is not None]
         mend = f"pip install {known.get(missing, missing)}"

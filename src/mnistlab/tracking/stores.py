@@ -123,7 +123,8 @@ def store_of(uri: str, experiment: str, settings: Mapping[str, str], root: str) 
 
 
 def check(store: StoreAddress, *, create: bool = True) -> None:
-    """Check within milliseconds, before anything heavy is loaded, what a user can correct here.
+    """Check within milliseconds, before anything heavy is loaded, what a user can correct here. For the address of a
+    database, SQLAlchemy is loaded.
 
     create: make the folder of a database, if it does not exist.
 
