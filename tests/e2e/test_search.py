@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import shared_servers
 from conftest import Finished, Started, Store, run_command
 
 SMALL = ("source=mnist_5k", "data.limit=300", "fit.epochs=3", "save.formats=[]")
@@ -52,6 +53,9 @@ def test_the_best_trial_is_compared_with_the_defaults_on_other_seeds(searched) -
     assert f"The best of {NUM_TRIALS} trials is trial{best['trial']}." in done.out
     (served,) = {job["run"] for job in jobs(root) if job["job"] == "found-seed0"}
     found = next(run.data.params for run in Store(root).runs("job") if run.info.run_id == served)
+    seeds = {job["job"]: job["seed"] for job in jobs(root)}
+    assert (seeds["default-seed1"], seeds["trial1"]) == ("1", "1000")
+    assert {job["status"] for job in jobs(root)} == {"FINISHED"}
     assert [found["model.dropout"], found["optimizer"]] == [best["model.dropout"], best["optimizer"]]
     assert found["seed"] == "0"
 
@@ -181,8 +185,10 @@ def test_another_sweeper_that_fails_leaves_a_parent_that_says_why(tmp_path: Path
 
 def test_another_sweeper_ends_in_a_parent_with_its_jobs(tmp_path: Path) -> None:
     words, variables = write_sweeper(tmp_path, SWEEPER)
-    done = run_command(tmp_path, *words, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
+    secret = "run.name=http://me:canary@host"  # the files that jobs leave do not have it
+    done = run_command(tmp_path, *words, secret, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
     assert done.code == 0, done.err
+    assert "canary" not in done.out
     assert "TwoBatches chooses the jobs by their best_epoch_val_accuracy: higher is better." in done.out
     assert "mnistlab's own search (sweep.trials=30 in place of hydra/sweeper)" in done.out
     store = Store(tmp_path)
@@ -195,3 +201,25 @@ def test_another_sweeper_ends_in_a_parent_with_its_jobs(tmp_path: Path) -> None:
     assert rates[:2] == [0.01, 0.001]
     assert rates[2] in (0.005, 0.0005)
     assert [row["status"] for row in rows] == ["FINISHED"] * 3
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_the_password_of_a_study_on_postgresql_reaches_the_jobs_and_stands_nowhere(tmp_path: Path) -> None:
+    if not shared_servers.BINARIES:
+        pytest.skip("PostgreSQL is not installed: no /usr/lib/postgresql/*/bin (Debian's package postgresql)")
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install -e '.[server]'")
+    database = shared_servers.Postgres()
+    storage = f"postgresql+psycopg2://mlflow:{database.password}@127.0.0.1:{database.port}/postgres"
+    try:
+        words = (*SPACE, "sweep.trials=3", "sweep.pruner=hyperband", "launch=joblib")
+        done = run_command(tmp_path, *words, f"sweep.storage={storage}")
+        assert done.code == 0, done.err
+        reported = database.run("psql", "-tA", "-d", "postgres", "-c", "SELECT count(*) FROM trial_intermediate_values")
+    finally:
+        database.stop()
+    assert len(trials(tmp_path)) == 3
+    assert int(reported) >= 3  # the jobs have reported their epochs
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert [file for file in files if database.password.encode() in file.read_bytes()] == []
+    assert database.password not in done.out + done.err

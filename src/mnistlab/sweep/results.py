@@ -137,12 +137,14 @@ def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def jobs_csv(results: SweepResults) -> str:
-    """A row per job: its values, the run that serves it, and that run's numbers."""
-    header = ["job", *results.jobs[0].values, results.objective, "test_accuracy", "train_seconds", "run", "source"]
+    """A row per job: its values, the run that serves it, and that run's numbers. The trials of a search have no seed
+    among their values."""
+    varied = dict.fromkeys(name for job in results.jobs for name in job.values)
+    header = ["job", *varied, results.objective, "test_accuracy", "train_seconds", "run", "source"]
     rows = [
         [
             job.name,
-            *job.values.values(),
+            *(job.values.get(name, job.settings.get(name)) for name in varied),
             *(job.metrics.get(name) for name in (results.objective, "test_accuracy", "train_seconds")),
             job.run,
             job.source,

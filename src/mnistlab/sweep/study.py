@@ -14,6 +14,7 @@ from mnistlab.config import Config, ConfigError, secrets
 from mnistlab.config.objectives import BEST_EPOCH, EXTREMES
 from mnistlab.config.search_space import Dimension, SearchSpace, Value
 from mnistlab.runtime import studies
+from mnistlab.tracking.database_driver import check_driver
 
 if TYPE_CHECKING:
     import optuna
@@ -49,6 +50,7 @@ class Study:
 
         self.space, self.config, self.name = space, config, name
         self.address = config.sweep.storage or str(folder.resolve() / FILE_NAME)
+        check_driver(self.address, "sweep.storage")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._study = optuna.create_study(

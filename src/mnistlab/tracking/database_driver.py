@@ -14,8 +14,8 @@ DRIVERS = {
 NAMES = {"MySQLdb": "mysqldb"}  # in an address, where they differ from the module's
 
 
-def check_driver(uri: str) -> None:
-    """Check that a database can be asked.
+def check_driver(uri: str, setting: str = "tracking.uri") -> None:
+    """Check that a database can be asked; of another kind of address, nothing is known. setting: that names it.
 
     Raises:
         ConfigError: the package for it is not installed, or SQLAlchemy knows none of that name.
@@ -25,22 +25,24 @@ def check_driver(uri: str) -> None:
 
     scheme = urlsplit(uri).scheme
     database, _, driver = scheme.partition("+")
-    known = DRIVERS[database]
+    known = DRIVERS.get(database)
+    if known is None:
+        return
     try:
         make_url(uri).get_dialect().import_dbapi()
     except NoSuchModuleError as error:
         choices = ", ".join(f"{database}+{NAMES.get(name, name).lower()}://..." for name in known)
         raise ConfigError(
-            f"SQLAlchemy has no driver {driver!r} for {database}. Received: tracking.uri={hide_secrets(uri)}. "
+            f"SQLAlchemy has no driver {driver!r} for {database}. Received: {setting}={hide_secrets(uri)}. "
             f"Choices: {choices}."
         ) from error
     except ArgumentError as error:
-        raise ConfigError(f"The address of a database cannot be read: tracking.uri={hide_secrets(uri)}.") from error
+        raise ConfigError(f"The address of a database cannot be read: {setting}={hide_secrets(uri)}.") from error
     except ImportError as error:  # also where a library that the package needs is missing
         if not isinstance(error, ModuleNotFoundError):
             raise ConfigError(
                 f"The Python package for {scheme}:// cannot be used: {str(error).splitlines()[0]}. "
-                f"Received: tracking.uri={hide_secrets(uri)}."
+                f"Received: {setting}={hide_secrets(uri)}."
             ) from error
         missing = error.name or driver
         installed = [name for name in known if importlib.util.find_spec(name) is not None]
@@ -49,5 +51,5 @@ def check_driver(uri: str) -> None:
             mend = f"write {database}+{NAMES.get(installed[0], installed[0])}://..., as {installed[0]} is installed"
         raise ConfigError(
             f"{scheme}:// needs the Python package {missing}, which is not installed: {mend}. "
-            f"Received: tracking.uri={hide_secrets(uri)}."
+            f"Received: {setting}={hide_secrets(uri)}."
         ) from error
