@@ -223,3 +223,17 @@ def test_the_password_of_a_study_on_postgresql_reaches_the_jobs_and_stands_nowhe
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert [file for file in files if database.password.encode() in file.read_bytes()] == []
     assert database.password not in done.out + done.err
+
+
+@pytest.mark.long
+def test_the_jobs_of_another_sweeper_run_side_by_side_and_are_shown(tmp_path: Path) -> None:
+    words, variables = write_sweeper(tmp_path, SWEEPER)
+    words += ["launch=joblib", "launch.workers=2"]
+    done = run_command(tmp_path, *words, "optimizer.learning_rate=interval(0.001,0.1)", *SMALL, **variables)
+    assert done.code == 0, done.err
+    assert "The jobs run in 2 processes: launch.workers=2." in done.out
+    shown = [line for line in done.out.splitlines() if line.startswith("[")]
+    assert [line[:4] for line in shown] == ["[1] ", "[2] ", "[3] "]
+    assert {line.split()[1] for line in shown[:2]} == {f"optimizer.learning_rate={rate}:" for rate in ("0.01", "0.001")}
+    assert all("best_epoch_val_accuracy 0." in line for line in shown)
+    assert {job["status"] for job in jobs(tmp_path)} == {"FINISHED"}

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnistlab.config.secrets import hide_secrets
@@ -18,6 +19,7 @@ from mnistlab.sweep.plan import Sweep, SweepJob
 LOOK_SECONDS = 0.5
 TAIL_BYTES = 4096  # of metrics.jsonl, which hold its last line
 KILLED_SECONDS = 3.0  # until a job that was stopped counts as ended: it may be started again
+UNNAMED = ("sweep.", "hydra", "launch")  # overrides that are no part of a job's name
 SHOWN = ("loss", "val_loss", "val_accuracy")
 
 
@@ -55,21 +57,41 @@ def _follow(shown: "_Jobs", ended: threading.Event) -> None:
             table.stop()
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is shown of a job; epochs: that it is to train."""
+
+    key: str
+    name: str
+    epochs: int
+    objective: str
+
+
 class _Jobs:
     """The jobs that run in this start of a sweep, as their files tell."""
 
     def __init__(self, sweep: Sweep) -> None:
-        self._folder = sweep.folder
-        self._waiting = [
-            job
-            for job in sweep.jobs
-            if not job.is_done and job.same_as is None and not outcomes.has_ended(sweep.folder, job.key)
-        ]
+        self._sweep, self._folder = sweep, sweep.folder
+        self._waiting = [] if sweep.sweeper else [_shown(job) for job in sweep.jobs if _is_to_run(job, sweep.folder)]
         self._total, self._ended = len(self._waiting), 0
+        self._known = set[str]()  # of those that another sweeper chooses
+
+    def _add_started(self) -> None:
+        """Of a sweeper that chooses the jobs while it runs: those that it has started."""
+        config = self._sweep.jobs[0].config
+        for key, started in outcomes.started(self._folder).items():
+            if key not in self._known:
+                self._known.add(key)
+                own = [hide_secrets(word) for word in self._sweep.words]
+                chosen = [word for word in started.overrides if word not in own and not word.startswith(UNNAMED)]
+                name = " ".join(chosen) or "with the given settings"
+                self._waiting.append(_Job(key, name, config.fit.epochs, config.sweep.objective))
 
     def new_lines(self, last: bool) -> list[str]:
         """A line for each job that has ended since the last call. last: none will be started again."""
         lines = []
+        if self._sweep.sweeper:
+            self._add_started()
         for job in tuple(self._waiting):
             done, failed = (outcomes.read(self._folder, kind, job.key) for kind in ("done", "failures"))
             if done is None and (failed is None or (not last and self._may_run_again(job, failed))):
@@ -80,10 +102,11 @@ class _Jobs:
             if failed:
                 cause, _, _ = failed.error.partition("\n")
                 text = f"{failed.status}: {cause}"
-            lines.append(hide_secrets(f"[{self._ended}/{self._total}] {job.name}: {text}"))
+            number = f"{self._ended}/{self._total}" if self._total else f"{self._ended}"
+            lines.append(hide_secrets(f"[{number}] {job.name}: {text}"))
         return lines
 
-    def _may_run_again(self, job: SweepJob, failed: Outcome) -> bool:
+    def _may_run_again(self, job: _Job, failed: Outcome) -> bool:
         """Whether the launcher may not have seen yet that this job was stopped."""
         return (
             failed.status == "KILLED" and time.time() - _changed(self._folder / "failures" / job.key) < KILLED_SECONDS
@@ -99,15 +122,23 @@ class _Jobs:
             epoch, metrics = _last_epoch(Path(started.folder))
             since = time.time() - _changed(self._folder / "started" / job.key)
             numbers = "  ".join(f"{name} {metrics[name]:.4f}" for name in SHOWN if name in metrics)
-            at = f"epoch {epoch}/{job.config.fit.epochs}" if epoch else "starts"
+            at = f"epoch {epoch}/{job.epochs}" if epoch else "starts"
             rows.append([job.name, at, numbers, f"{since:.0f} s"])
         return rows
 
 
-def _result(job: SweepJob, done: Outcome) -> str:
+def _is_to_run(job: SweepJob, sweep_folder: Path) -> bool:
+    return not job.is_done and job.same_as is None and not outcomes.has_ended(sweep_folder, job.key)
+
+
+def _shown(job: SweepJob) -> _Job:
+    return _Job(job.key, job.name, job.config.fit.epochs, job.config.sweep.objective)
+
+
+def _result(job: _Job, done: Outcome) -> str:
     """The objective of a job that is done, and its seconds."""
     value, times = done.objective, files.read_json(Path(done.folder, "status.json"))
-    shown = "no finite value" if value is None or math.isnan(value) else f"{job.config.sweep.objective} {value:.4f}"
+    shown = "no finite value" if value is None or math.isnan(value) else f"{job.objective} {value:.4f}"
     return f"{shown}  {times['ended'] - times['started']:.1f} s" if {"ended", "started"} <= times.keys() else shown
 
 
