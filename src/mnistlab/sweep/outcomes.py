@@ -8,6 +8,7 @@ All are written atomically; a damaged one counts as missing.
 
 import json
 import shutil
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,7 @@ from typing import Literal
 
 from mnistlab.runtime import files
 from mnistlab.runtime.child_process import at_end
-from mnistlab.runtime.processes import is_process_alive, process_name
+from mnistlab.runtime.processes import is_process_alive, parse_name, process_name
 
 Kind = Literal["started", "watched", "done", "failures", "killed", "retried"]
 OUTAGE_FILE = "outage.json"
@@ -85,7 +86,15 @@ def wait_until_gone(sweep_folder: Path, keys: Iterable[str]) -> None:
 def _is_alive(sweep_folder: Path, key: str) -> bool:
     found = (read(sweep_folder, "started", key), read(sweep_folder, "watched", key))
     names = {one.process for one in found if one is not None} - {process_name()}
+    if elsewhere := [one for one in found if one is not None and is_elsewhere(one)]:  # its record tells
+        return files.read_json(Path(elsewhere[0].folder) / "status.json").get("status") == "RUNNING"
     return any(map(is_process_alive, names))
+
+
+def is_elsewhere(outcome: Outcome) -> bool:
+    """Whether a process of another machine left this: it cannot be looked up here."""
+    name = parse_name(outcome.process)
+    return name is not None and name.host != socket.gethostname()
 
 
 def forget(sweep_folder: Path, key: str) -> None:

@@ -23,6 +23,7 @@ from mnistlab.sweep import job as sweep_job
 from mnistlab.sweep import outcomes
 from mnistlab.sweep.outcomes import Kind, Outcome
 from mnistlab.sweep.results import job_key
+from mnistlab.tracking import orphans
 
 POLL_SECONDS = 0.2
 PASSED_ON = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MNISTLAB_TRUST")
@@ -181,6 +182,9 @@ def _again(task: Task, crash: Crashed) -> Task:
     folder = Path(task.plan).parent
     (folder / "failures" / task.key).unlink(missing_ok=True)  # what is shown of the job does not end here
     outcomes.wait_until_gone(folder, [task.key])
+    started = outcomes.read(folder, "started", task.key)
+    if started is not None and outcomes.is_elsewhere(started):  # a lost node cannot close its run
+        orphans.end_folder(Path(started.folder), "KILLED", str(crash))
     print(f"\nThe process of a job was ended ({crash}). The job runs again.", flush=True)
     outcomes.forget(folder, task.key)
     outcomes.leave(folder, "retried", task.key, Outcome(error=str(crash)))
