@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,11 @@ def numbers(identity: str, epochs: int) -> list[float]:
     return [0.5 + int(digits[3 * epoch : 3 * epoch + 3], 16) / 8192 for epoch in range(min(epochs, 20))]
 
 
-def train_nothing(config: Config) -> experiment.Result:
+def train_nothing(config: Config, on_open: Callable[[Path], object] = lambda folder: None) -> experiment.Result:
     """In place of `experiment.run`."""
     dataset = loading.load(config)
     with recording(open_record(config, dataset.name), config.sweep_job.wait) as record:
+        on_open(record.folder)
         identity = experiment.identity(config, dataset)
         record.log_parameters(parameters(config))
         digests = {f"hash.{split}": digest for split, digest in dataset.digests.items()}

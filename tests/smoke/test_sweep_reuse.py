@@ -174,7 +174,7 @@ def break_second_job(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> N
     """The next sweep trains its first job and raises this error in the second."""
     calls: list[str] = []
 
-    def run(config: Config) -> experiment.Result:
+    def run(config: Config, on_open: object) -> experiment.Result:
         calls.append(config.sweep_job.name)
         if len(calls) == 2:
             raise error

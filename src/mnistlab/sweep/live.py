@@ -98,7 +98,7 @@ class _Jobs:
                 continue
             self._waiting.remove(job)
             self._ended += 1
-            text = _result(job, done) if done else ""
+            text = _result(job, done, _changed(self._folder / "started" / job.key)) if done else ""
             if failed:
                 cause, _, _ = failed.error.partition("\n")
                 text = f"{failed.status}: {cause}"
@@ -135,11 +135,11 @@ def _shown(job: SweepJob) -> _Job:
     return _Job(job.key, job.name, job.config.fit.epochs, job.config.sweep.objective)
 
 
-def _result(job: _Job, done: Outcome) -> str:
-    """The objective of a job that is done, and its seconds."""
-    value, times = done.objective, files.read_json(Path(done.folder, "status.json"))
+def _result(job: _Job, done: Outcome, started: float) -> str:
+    """The objective of a job that is done, and its seconds in this start of the sweep: it may continue a run."""
+    value, ended = done.objective, files.read_json(Path(done.folder, "status.json")).get("ended")
     shown = "no finite value" if value is None or math.isnan(value) else f"{job.objective} {value:.4f}"
-    return f"{shown}  {times['ended'] - times['started']:.1f} s" if {"ended", "started"} <= times.keys() else shown
+    return shown if ended is None else f"{shown}  {ended - started:.1f} s"
 
 
 def _last_epoch(folder: Path) -> tuple[int, dict[str, float]]:
