@@ -14,12 +14,10 @@ from mnistlab.sweep import outcomes
 from mnistlab.sweep.outcomes import Outcome
 from mnistlab.sweep.remote import Crashed, Task, _again
 
-HERE = process_name()
-ELSEWHERE = ":".join(["other-node", *HERE.split(":")[1:]])
 
-
-def a_task(folder: Path, process: str, status: str) -> tuple[Task, Path]:
-    """The task of a job in a sweep's folder, and the folder of its run."""
+def a_task(folder: Path, where: str, status: str) -> tuple[Task, Path]:
+    """The task of a job in a sweep's folder, and the folder of its run. where: 'here' or the name of a node."""
+    process = process_name() if where == "here" else ":".join([where, *process_name().split(":")[1:]])
     run = folder / "run"
     run.mkdir()
     (run / "status.json").write_text(json.dumps({"status": status, "process": process}))
@@ -31,14 +29,14 @@ def a_task(folder: Path, process: str, status: str) -> tuple[Task, Path]:
 
 
 @pytest.mark.parametrize(
-    ("process", "before", "after"),
-    [(ELSEWHERE, "RUNNING", "KILLED"), (ELSEWHERE, "FINISHED", "FINISHED"), (HERE, "RUNNING", "RUNNING")],
+    ("where", "before", "after"),
+    [("node", "RUNNING", "KILLED"), ("node", "FINISHED", "FINISHED"), ("here", "RUNNING", "RUNNING")],
 )
 def test_the_run_of_a_lost_node_is_closed(
-    process: str, before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcomes, "WAIT_SECONDS", 0.2)
-    task, run = a_task(tmp_path, process, before)
+    task, run = a_task(tmp_path, where, before)
     again = _again(task, Crashed("NODE_FAIL"))
     assert again.attempt == 2
     status = json.loads((run / "status.json").read_text())
@@ -49,7 +47,7 @@ def test_the_run_of_a_lost_node_is_closed(
 
 
 def test_a_run_that_another_node_has_closed_is_not_waited_for(tmp_path: Path) -> None:
-    task, _ = a_task(tmp_path, ELSEWHERE, "KILLED")
+    task, _ = a_task(tmp_path, "node", "KILLED")
     started = time.monotonic()
     _again(task, Crashed("OUT_OF_MEMORY"))
     assert time.monotonic() - started < outcomes.WAIT_SECONDS / 2
