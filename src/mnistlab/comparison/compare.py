@@ -6,6 +6,7 @@ from typing import Literal
 
 from mnistlab.comparison.answer_wording import describe_method
 from mnistlab.comparison.answering import Scores, answer, distinct
+from mnistlab.comparison.collection import collection_paused
 from mnistlab.comparison.curves import TARGETS, describe_convergence, missed_targets, with_time_to_target
 from mnistlab.comparison.data_sets import data_identity, group_by_data, is_data_comparison, split_by_data
 from mnistlab.comparison.fairness import fairness_notes
@@ -26,6 +27,7 @@ from mnistlab.comparison.wording import verdict
 NO_OBJECTIVES = {"learning_rate", "epoch_seconds", "steps_per_epoch", "best_epoch", NUM_IMAGES}
 
 
+@collection_paused()
 def compare(
     records: Iterable[RunRecord],
     axis: str | Sequence[str] = "optimizer",

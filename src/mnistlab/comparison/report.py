@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mnistlab.comparison import searched, tables, tuned
 from mnistlab.comparison.across import across_data
 from mnistlab.comparison.answer_tables import answer_table, rounds_table
+from mnistlab.comparison.collection import collection_paused
 from mnistlab.comparison.curve_figures import curves_figure, learning_rates_figure
 from mnistlab.comparison.curves import DIAGNOSIS_RULE
 from mnistlab.comparison.data_sets import group_by_data
@@ -78,6 +79,7 @@ class Section:
     paragraph: str
 
 
+@collection_paused()
 def write_report(
     comparison: Comparison | Sequence[Comparison],
     records: Sequence[RunRecord],
