@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import Started, Store, run_command, wait_until
 from launched import histories, job_rows
+from omegaconf import OmegaConf
+
+from mnistlab.config.compose import compose_config
+from mnistlab.sweep.slurm import SubmititEngine
 
 pytest.importorskip("submitit", reason="make test-launchers installs submitit")
 pytestmark = pytest.mark.long
@@ -55,3 +60,17 @@ def test_ctrl_c_stops_all_jobs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert {run.info.status for run in (*store.runs("parent"), *store.runs("job"))} == {"KILLED"}
     assert {row["status"] for row in job_rows(tmp_path)} <= {"KILLED", ""}
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [("1,3", "1,3"), (None, None)])
+def test_a_job_sees_the_gpus_that_the_sweep_sees(gpus, seen, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit's local executor would hide them all."""
+    if gpus is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    composed = compose_config(["launch=submitit_local"])
+    config = OmegaConf.create({"launch": dataclasses.asdict(composed.launch), "hydra": {"sweep": {"dir": "x"}}})
+    assert SubmititEngine(config).variables == {"CUDA_VISIBLE_DEVICES": seen}
+    config.launch.gpus = 1
+    assert SubmititEngine(config).variables == {}

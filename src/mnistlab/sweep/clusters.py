@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mnistlab.config import ConfigError, LaunchConfig
-from mnistlab.sweep.remote import Crashed, Ended, Engine, Task, run_there
+from mnistlab.sweep.remote import Crashed, Ended, Engine, Task, run_there, variables_passed_on
 
 MODULES = {  # launcher -> what it needs, and the extra that brings it
     "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
@@ -103,7 +103,8 @@ class RayEngine:
         import ray
 
         self.limit = launch.workers
-        self.inherits = ray_address(launch) == "local"  # a cluster that runs has the environment of its own start
+        # A cluster that runs already has the environment of its own start.
+        self.variables = {} if ray_address(launch) == "local" else variables_passed_on()
         needs = {"num_cpus": launch.cpus or 1, "num_gpus": launch.gpus or 0}
         needs["memory"] = int((launch.job_gigabytes or 0) * 1e9)
         if not ray.is_initialized():

@@ -70,10 +70,10 @@ class Ended:
 
 
 class Engine(Protocol):
-    """What starts the processes. limit: at a time; inherits: whether they have this process's environment."""
+    """What starts the processes. limit: at a time; variables: of the environment, as in `Task`."""
 
     limit: int | None
-    inherits: bool
+    variables: dict[str, str | None]
 
     def submit(self, task: Task) -> Any:
         """Start a job; returns a handle."""
@@ -104,9 +104,7 @@ def launch(request: Request, job_overrides: Sequence[Sequence[str]], first_numbe
     tasks = {number: _task(request, job, number) for number, job in numbered.items() if number not in done}
     if tasks:
         engine = engine_of(request.config)
-        if not engine.inherits:
-            variables = _variables()
-            tasks = {number: dataclasses.replace(task, variables=variables) for number, task in tasks.items()}
+        tasks = {number: dataclasses.replace(task, variables=engine.variables) for number, task in tasks.items()}
         results |= _run(engine, tasks)
     return [results[number] for number in numbered]
 
@@ -122,7 +120,7 @@ def _task(request: Request, overrides: Sequence[str], number: int) -> Task:
     return Task(request.hydra_context, request.task_function, config, state, str(plan), text, job_key(overrides))
 
 
-def _variables() -> dict[str, str | None]:
+def variables_passed_on() -> dict[str, str | None]:
     """Of this process's environment, what says where runs are recorded and which packages are trusted. An address with
     a password stays here: it would be kept by the cluster."""
     values = {name: os.environ.get(name) for name in PASSED_ON} | {"MNISTLAB_ROOT": project_root()}

@@ -6,6 +6,7 @@ clusters do not have; without it the end of a killed job would never be seen.
 
 import contextlib
 import math
+import os
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from mnistlab.config import ConfigError, LaunchConfig
-from mnistlab.runtime import exits, resources
+from mnistlab.runtime import exits
 from mnistlab.sweep.remote import Crashed, Ended, Task, run_there
 
 ANSWER_SECONDS = 8  # of Slurm's controller
@@ -92,8 +93,6 @@ def executor_of(launch: LaunchConfig | DictConfig, folder: Path) -> Any:
             given |= {"mem": f"{math.ceil(given['mem'] * 1024)}MB"} if "mem" in given else {}
         else:
             executor = submitit.AutoExecutor(folder, cluster="local")
-            if launch.gpus is None and (gpus := resources.gpus()):  # otherwise it hides them all
-                given = {"gpus_per_node": len(gpus), "local_visible_gpus": gpus} | given
         executor.update_parameters(**{"job_name" if launch.name == "slurm" else "name": "mnistlab"} | given)
     except (TypeError, NameError, ValueError) as error:
         raise ConfigError(f"launch.options: {str(error).splitlines()[0]}") from error
@@ -104,7 +103,9 @@ class SubmititEngine:
     """Jobs of Slurm, or of submitit's local executor, which starts the same scripts on this machine."""
 
     def __init__(self, config: DictConfig) -> None:
-        self.limit, self.inherits = config.launch.workers, True
+        self.limit = config.launch.workers
+        hides_gpus = config.launch.name == "submitit_local" and not config.launch.gpus  # unless a job asks for some
+        self.variables = {name: os.environ.get(name) for name in (["CUDA_VISIBLE_DEVICES"] if hides_gpus else [])}
         folder = Path(str(config.hydra.sweep.dir)) / ".submitit" / "%j"
         self._executor = executor_of(config.launch, folder)
         self._queue = Queue() if config.launch.name == "slurm" else None
