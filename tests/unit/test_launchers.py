@@ -35,9 +35,10 @@ def test_the_workers_share_the_processors(workers: int, available: list[int], ex
 def test_a_launcher_s_own_overrides_do_not_change_a_job_s_key(name: str) -> None:
     """Otherwise the sweep would not find what its jobs have left."""
     command = Command(True, [], ["seed"], [], words=(f"launch={name}", "seed=1"))
-    added = launchers._overrides(name, 2, command)
+    added = launchers._overrides("joblib" if name == "auto" else name, 2, command)
     assert added
-    assert job_key([*command.words, *added]) == job_key(command.words)
+    chosen = ("hydra/launcher=joblib", "hydra.launcher.batch_size=1") if name == "auto" else ()
+    assert job_key([*command.words, *chosen, *added]) == job_key(["seed=1"])
 
 
 def test_memory_and_processors_of_this_machine() -> None:

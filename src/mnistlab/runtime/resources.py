@@ -15,13 +15,12 @@ def processors() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def gpus() -> list[str]:
-    """NVIDIA's GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; TensorFlow is not asked."""
+def num_gpus() -> int:
+    """The number of NVIDIA's GPUs that this process may use; TensorFlow is not asked."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return sorted(file.name.removeprefix("nvidia") for file in DEVICES.glob("nvidia[0-9]*"))
-    names = [name.strip() for name in visible.split(",")]
-    return [name for name in names if name and name[0] != "-"]
+        return len(list(DEVICES.glob("nvidia[0-9]*")))
+    return sum(name.strip()[:1] not in ("", "-") for name in visible.split(","))
 
 
 def available_gigabytes() -> float | None:

@@ -123,7 +123,7 @@ def _workers(jobs: Sequence[SweepJob], number: int | None, command: Command) -> 
         count = max(1, len(resources.processors()) // (launch.cpus or 1))
         limits[f"{count} processors" if not launch.cpus else f"{launch.cpus} processors a job"] = count
         if launch.gpus:
-            there = len(resources.gpus())
+            there = resources.num_gpus()
             limits[f"{there} GPU{'s' * (there != 1)}, {launch.gpus:g} a job"] = int(there / launch.gpus)
         if free is not None:
             limits[f"{free:.1f} GB of memory are free, a job takes about {gigabytes:.1f}"] = int(free // gigabytes)

@@ -78,11 +78,10 @@ class _Jobs:
 
     def _add_started(self) -> None:
         """Of a sweeper that chooses the jobs while it runs: those that it has started."""
-        config = self._sweep.jobs[0].config
-        for key, started in outcomes.started(self._folder).items():
-            if key not in self._known:
+        config, own = self._sweep.jobs[0].config, [hide_secrets(word) for word in self._sweep.words]
+        for key in sorted({file.name for file in (self._folder / "started").glob("[!.]*")} - self._known):
+            if (started := outcomes.read(self._folder, "started", key)) is not None:
                 self._known.add(key)
-                own = [hide_secrets(word) for word in self._sweep.words]
                 chosen = [word for word in started.overrides if word not in own and not word.startswith(UNNAMED)]
                 name = " ".join(chosen) or "with the given settings"
                 self._waiting.append(_Job(key, name, config.fit.epochs, config.sweep.objective))

@@ -20,14 +20,14 @@ def check_driver(uri: str, setting: str = "tracking.uri") -> None:
     Raises:
         ConfigError: the package for it is not installed, or SQLAlchemy knows none of that name.
     """
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
     scheme = urlsplit(uri).scheme
     database, _, driver = scheme.partition("+")
     known = DRIVERS.get(database)
     if known is None:
         return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
     try:
         make_url(uri).get_dialect().import_dbapi()
     except NoSuchModuleError as error:
